@@ -1,0 +1,23 @@
+# Two commands for people: `make quickstart` and `make test`. The README shows what they run.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: quickstart test setup
+
+quickstart: setup  ## meta-train on data that need no download
+	$(BIN)/lightning-meta fit -c configs/quickstart.yaml
+
+test: setup  ## linters, import contracts, types, tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml requirements.txt constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"  # the first that knows --group
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --requirement requirements.txt --group dev
+	touch $@

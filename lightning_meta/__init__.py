@@ -1,0 +1,1 @@
+"""Meta-learning in PyTorch Lightning: few-shot learners on episodic data."""

@@ -1,0 +1,285 @@
+"""The LightningModule that all algorithms share: map over tasks, meta-step, evaluation, logging."""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.cli import OptimizerCallable
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lightning_meta.algorithms import checks
+from lightning_meta.algorithms.carry import Carry
+from lightning_meta.algorithms.hyperparameters import INSTANTIATOR, describe_all
+from lightning_meta.episode import Episode, EpisodeSource, InnerBatches, Predictions, Split
+from lightning_meta.inner import SGD, InnerOptimizer, adapt, map_tasks, meta_gradient, with_gradient
+from lightning_meta.metrics import Interval, TaskMean, accuracy
+from lightning_meta.params import Params, named, trainable
+
+
+@dataclass(frozen=True)
+class InnerLoop:
+    """How a task is adapted to.
+
+    Attributes:
+        optimizer: the inner rule.
+        steps: inner steps in training.
+        batch_size: support rows of an inner step in training; None for the whole support set.
+        evaluation_steps: inner steps in validation, test and prediction.
+        evaluation_batch_size: support rows of an inner step there; None for the whole support set.
+        reduction: whether the inner loss is the ``mean`` or the ``sum`` over its rows.
+    """
+
+    optimizer: InnerOptimizer = SGD()  # noqa: RUF009  (frozen)
+    steps: int = 1
+    batch_size: int | None = None
+    evaluation_steps: int = 10
+    evaluation_batch_size: int | None = None
+    reduction: Literal["mean", "sum"] = "mean"
+
+
+class MetaLearner(LightningModule, ABC):
+    """Base of all algorithms. A subclass is one pure function of one task, `outer_loss`.
+
+    Args:
+        backbone: the network that is adapted: any module without running statistics.
+        inner: the inner loop.
+        loss: function of (outputs, targets, reduction=...), such as ``torch.nn.functional.cross_entropy`` or
+            ``mse_loss``. The outer loss of a task is its mean over the queries.
+        outer_reduction: whether the outer loss is the ``mean`` or the ``sum`` over tasks.
+        optimizer: makes the outer optimizer from the parameters.
+        lr_scheduler: makes the outer schedule from the optimizer and the number of meta-steps of the run, such as
+            ``torch.optim.lr_scheduler.CosineAnnealingLR``; None for a constant rate.
+        task_chunk: tasks that are vectorised together; it bounds the memory and not the result. None takes all tasks at
+            once, 1 runs a plain loop.
+        replace_norms: put norms that differentiate correctly in the place of PyTorch's batch and instance norms.
+
+    Raises:
+        MetaLearningError: when the backbone holds a norm that ``torch.func.vmap`` gets silently wrong.
+    """
+
+    serial = False
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        inner: InnerLoop = InnerLoop(),
+        loss: Callable[..., Tensor] = functional.cross_entropy,
+        outer_reduction: Literal["mean", "sum"] = "mean",
+        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
+        lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
+        task_chunk: int | None = 16,
+        replace_norms: bool = False,
+    ) -> None:
+        super().__init__()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*is an instance of `nn.Module`")  # described just below
+            self.save_hyperparameters()
+        arguments = INSTANTIATOR | describe_all(dict(self.hparams))
+        self.hparams.clear()
+        self.save_hyperparameters(arguments)
+        checks.refuse_settings(inner.steps, inner.evaluation_steps, inner.batch_size, task_chunk)
+        checks.refuse_norms(backbone, replace_norms)
+        self.backbone = backbone
+        self.inner = inner
+        self.loss = loss
+        self.outer_reduction = outer_reduction
+        self.task_chunk = task_chunk
+        self._optimizer = optimizer
+        self._lr_scheduler = lr_scheduler
+        learned = inner.optimizer.learned(trainable(backbone))
+        self.inner_parameters = nn.ParameterDict({name.replace(".", "/"): rate for name, rate in learned.items()})
+        self.carry = Carry()
+        self.intervals: dict[str, Interval] = {}
+        names = [f"{part}_{kind}" for kind in ("loss", "accuracy") for part in Predictions._fields]
+        self.task_means = nn.ModuleDict({name: TaskMean(inner.evaluation_steps + 1) for name in names})
+
+    # What an algorithm says, and the pieces it says it with: pure functions of one task.
+
+    @abstractmethod
+    def outer_loss(self, params: Params, task: Episode, carry: Any, progress: float) -> tuple[Tensor, Any]:
+        """Loss of one task, whose gradient in ``params`` is the algorithm's meta-gradient, and the new carry.
+
+        Args:
+            params: the meta-parameters, `meta_parameters`.
+            task: one task, without the task axis.
+            carry: what outlives a meta-step without being a parameter.
+            progress: how much of the run is done, 0 to 1.
+        """
+
+    def inner_state(self, carry: Any) -> Any:
+        """State that the inner optimizer starts from; None for a fresh one."""
+        return None
+
+    def predictions(self, params: Params, task: Episode, carry: Any) -> Predictions:
+        """Outputs for one task before adaptation and after every inner step."""
+        steps = [self.classify(fast, task) for fast, _ in self.adapt(params, task, self.inner_state(carry))]
+        return Predictions(*(torch.stack(outputs) for outputs in zip(*steps, strict=True)))
+
+    def classify(self, fast: Params, task: Episode) -> Predictions:
+        """Outputs at the weights ``fast``, each tensor (rows, outputs)."""
+
+        def alone(x: Tensor) -> Tensor:
+            return self.run_backbone(fast, torch.cat([task.support_x, x[None]]))[-1]
+
+        support = self.run_backbone(fast, task.support_x)
+        return Predictions(support, self.run_backbone(fast, task.query_x), torch.func.vmap(alone)(task.query_x))
+
+    def adapt(self, params: Params, task: Episode, state: Any = None) -> Iterator[tuple[Params, Any]]:
+        """The inner loop on the support set: weights and optimizer state before the first step and after each."""
+
+        def inner_loss(fast: Params, rows: Tensor) -> Tensor:
+            outputs = self.run_backbone(fast, task.support_x[rows])
+            return self.loss(outputs, task.support_y[rows], reduction=self.inner.reduction)
+
+        meta = {name.replace("/", "."): rate for name, rate in named("inner_parameters", params).items()}
+        return adapt(inner_loss, self.inner.optimizer, self.fast(params), meta, task.inner_order, state)
+
+    def fast(self, params: Params) -> Params:
+        """Those meta-parameters that the inner loop adapts: the backbone's."""
+        return named("backbone", params)
+
+    def query_loss(self, fast: Params, task: Episode) -> Tensor:
+        """Mean loss over the query set."""
+        return self.loss(self.run_backbone(fast, task.query_x), task.query_y, reduction="mean")
+
+    def run_backbone(self, fast: Params, x: Tensor) -> Tensor:
+        """The backbone's output for ``x`` of shape (rows, ...), at other weights than its own."""
+        return torch.func.functional_call(self.backbone, fast, (x,))
+
+    def meta_parameters(self) -> Params:
+        """The values of everything that is meta-learned, by name."""
+        return trainable(self)
+
+    # The meta-step.
+
+    def setup(self, stage: str) -> None:
+        """Tell the data what to draw for the inner loop, and compare its tasks with the backbone."""
+        source = getattr(self.trainer, "datamodule", None)
+        if isinstance(source, EpisodeSource):
+            source.train_batches = InnerBatches(self.inner.steps, self.inner.batch_size)
+            source.evaluation_batches = InnerBatches(self.inner.evaluation_steps, self.inner.evaluation_batch_size)
+            splits: dict[str, Split] = {"fit": "train", "validate": "validation"}
+            episode = source.draw(splits.get(stage, "test"), torch.zeros(1, dtype=torch.int64))
+            checks.refuse_width(self.backbone, episode, source.outputs)
+        checks.refuse_ranks(self.serial, self.trainer.world_size)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The outer optimizer, and its schedule over the run's own length."""
+        optimizer = self._optimizer(self.parameters())
+        if self._lr_scheduler is None:
+            return optimizer
+        scheduler = self._lr_scheduler(optimizer, self.trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
+        """One meta-step: a scalar whose value is the outer loss and whose gradient is the meta-gradient."""
+        progress = self.trainer.global_step / max(self.trainer.max_steps, 1)
+
+        def outer_loss(params: Params, task: Episode, carry: Any) -> tuple[Tensor, Any]:
+            return self.outer_loss(params, task, carry, progress)
+
+        result = meta_gradient(
+            outer_loss, self.meta_parameters(), episode, self.carry.tree(),
+            chunk=self.task_chunk, reduction=self.outer_reduction, serial=self.serial,
+        )  # fmt: skip
+        strategy, ranks = self.trainer.strategy, self.trainer.world_size
+        checks.refuse_divergence(result, episode, self.trainer.global_step, strategy)
+        if list(self.carry.buffers()):
+            self.carry.assign(self.carry.average(result.carry, strategy.reduce) if ranks > 1 else result.carry)
+        loss, grads = result.losses.mean(), result.grads
+        if self.outer_reduction == "sum":  # DDP takes the mean over ranks
+            loss, grads = result.losses.sum() * ranks, {name: grad * ranks for name, grad in grads.items()}
+        if (batch_idx + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self._log_training(loss, episode)
+        return with_gradient(loss, grads, dict(self.named_parameters()))
+
+    def _log_training(self, loss: Tensor, episode: Episode) -> None:
+        """The outer loss, and support and query accuracy (or loss) before and after the inner steps of training."""
+        self.log("train/outer_loss", loss, prog_bar=True, sync_dist=True)
+        for name, values in self.evaluate(episode).items():
+            if values.isfinite().all():
+                self.log(f"train/{name}/before", values[:, 0].mean(), sync_dist=True)
+                self.log(f"train/{name}/after", values[:, -1].mean(), sync_dist=True)
+
+    # Evaluation.
+
+    def evaluate(self, episode: Episode) -> dict[str, Tensor]:
+        """Loss, and for classes accuracy, of every task after every inner step, each (tasks, steps + 1)."""
+        params, carry = self.meta_parameters(), self.carry.tree()
+        values: dict[str, list[Tensor]] = {}
+        for tasks in episode.chunks(self.task_chunk):
+            outputs = map_tasks(self.predictions, (None, 0, None), params, tasks, carry)
+            for part, output in outputs._asdict().items():
+                targets = tasks.support_y if part == "support" else tasks.query_y
+                targets = targets[:, None].expand(*output.shape[:3], *targets.shape[2:])
+                if output.shape[2]:
+                    losses = self.loss(output.flatten(0, 2), targets.flatten(0, 2), reduction="none")
+                    values.setdefault(f"{part}_loss", []).append(losses.view(*output.shape[:2], -1).mean(-1))
+                if output.shape[2] and not targets.is_floating_point():
+                    values.setdefault(f"{part}_accuracy", []).append(accuracy(output, targets))
+        return {name: torch.cat(chunks) for name, chunks in values.items()}
+
+    def _evaluation_step(self, episode: Episode) -> None:
+        if len(episode.number) == 0:  # a rank for which the list had no task left
+            return
+        with torch.inference_mode(False):  # adaptation needs gradients, which tensors made under inference refuse
+            for name, values in self.evaluate(Episode(*(tensor.clone() for tensor in episode))).items():
+                self._task_mean(name).update(values)
+
+    def _task_mean(self, name: str) -> TaskMean:
+        metric = self.task_means[name]
+        assert isinstance(metric, TaskMean)
+        return metric
+
+    def _evaluation_end(self, stage: str) -> None:
+        intervals = {name: self._task_mean(name).compute() for name in self.task_means}
+        self.intervals = {name: interval for name, interval in intervals.items() if interval.tasks}
+        for name, interval in self.intervals.items():
+            kind, protocol = name.replace("_nontransductive", ""), "_nontransductive" * ("nontransductive" in name)
+            steps = {f"{stage}/{kind}/step_{k}{protocol}": mean for k, mean in enumerate(interval.mean.float())}
+            self.log_dict(steps, rank_zero_only=True)
+            if name in ("query_loss", "query_accuracy"):
+                self.log(f"{stage}_{name.removeprefix('query_')}", interval.mean[-1].float(), prog_bar=True)
+            self._task_mean(name).reset()
+
+    def validation_step(self, episode: Episode, batch_idx: int) -> None:
+        """Adapt to the tasks and score them."""
+        self._evaluation_step(episode)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over all validation tasks of all ranks."""
+        self._evaluation_end("val")
+
+    def test_step(self, episode: Episode, batch_idx: int) -> None:
+        """Adapt to the tasks and score them."""
+        self._evaluation_step(episode)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means over all test tasks of all ranks."""
+        self._evaluation_end("test")
+
+    def predict_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
+        """Outputs for the queries after the last inner step, with their targets, each (tasks, queries, ...)."""
+        with torch.inference_mode(False):
+            outputs = self.all_predictions(Episode(*(tensor.clone() for tensor in episode)))
+        return {"number": episode.number, "outputs": outputs.query[:, -1], "targets": episode.query_y}
+
+    def all_predictions(self, episode: Episode) -> Predictions:
+        """`predictions` of every task, chunk by chunk: every tensor (tasks, steps + 1, rows, outputs)."""
+        params, carry = self.meta_parameters(), self.carry.tree()
+        chunks = [
+            map_tasks(self.predictions, (None, 0, None), params, t, carry) for t in episode.chunks(self.task_chunk)
+        ]
+        return Predictions(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another architecture or algorithm."""
+        checks.refuse_checkpoint(self.state_dict(), checkpoint["state_dict"])

@@ -1,0 +1,31 @@
+"""What outlives a meta-step without being a parameter."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+
+class Carry(nn.Module):
+    """A pytree of tensors kept as buffers, so that it moves with the module and stands in its checkpoints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._spec = pytree.tree_flatten({})[1]
+
+    def tree(self) -> Any:
+        """The tensors in the shape that `assign` was given."""
+        return pytree.tree_unflatten(list(self.buffers()), self._spec)
+
+    def assign(self, tree: Any) -> None:
+        """Take over the values of ``tree``, and its shape when it is the first."""
+        leaves, self._spec = pytree.tree_flatten(tree)
+        for place, leaf in enumerate(leaves):
+            self.register_buffer(f"leaf_{place}", leaf)
+
+    def average(self, tree: Any, reduce: Any) -> Any:
+        """``tree`` with every leaf replaced by its mean over ranks, in one reduction."""
+        leaves, spec = pytree.tree_flatten(tree)
+        mean: Tensor = reduce(nn.utils.parameters_to_vector(leaves), reduce_op="mean")
+        pieces = mean.split([leaf.numel() for leaf in leaves])
+        return pytree.tree_unflatten([piece.view_as(leaf) for piece, leaf in zip(pieces, leaves, strict=True)], spec)

@@ -1,0 +1,7 @@
+"""Networks that are adapted: plain modules. Any other ``nn.Module`` serves as well, by its class path."""
+
+from lightning_meta.backbones.conv4 import Conv4
+from lightning_meta.backbones.mlp import MLP
+from lightning_meta.backbones.norms import BatchNorm, InstanceNorm, replace_norms, unmappable_norms
+
+__all__ = ["MLP", "BatchNorm", "Conv4", "InstanceNorm", "replace_norms", "unmappable_norms"]

@@ -1,0 +1,7 @@
+"""Lightning callbacks: results, figures, throughput."""
+
+from lightning_meta.callbacks.figures import Figures
+from lightning_meta.callbacks.results import Results
+from lightning_meta.callbacks.throughput import TasksPerSecond
+
+__all__ = ["Figures", "Results", "TasksPerSecond"]

@@ -1,0 +1,127 @@
+"""The results of an evaluation: a table for the person, JSON and CSV beside the checkpoint."""
+
+import csv
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from lightning_meta.metrics import Interval
+
+SHOWN_STEPS = (0, 1, 2, 3, 4, 5, 10, 20, 30, 40, 50)
+
+
+class Results(Callback):
+    """Prints a table after ``validate`` and ``test``, and writes ``results.json`` and ``results.csv``.
+
+    They stand beside the checkpoint that was evaluated, or in the run's folder when there was none. One entry a
+    checkpoint and split: what other checkpoints of the folder gave stays in the files.
+    """
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report a validation that was asked for, not those during a fit."""
+        if trainer.state.fn == "validate":
+            self._report(trainer, pl_module, "validation")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the test."""
+        self._report(trainer, pl_module, "test")
+
+    def _report(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
+        if not trainer.is_global_zero:
+            return
+        intervals: dict[str, Interval] = pl_module.intervals  # type: ignore[assignment]
+        checkpoint = Path(str(trainer.ckpt_path)) if trainer.ckpt_path else None
+        data: Any = getattr(trainer, "datamodule", None)
+        entry = {
+            "checkpoint": checkpoint.name if checkpoint else None,
+            "split": split,
+            "meta_steps": trainer.global_step,
+            "queries_per_task": data.ways * data.queries[split] if data is not None else None,
+            "measured": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "metrics": {name: _plain(interval) for name, interval in intervals.items()},
+        }
+        print(_table(entry))
+        folder = checkpoint.parent if checkpoint else Path(trainer.log_dir) if trainer.log_dir else None
+        if folder is not None and not getattr(trainer, "fast_dev_run", False):
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(folder, entry)
+
+
+def _plain(interval: Interval) -> dict[str, Any]:
+    return {
+        "tasks": interval.tasks,
+        "mean": interval.mean.tolist(),
+        "half_width": interval.half_width.tolist(),
+        "diverged": interval.diverged.tolist(),
+    }
+
+
+def _write(folder: Path, entry: dict[str, Any]) -> None:
+    """Put ``entry`` among those that stand in the folder already."""
+    path = folder / "results.json"
+    entries = json.loads(path.read_text()) if path.exists() else []
+    key = (entry["checkpoint"], entry["split"])
+    entries = [other for other in entries if (other["checkpoint"], other["split"]) != key] + [entry]
+    _replace(path, json.dumps(entries, indent=1))
+    rows = [row for other in entries for row in _rows(other)]
+    partial = folder / "results.csv.partial"
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, folder / "results.csv")
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_suffix(".json.partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def _rows(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for name, metric in entry["metrics"].items():
+        for step, (mean, half_width, diverged) in enumerate(
+            zip(metric["mean"], metric["half_width"], metric["diverged"], strict=True)
+        ):
+            yield {
+                "checkpoint": entry["checkpoint"], "split": entry["split"], "meta_steps": entry["meta_steps"],
+                "metric": name, "step": step, "mean": mean, "half_width_95": half_width, "tasks": metric["tasks"],
+                "queries_per_task": entry["queries_per_task"], "diverged": diverged,
+            }  # fmt: skip
+
+
+def _table(entry: dict[str, Any]) -> str:
+    """Accuracies in percent where there are any, otherwise losses, by inner step."""
+    metrics: dict[str, Any] = entry["metrics"]
+    kind, factor = ("accuracy", 100.0) if "query_accuracy" in metrics else ("loss", 1.0)
+    columns = {
+        "support": f"support_{kind}",
+        "query (transductive)": f"query_{kind}",
+        "query (non-transductive)": f"query_nontransductive_{kind}",
+    }
+    tasks = metrics[f"query_{kind}"]["tasks"]
+    unit = " in %" if kind == "accuracy" else ""
+    lines = [
+        f"{entry['split']} {kind}{unit}, mean and 95% interval over {tasks} tasks"
+        + (f" of {entry['queries_per_task']} queries" if entry["queries_per_task"] else "")
+        + (f", {entry['checkpoint']}" if entry["checkpoint"] else ""),
+        f"{'inner steps':>11}" + "".join(f"{title:>26}" for title in columns),
+    ]
+    last = len(metrics[f"query_{kind}"]["mean"]) - 1
+    for step in range(last + 1):
+        if step in SHOWN_STEPS or step == last:
+            cells = [_cell(metrics[name], step, factor) for name in columns.values()]
+            lines.append(f"{step:>11}" + "".join(f"{cell:>26}" for cell in cells))
+    return "\n".join(["", *lines, ""])
+
+
+def _cell(metric: dict[str, Any], step: int, factor: float) -> str:
+    decimals = 2 if factor > 1 else 4
+    text = f"{metric['mean'][step] * factor:.{decimals}f} ± {metric['half_width'][step] * factor:.{decimals}f}"
+    diverged = metric["diverged"][step]
+    return f"{text} ({diverged} diverged)" if diverged else text

@@ -1,0 +1,132 @@
+"""The command line: LightningCLI with any algorithm, any data and one number of outputs between them."""
+
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+
+# Imported so that their classes are known by their short names.
+from lightning_meta import backbones as backbones
+from lightning_meta.algorithms import MetaLearner
+from lightning_meta.callbacks import Figures, Results, TasksPerSecond
+from lightning_meta.data import EpisodeDataModule
+from lightning_meta.errors import MetaLearningError
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "default_root_dir": "logs",
+    "accelerator": "auto",
+    "devices": 1,
+    "use_distributed_sampler": False,  # the data modules divide tasks among ranks; this would repeat some
+    "val_check_interval": 250,
+    "max_epochs": -1,
+    "check_val_every_n_epoch": None,  # a run is one epoch, counted in meta-steps
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+}
+
+CHECKPOINT_DEFAULTS = {
+    "checkpoint.monitor": "val_accuracy",
+    "checkpoint.mode": "max",
+    "checkpoint.filename": "best-{step}",
+    "checkpoint.save_last": True,
+}
+
+NOISE = [
+    ".*does not have many workers",  # one vectorised draw makes a meta-batch, faster than workers hand it over
+    ".*Previous log files in this directory",  # the TensorBoard logger and the saved configuration share the folder
+    ".*LeafSpec",  # Lightning 2.6 on torch 2.15
+    "The dirpath has changed",  # every command has a run folder of its own
+    ".*your dataloader is not resumable",  # the data module goes on where the checkpoint was
+    "LightningCLI's args parameter",  # `main` is called from Python in tests and notebooks
+]
+
+
+class MetaCLI(LightningCLI):
+    """LightningCLI for episodic data: run folders, callbacks, and a test at the end of a fit."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Links, so that outputs and seed are given once, and defaults of the run."""
+        parser.add_argument("--experiment", type=str, default="experiment", help="Folder of the run, below the root.")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(CHECKPOINT_DEFAULTS)
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
+        parser.link_arguments("data.outputs", "model.init_args.backbone.init_args.outputs", apply_on="instantiate")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer, which logs to TensorBoard and CSV under ROOT/EXPERIMENT/version_K unless loggers are given."""
+        config = self._get(self.config_init, "trainer")
+        callbacks: list[Callback] = [Results(), TasksPerSecond()]
+        if config["logger"] in (None, True):
+            experiment = self._get(self.config_init, "experiment")
+            board = TensorBoardLogger(config["default_root_dir"], experiment)
+            kwargs["logger"] = [board, CSVLogger(config["default_root_dir"], experiment, board.version)]
+        if config["logger"] is not False:
+            callbacks += [LearningRateMonitor(), Figures()]
+        if config["enable_progress_bar"] is not False:
+            callbacks.append(TQDMProgressBar())
+        self.trainer_defaults["callbacks"] = callbacks
+        return super().instantiate_trainer(**kwargs)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the settings as given: Lightning would put the checkpoint's over them, and none could be changed."""
+
+    def _dump_config(self) -> None:
+        """Leave room for the linked number in a backbone without other arguments, where Lightning would crash."""
+        super()._dump_config()
+        backbone = self.config_dump["model"].get("init_args", {}).get("backbone")
+        if isinstance(backbone, dict):
+            backbone.setdefault("init_args", {})
+
+    def after_fit(self) -> None:
+        """Test the best checkpoint, or the last where nothing was monitored."""
+        checkpoint = self.trainer.checkpoint_callback
+        best = isinstance(checkpoint, ModelCheckpoint) and (checkpoint.best_model_path or checkpoint.last_model_path)
+        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None, verbose=False)
+
+    def before_validate(self) -> None:
+        """Our own table stands for Lightning's."""
+        self.config_init[self.subcommand]["verbose"] = False
+
+    before_test = before_validate
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status.
+
+    Args:
+        args: arguments; those of the process when None.
+    """
+    with warnings.catch_warnings():
+        for noise in NOISE:
+            warnings.filterwarnings("ignore", message=noise)
+        try:
+            MetaCLI(
+                MetaLearner,
+                EpisodeDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+                trainer_defaults=dict(TRAINER_DEFAULTS),
+                seed_everything_default=0,
+                parser_kwargs={"default_env": True, "description": "Meta-train few-shot learners."},
+                args=args,
+            )
+        except Exception as error:
+            mistake = next((cause for cause in _causes(error) if isinstance(cause, MetaLearningError)), None)
+            if mistake is None:
+                raise
+            print(f"lightning-meta: error: {mistake}", file=sys.stderr)
+            return 2
+    return 0
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what lies behind it; jsonargparse wraps those of constructors."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,128 @@
+"""Characters of an invented alphabet, drawn by the program: few-shot classification with nothing to fetch."""
+
+import torch
+from torch import Tensor
+
+from lightning_meta.data.images import ClassImages, ImageEpisodes, Rotations
+from lightning_meta.data.task_random import TaskRandom
+
+_SIZE = 28  # pixels of a side
+_STROKES = 3  # most strokes of a character
+_SEGMENTS = 40  # straight pieces of a stroke
+_CHUNK = 256  # drawings that are made at once, to bound the memory
+
+
+class GlyphEpisodes(ImageEpisodes):
+    """Few-shot classification of characters that are drawn when first asked for, for people with no data at hand.
+
+    A class is one to three random cubic Bezier strokes. A drawing of it moves the strokes' control points, turns,
+    shears, scales and shifts the whole, and has a stroke width of its own. Images are uint8 (1, 28, 28), ink 255 on 0.
+    On raw pixels, the nearest neighbour is right in 56% of the 5-way 1-shot queries (43% on Omniglot).
+
+    Args:
+        ways: classes in a task.
+        shots: support examples of a class.
+        queries: query examples of a class.
+        train_shots: support examples of a class in training; ``shots`` when None.
+        train_queries: query examples of a class in training; ``queries`` when None.
+        train_classes: classes to train on; their number changes nothing in the other splits.
+        validation_classes: classes to validate on.
+        test_classes: classes to test on.
+        drawings: drawings of every class.
+        rotations: as in `ImageEpisodes`.
+        meta_batch_size: tasks in a meta-step, over all ranks.
+        validation_tasks: tasks in one validation.
+        test_tasks: tasks in a test.
+        alphabet: names the classes and drawings, which are the same for every ``seed``.
+        seed: names the stream of tasks.
+        num_workers: processes that draw ahead; 0 draws in the main process.
+    """
+
+    def __init__(
+        self,
+        ways: int = 5,
+        shots: int = 1,
+        queries: int = 1,
+        train_shots: int | None = None,
+        train_queries: int | None = None,
+        train_classes: int = 1600,
+        validation_classes: int = 200,
+        test_classes: int = 400,
+        drawings: int = 20,
+        rotations: Rotations = "none",
+        meta_batch_size: int = 32,
+        validation_tasks: int = 100,
+        test_tasks: int = 600,
+        alphabet: int = 0,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(
+            ways, shots, queries, train_shots, train_queries, rotations, meta_batch_size, validation_tasks, test_tasks,
+            seed, num_workers,
+        )  # fmt: skip
+        self.classes = {"test": test_classes, "validation": validation_classes, "train": train_classes}
+        self.drawings = drawings
+        self.alphabet = alphabet
+
+    def load(self) -> ClassImages:
+        """Draw all characters; a few seconds."""
+        classes = torch.arange(sum(self.classes.values()))
+        per_chunk = max(_CHUNK // self.drawings, 1)
+        images = torch.cat([_draw(self.alphabet, chunk, self.drawings) for chunk in classes.split(per_chunk)])
+        splits = dict(zip(self.classes, classes.split(list(self.classes.values())), strict=True))
+        return ClassImages(images, classes * self.drawings, torch.full_like(classes, self.drawings), splits)
+
+
+def _draw(alphabet: int, classes: Tensor, drawings: int) -> Tensor:
+    """All drawings of these classes, uint8 (classes * drawings, 1, 28, 28), class by class."""
+    numbers = (classes[:, None] * drawings + torch.arange(drawings)).flatten()
+    random = TaskRandom(alphabet, "glyph drawings", numbers)
+    control, inked = (tensor.repeat_interleave(drawings, 0) for tensor in _characters(alphabet, classes))
+    points = _curves(control + _noise(random, 0.16, _STROKES, 4, 2)) @ _affine(random).mT[:, None]
+    points = points + _noise(random, 0.15, 1, 1, 2)
+    return _render(points, inked, random.uniform(0.6, 1.1, 1, 1))
+
+
+def _characters(alphabet: int, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Control points of the classes' strokes, (classes, strokes, 4, 2), filling [-1, 1]^2, and which strokes exist."""
+    random = TaskRandom(alphabet, "glyph classes", classes)
+    control = random.uniform(-1, 1, _STROKES, 4, 2)
+    inked = torch.arange(_STROKES) <= random.integers(_STROKES, 1)  # (classes, strokes)
+    joined = random.integers(2, _STROKES, 1) == 0
+    for stroke in range(1, _STROKES):  # characters hang together: a stroke often starts where the one before ended
+        control[:, stroke, 0] = torch.where(joined[:, stroke], control[:, stroke - 1, 3], control[:, stroke, 0])
+    control = control.where(inked[..., None, None], control[:, :1])  # a stroke that is not drawn must not count below
+    points = _curves(control).flatten(1, 2)
+    low, high = points.amin(1), points.amax(1)
+    centre, reach = (low + high) / 2, (high - low).amax(-1, keepdim=True) / 2
+    return (control - centre[:, None, None]) / reach[:, None, None], inked
+
+
+def _curves(control: Tensor) -> Tensor:
+    """Points along cubic Bezier curves: (..., 4, 2) to (..., segments + 1, 2)."""
+    t = (1 - torch.linspace(0, torch.pi, _SEGMENTS + 1).cos()) / 2  # dense at the ends, where these curves run fastest
+    basis = torch.stack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3], -1)
+    return basis @ control
+
+
+def _affine(random: TaskRandom) -> Tensor:
+    """Small random rotations (radians) times shears and scales, (drawings, 2, 2)."""
+    turn = _noise(random, 0.25)
+    rotation = torch.stack([turn.cos(), -turn.sin(), turn.sin(), turn.cos()], -1).view(-1, 2, 2)
+    return rotation @ (0.9 * torch.eye(2) + _noise(random, 0.18, 2, 2))
+
+
+def _noise(random: TaskRandom, spread: float, *shape: int) -> Tensor:
+    return random.uniform(-spread, spread, *shape)
+
+
+def _render(points: Tensor, inked: Tensor, width: Tensor) -> Tensor:
+    """Ink along the strokes: (drawings, strokes, segments + 1, 2) in [-1, 1] to uint8 (drawings, 1, 28, 28)."""
+    pixels = torch.arange(_SIZE) - (_SIZE - 1) / 2
+    points = points * (_SIZE / 2 - 3)
+    middles = ((points[..., 1:, :] + points[..., :-1, :]) / 2).flatten(1, 2)  # (D, P, 2)
+    lengths = (points[..., 1:, :] - points[..., :-1, :]).norm(dim=-1) * inked[..., None]
+    pens = torch.exp(-1.5 * (middles[..., None] - pixels) ** 2)  # (D, P, 2, 28): a Gaussian pen, a factor an axis
+    ink = (pens[:, :, 1] * lengths.flatten(1)[..., None]).mT @ pens[:, :, 0]  # (D, 28, 28)
+    return ((ink * width - 0.35) * 2).clamp(0, 1).mul(255).round().to(torch.uint8)[:, None]

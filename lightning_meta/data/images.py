@@ -1,0 +1,129 @@
+"""Episodes of images: the one sampler that serves every image data set."""
+
+from abc import abstractmethod
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_meta.data.base import EpisodeDataModule
+from lightning_meta.data.task_random import TaskRandom, inner_order
+from lightning_meta.episode import Episode, Split
+from lightning_meta.errors import MetaLearningError
+
+Rotations = Literal["none", "classes", "tasks"]
+
+
+class ClassImages(NamedTuple):
+    """All images of a data set, sorted by class, and the classes of every split."""
+
+    images: Tensor  # uint8 (images, channels, height, width)
+    starts: Tensor  # (classes,): the first image of each class
+    counts: Tensor  # (classes,): how many images it has
+    splits: dict[str, Tensor]  # split -> its classes
+
+
+class ImageEpisodes(EpisodeDataModule):
+    """Few-shot classification of images. A subclass says where the images come from (`load`).
+
+    Args:
+        rotations: ``none``; ``classes``: every class turned by 90, 180 and 270 degrees is a further class in training
+            (Nichol et al.); ``tasks``: every class of a task is turned by a random multiple of 90 degrees, in all
+            splits (Finn et al.).
+        others: as in `EpisodeDataModule`.
+    """
+
+    def __init__(
+        self,
+        ways: int,
+        shots: int,
+        queries: int,
+        train_shots: int | None,
+        train_queries: int | None,
+        rotations: Rotations,
+        meta_batch_size: int,
+        validation_tasks: int,
+        test_tasks: int,
+        seed: int,
+        num_workers: int,
+    ) -> None:
+        super().__init__(
+            ways, shots, queries, train_shots, train_queries, meta_batch_size, validation_tasks, test_tasks, seed,
+            num_workers,
+        )  # fmt: skip
+        self.rotations = rotations
+        self._data: ClassImages | None = None
+
+    @property
+    def outputs(self) -> int:
+        """One output for each way."""
+        return self.ways
+
+    @abstractmethod
+    def load(self) -> ClassImages:
+        """Read or make the images; called once."""
+
+    @property
+    def data(self) -> ClassImages:
+        """The images, loaded when first asked for; with rotations, the four turns of all of them one after another."""
+        if self._data is None:
+            self._data = self.load()
+            if self.rotations != "none":
+                images = self._data.images
+                self._data = self._data._replace(images=torch.cat([images.rot90(turn, (-2, -1)) for turn in range(4)]))
+        return self._data
+
+    def setup(self, stage: str) -> None:
+        """Load the images and refuse tasks that they cannot fill."""
+        splits: dict[str, tuple[Split, ...]] = {
+            "fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)
+        }  # fmt: skip
+        for split in splits[stage]:
+            if split != "validation" or self.has_validation():
+                self._check(split)
+
+    def _check(self, split: Split) -> None:
+        classes = self.data.splits[split]
+        turns = self._turns(split)
+        if self.ways > len(classes) * turns:
+            raise MetaLearningError(
+                f"data.ways is {self.ways}, but the {split} split has {len(classes) * turns} classes: lower data.ways"
+                + (", or choose a split with validation classes" if split == "validation" else "")
+            )
+        needed, fewest = self.shots[split] + self.queries[split], int(self.data.counts[classes].min())
+        if needed > fewest:
+            raise MetaLearningError(
+                f"a {split} task needs {self.shots[split]} shots + {self.queries[split]} queries = {needed} images a "
+                f"class, but the smallest class of the split has {fewest}: lower data.shots or data.queries"
+                + (" (or data.train_shots, data.train_queries)" if split == "train" else "")
+            )
+
+    def _turns(self, split: Split) -> int:
+        return 4 if self.rotations == "classes" and split == "train" else 1
+
+    def draw(self, split: Split, numbers: Tensor) -> Episode:
+        """The tasks of these numbers: distinct classes with random labels, disjoint support and query images."""
+        data, random = self.data, TaskRandom(self.seed, split, numbers)
+        shots, size = self.shots[split], self.shots[split] + self.queries[split]
+        pool = data.splits[split]
+        picked = random.choose(len(pool) * self._turns(split), self.ways)  # (T, N)
+        classes, turns = pool[picked % len(pool)], picked // len(pool)
+        if self.rotations == "tasks":
+            turns = random.integers(4, self.ways)
+        images = data.starts[classes][..., None] + random.choose(
+            data.counts[classes], size, (self.ways,)
+        )  # (T, N, K+Q)
+        if self.rotations != "none":
+            images = images + turns[..., None] * (len(data.images) // 4)
+        x = data.images.index_select(0, images.flatten()).float().div_(255)
+        x = x.view(*images.shape, *data.images.shape[1:])  # (T, N, K+Q, C, H, W)
+        labels = torch.arange(self.ways)[:, None].expand(len(numbers), -1, size)
+        order = inner_order(random, self.ways * shots, *self.inner_batches(split))
+        return Episode(
+            x[:, :, :shots].flatten(1, 2),
+            labels[:, :, :shots].flatten(1, 2),
+            x[:, :, shots:].flatten(1, 2),
+            labels[:, :, shots:].flatten(1, 2),
+            order,
+            numbers,
+        )

@@ -1,0 +1,55 @@
+"""What travels from the data to the algorithms: a batch of tasks, and what an algorithm wants drawn with it."""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+from torch import Tensor
+
+Split = Literal["train", "validation", "test"]
+
+
+class Episode(NamedTuple):
+    """A batch of tasks, every tensor with the task axis in front; inside the mapped functions, one task without it.
+
+    Rows are sorted class by class: with N ways and K shots, row ``c * K + k`` of the support set is shot k of class c.
+    Labels are integers 0..N-1 for classification and real values for regression.
+    """
+
+    support_x: Tensor  # (tasks, ways * shots, ...)
+    support_y: Tensor  # (tasks, ways * shots) or (tasks, shots, outputs)
+    query_x: Tensor  # (tasks, ways * queries, ...)
+    query_y: Tensor  # (tasks, ways * queries) or (tasks, queries, outputs)
+    inner_order: Tensor  # (tasks, inner steps, inner batch): the support rows of every inner step
+    number: Tensor  # (tasks,): the place of each task in its endless stream
+
+    def chunks(self, size: int | None) -> Iterator["Episode"]:
+        """Cut along the task axis into episodes of ``size`` tasks (all of them when ``size`` is None)."""
+        pieces = [tensor.split(size or max(len(tensor), 1)) for tensor in self]
+        return (Episode(*piece) for piece in zip(*pieces, strict=True))
+
+
+class Predictions(NamedTuple):
+    """Outputs for one task before the first inner step and after each, every tensor (steps + 1, rows, outputs)."""
+
+    support: Tensor
+    query: Tensor  # transductive: all queries in one batch, without the support set
+    query_nontransductive: Tensor  # each query in one batch with the support set, and no other query
+
+
+class InnerBatches(NamedTuple):
+    """How an algorithm walks through a support set; the data module draws the order, so nothing is random later."""
+
+    steps: int = 0
+    size: int | None = None  # rows in one inner step; None: the whole support set, in its own order
+
+
+@runtime_checkable
+class EpisodeSource(Protocol):
+    """What an algorithm may ask of a data module and tell it, so that neither has to import the other."""
+
+    outputs: int  # width that the backbone's output must have: the ways, or the targets of a regression
+    train_batches: InnerBatches
+    evaluation_batches: InnerBatches
+
+    def draw(self, split: Split, numbers: Tensor) -> Episode:
+        """The tasks of these numbers."""

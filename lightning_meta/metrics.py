@@ -1,0 +1,63 @@
+"""Metrics over tasks: a mean after every inner step, with the interval that its spread allows."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+NORMAL_95 = 1.959964
+
+
+class Interval(NamedTuple):
+    """Mean over tasks after each inner step, the half-width of its 95% interval, and what stands behind it."""
+
+    mean: Tensor  # (steps + 1,)
+    half_width: Tensor  # (steps + 1,)
+    tasks: int
+    diverged: Tensor  # (steps + 1,): tasks whose value was not finite
+
+
+class TaskMean(Metric):
+    """Mean of a per-task value after every inner step, with its 95% interval.
+
+    Counts, values and squares are summed in float64 and across ranks. A task counts once, whatever the number of its
+    queries. A task that diverged (a value that is not finite) is counted and never dropped: the mean it belongs to is
+    then not finite either, and ``diverged`` says how many there were. The half-width is 1.96 s / sqrt(tasks) with the
+    sample deviation s, the papers' normal interval: near 100% it is too narrow (REFERENCE: it covers the truth in 77
+    to 89% of cases at 99.9% over 600 tasks).
+    """
+
+    full_state_update = False
+    count: Tensor
+    total: Tensor
+    squares: Tensor
+    diverged: Tensor
+
+    def __init__(self, rows: int) -> None:
+        """Args: rows: number of values a task gives, one per inner step and one before the first."""
+        super().__init__()
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros(rows, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("squares", torch.zeros(rows, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("diverged", torch.zeros(rows, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, values: Tensor) -> None:
+        """Take in the values of some tasks, shape (tasks, steps + 1)."""
+        values = values.to(torch.float64)
+        self.count += len(values)
+        self.total += values.sum(0)
+        self.squares += values.square().sum(0)
+        self.diverged += (~values.isfinite()).sum(0)
+
+    def compute(self) -> Interval:
+        """The interval over every task seen by any rank."""
+        mean = self.total / self.count
+        variance = (self.squares - self.count * mean.square()).clamp(min=0) / (self.count - 1).clamp(min=1)
+        half_width = NORMAL_95 * (variance / self.count).sqrt()
+        return Interval(mean, half_width, int(self.count), self.diverged)
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Fraction of rows whose largest output is the target's; outputs (..., rows, ways), targets (rows,) -> (...)."""
+    return (outputs.argmax(-1) == targets).double().mean(-1)

@@ -1,0 +1,49 @@
+"""Algebra on parameters: small pure functions on dictionaries from name to tensor."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Params = dict[str, Tensor]
+
+
+def map_params(function: Callable[..., Tensor], *params: Params) -> Params:
+    """Apply ``function`` to the tensors of the same name.
+
+    >>> map_params(torch.add, {"w": torch.ones(2)}, {"w": torch.ones(2)})
+    {'w': tensor([2., 2.])}
+    """
+    first, *others = params
+    return {name: function(tensor, *(other[name] for other in others)) for name, tensor in first.items()}
+
+
+def detach(params: Params) -> Params:
+    """The same values as constants."""
+    return map_params(Tensor.detach, params)
+
+
+def straight_through(value: Params, params: Params) -> Params:
+    """``value``, with the derivative of the identity with respect to ``params``."""
+    return map_params(lambda target, source: target.detach() + (source - source.detach()), value, params)
+
+
+def half_squared_distance(params: Params, target: Params) -> Tensor:
+    """1/2 ||params - target||^2 over all entries; its gradient with respect to ``params`` is their difference."""
+    differences = map_params(torch.sub, params, target)
+    return 0.5 * torch.stack([difference.square().sum() for difference in differences.values()]).sum()
+
+
+def named(prefix: str, params: Params) -> Params:
+    """The entries whose names begin with ``prefix.``, without it.
+
+    >>> named("head", {"head.bias": torch.zeros(1), "body.bias": torch.ones(1)})
+    {'bias': tensor([0.])}
+    """
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in params.items() if name.startswith(start)}
+
+
+def trainable(module: nn.Module) -> Params:
+    """The parameters of ``module`` that learn, as constants that share its memory."""
+    return {name: tensor.detach() for name, tensor in module.named_parameters() if tensor.requires_grad}

@@ -1,0 +1,63 @@
+"""The norms against PyTorch's, and what vectorising does to second derivatives."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_meta.backbones import BatchNorm, InstanceNorm, replace_norms, unmappable_norms
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (BatchNorm(3), nn.BatchNorm2d(3, track_running_stats=False)),
+        (BatchNorm(3, affine=False), nn.BatchNorm2d(3, affine=False, track_running_stats=False)),
+        (InstanceNorm(3), nn.InstanceNorm2d(3, affine=True)),
+    ],
+)
+def test_value_and_two_derivatives_equal_pytorch(ours: BatchNorm, theirs: nn.Module) -> None:
+    x = torch.randn(4, 3, 5, 5, requires_grad=True)
+    ours, theirs = ours.double(), theirs.double()
+    results = []
+    for norm in (ours, theirs):
+        value = norm(x)
+        (first,) = torch.autograd.grad(value.sin().sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), x)
+        results.append((value, first, second))
+    for mine, reference in zip(*results, strict=True):
+        torch.testing.assert_close(mine, reference, rtol=1e-9, atol=1e-10)
+
+
+def second_order(norm: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
+    """Gradient in ``weight`` of a loss after one inner step, for each task of ``x``."""
+
+    def loss(weight: Tensor, x: Tensor) -> Tensor:
+        return norm(nn.functional.conv2d(x, weight)).tanh().square().mean()
+
+    def outer(weight: Tensor, x: Tensor) -> Tensor:
+        return loss(weight - torch.func.grad(loss)(weight, x), x.flip(0))
+
+    return torch.func.vmap(torch.func.grad(outer), (None, 0))(weight, x)
+
+
+def test_vmap_equals_a_loop_in_second_order() -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(3, 4, 2, 6, 6), torch.randn(3, 2, 3, 3)
+    norm = BatchNorm(3).double()
+    looped = torch.cat([second_order(norm, task[None], weight) for task in x])
+    torch.testing.assert_close(second_order(norm, x, weight), looped, rtol=1e-10, atol=1e-12)
+
+
+def test_replacing_keeps_names_weights_and_values() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Sequential(nn.InstanceNorm2d(3), nn.ReLU()))
+    module = module.double()
+    nn.init.uniform_(module[1].weight)
+    x = torch.randn(4, 1, 6, 6)
+    before = module(x)
+    assert list(unmappable_norms(module)) == ["1", "2.0"]
+    assert replace_norms(module) == ["1", "2.0"]
+    assert not unmappable_norms(module)
+    torch.testing.assert_close(module(x), before)

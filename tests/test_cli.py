@@ -1,0 +1,257 @@
+"""The command line, for every algorithm and every configuration, and what it says when something is wrong."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from lightning_meta import algorithms
+from lightning_meta.algorithms import MAML, InnerLoop, MetaLearner, Reptile
+from lightning_meta.backbones import Conv4
+from lightning_meta.cli import main
+from lightning_meta.inner import SGD
+
+CONFIGS = sorted(Path(__file__).parents[1].joinpath("configs").rglob("*.yaml"))
+ALGORITHMS = [name for name in algorithms.__all__ if name not in ("InnerLoop", "MetaLearner")]
+SMALL_DATA = ["--data=GlyphEpisodes", "--data.train_classes=20", "--data.validation_classes=6", "--data.test_classes=6"]
+SMALL_DATA += ["--data.ways=3", "--data.shots=2", "--data.meta_batch_size=2", "--data.validation_tasks=3"]
+SMALL_DATA += ["--data.test_tasks=5"]
+SMALL_MODEL = ["--model.backbone=Conv4", "--model.backbone.filters=4", "--model.inner.evaluation_steps=2"]
+SHORT_RUN = ["--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1", "--trainer.enable_progress_bar=false"]
+
+
+class OutputsOnly(nn.Sequential):
+    """A backbone whose only argument is the number that the command line hands over."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(784, outputs))
+
+
+class NoOutputs(nn.Sequential):
+    """A backbone that calls that number otherwise."""
+
+    def __init__(self, classes: int = 7) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(784, classes))
+
+
+class Normed(nn.Sequential):
+    """A backbone with one of PyTorch's batch norms."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2 * 26 * 26, outputs))
+
+
+def small(tmp_path: Path, algorithm: str = "MAML", steps: int = 2) -> list[str]:
+    run = [f"--trainer.default_root_dir={tmp_path}", f"--trainer.max_steps={steps}", "--trainer.val_check_interval=2"]
+    return [f"--model={algorithm}", *SMALL_MODEL, *SMALL_DATA, *SHORT_RUN, *run]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_fit_validate_test_predict_and_load(algorithm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *small(tmp_path, algorithm)]) == 0
+    run = tmp_path / "experiment" / "version_0"
+    (checkpoint,) = run.glob("checkpoints/best*.ckpt")
+    assert "over 5 tasks of 3 queries" in capsys.readouterr().out
+    for command in ("validate", "test", "predict"):
+        assert main([command, *small(tmp_path, algorithm), f"--ckpt_path={checkpoint}"]) == 0
+    assert "over 3 tasks" in capsys.readouterr().out
+
+    entries = json.loads((run / "checkpoints" / "results.json").read_text())
+    assert [entry["split"] for entry in entries] == ["validation", "test"]
+    names = {
+        f"{part}_{kind}" for part in ("support", "query", "query_nontransductive") for kind in ("loss", "accuracy")
+    }
+    for entry, tasks in zip(entries, (3, 5), strict=True):
+        assert entry["metrics"].keys() == names
+        assert all(m["tasks"] == tasks and len(m["mean"]) == 3 for m in entry["metrics"].values())
+    with (run / "checkpoints" / "results.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 2 * 6 * 3
+
+    learner = getattr(algorithms, algorithm).load_from_checkpoint(checkpoint, weights_only=True)
+    assert isinstance(learner, MetaLearner)
+    assert learner.inner.evaluation_steps == 2
+    saved = torch.load(checkpoint, weights_only=True)["state_dict"]
+    torch.testing.assert_close(dict(learner.state_dict()), dict(saved))
+
+
+def test_what_is_logged(tmp_path: Path) -> None:
+    assert main(["fit", *small(tmp_path)]) == 0
+    run = tmp_path / "experiment" / "version_0"
+    with (run / "metrics.csv").open() as file:
+        logged = set(csv.DictReader(file).fieldnames or [])
+    expected = {"train/outer_loss", "train/tasks_per_second", "lr-Adam", "val_accuracy", "val_loss"}
+    expected |= {f"train/{part}_accuracy/{when}" for part in ("support", "query") for when in ("before", "after")}
+    expected |= {
+        f"{stage}/{part}_{kind}/step_{step}{protocol}"
+        for stage in ("val", "test")
+        for kind in ("loss", "accuracy")
+        for step in range(3)
+        for part, protocol in (("support", ""), ("query", ""), ("query", "_nontransductive"))
+    }
+    assert expected <= logged
+    for name in ("config.yaml", "adaptation.png", "episode.png"):
+        assert (run / name).stat().st_size > 0
+    assert list(run.glob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: str(path.relative_to(path.parents[2])))
+def test_every_configuration_runs(config: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    overrides = ["--trainer.max_steps=2", "--trainer.val_check_interval=2", f"--trainer.default_root_dir={tmp_path}"]
+    overrides += [*SHORT_RUN, "--data.validation_tasks=2", "--data.test_tasks=2"]
+    if "omniglot" in config.parts:
+        overrides += [
+            f"--data.root={request.getfixturevalue('omniglot_root')}",
+            f"--data.cache_dir={config_cache(tmp_path)}",
+        ]
+    assert main(["fit", f"--config={config}", *overrides]) == 0
+    experiment = yaml.safe_load(config.read_text())["experiment"]
+    assert list((tmp_path / experiment / "version_0" / "checkpoints").glob("*.ckpt"))
+
+
+def config_cache(tmp_path: Path) -> Path:
+    """One cache for all configurations of a session."""
+    return tmp_path.parent / "omniglot_cache"
+
+
+def test_a_checkpoint_made_in_python_loads(tmp_path: Path) -> None:
+    from pytorch_lightning import Trainer
+
+    from lightning_meta.data import GlyphEpisodes
+
+    torch.manual_seed(0)
+    learner = Reptile(Conv4(3, filters=4), InnerLoop(SGD(0.3), steps=2, evaluation_steps=1), carry_moments=False)
+    data = GlyphEpisodes(3, train_classes=6, validation_classes=4, test_classes=4, meta_batch_size=2, test_tasks=2)
+    trainer = Trainer(default_root_dir=tmp_path, max_steps=1, logger=False, accelerator="cpu", limit_val_batches=0,
+                      enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)  # fmt: skip
+    trainer.fit(learner, data)
+    path = tmp_path / "one.ckpt"
+    trainer.save_checkpoint(path)
+    loaded = Reptile.load_from_checkpoint(path, weights_only=True, backbone=Conv4(3, filters=4))
+    assert loaded.inner == learner.inner
+    assert loaded.carry_moments is False
+    torch.testing.assert_close(dict(loaded.state_dict()), dict(learner.state_dict()))
+    trainer.test(loaded, data, verbose=False)  # with Lightning's own default of inference_mode
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Six meta-steps in one go equal three, a restart, and three more."""
+
+    def run(root: Path, steps: int, *more: str) -> dict[str, Any]:
+        arguments = ["fit", *small(root, "Reptile", steps), "--model.inner.optimizer=Adam", *more]
+        assert main([*arguments, "--trainer.limit_val_batches=0", "--model.lr_scheduler=null"]) == 0
+        (path,) = sorted(root.rglob("last.ckpt"))[-1:]
+        return torch.load(path, weights_only=True)
+
+    whole = run(tmp_path / "whole", 6)
+    first = run(tmp_path / "first", 3)
+    assert first["GlyphEpisodes"]["consumed_tasks"] == 6
+    path = next((tmp_path / "first").rglob("last.ckpt"))
+    second = run(tmp_path / "second", 6, f"--ckpt_path={path}")
+    assert second["GlyphEpisodes"] == whole["GlyphEpisodes"]
+    assert whole["GlyphEpisodes"] == {"consumed_tasks": 12, "consumed_batches": 6, "seed": 0}
+    torch.testing.assert_close(dict(second["state_dict"]), dict(whole["state_dict"]), rtol=0, atol=0)
+
+
+def test_ways_reach_a_backbone_that_takes_nothing_else(tmp_path: Path) -> None:
+    arguments = [*small(tmp_path), f"--model.backbone={__name__}.OutputsOnly"]
+    arguments.remove("--model.backbone=Conv4")
+    arguments.remove("--model.backbone.filters=4")
+    assert main(["fit", *arguments]) == 0
+    (checkpoint,) = tmp_path.rglob("best*.ckpt")
+    assert MAML.load_from_checkpoint(checkpoint, weights_only=True).backbone[-1].out_features == 3
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one error that a command ends in."""
+    try:
+        status = main(arguments)
+    except SystemExit as exit_:
+        status = int(exit_.code or 0)
+    assert status == 2
+    printed = capsys.readouterr().err
+    assert "Traceback" not in printed
+    return printed
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["--model.iner.steps=3"], "iner"),
+        (["--data.wayz=3"], "wayz"),
+        (["--data.ways=9"], "data.ways is 9, but the validation split has 6 classes"),
+        (["--data.shots=20"], "data.shots"),
+        (["--data.meta_batch_size=0"], "data.meta_batch_size is 0, expected at least 1"),
+        (["--model.inner.steps=-1"], "model.inner.steps is -1"),
+        (["--trainer.max_steps=-1"], "trainer.max_steps is -1"),
+        (["--model.backbone.channels=3"], "cannot take inputs of shape (6, 1, 28, 28)"),
+        (["--data=OmniglotEpisodes", "--data.root=nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_end_in_one_error(
+    change: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = small(tmp_path)
+    if change[0].startswith("--data="):
+        arguments = [argument for argument in arguments if not argument.startswith("--data")]
+    printed = refused(["fit", *arguments, *change], capsys)
+    assert said in printed
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "said"),
+    [
+        ("NoOutputs", "has 7 outputs, but the tasks need 3"),
+        ("Normed", "1 (BatchNorm2d)"),
+    ],
+)
+def test_backbones_that_do_not_fit_are_refused(
+    backbone: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [argument for argument in small(tmp_path) if "backbone" not in argument]
+    assert said in refused(["fit", *arguments, f"--model.backbone={__name__}.{backbone}"], capsys)
+
+
+def test_norms_are_replaced_where_asked_for(tmp_path: Path) -> None:
+    arguments = [argument for argument in small(tmp_path) if "backbone" not in argument]
+    assert main(["fit", *arguments, f"--model.backbone={__name__}.Normed", "--model.replace_norms=true"]) == 0
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")  # the run goes on in the folder of the first
+def test_divergence_stops_before_the_checkpoint_is_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *small(tmp_path, steps=2)]) == 0
+    (last,) = tmp_path.rglob("last.ckpt")
+    before = last.read_bytes()
+    arguments = [*small(tmp_path, steps=6), "--model.inner.optimizer.lr=1e30", f"--ckpt_path={last}"]
+    arguments += [f"--checkpoint.dirpath={last.parent}"]
+    printed = refused(["fit", *arguments], capsys)
+    assert "meta-step 2: the outer loss of task(s) [4, 5] is not finite" in printed
+    assert last.read_bytes() == before
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *small(tmp_path)]) == 0
+    (last,) = tmp_path.rglob("last.ckpt")
+    for change in ("--model.backbone.filters=8", "--model.backbone.head=flatten"):
+        printed = refused(["test", *small(tmp_path), change, f"--ckpt_path={last}"], capsys)
+        assert "another architecture" in printed
+        assert "expected" in printed
+
+
+def test_help_does_not_import_learn2learn() -> None:
+    code = (
+        "import sys\n"
+        "from lightning_meta.cli import main\n"
+        "try:\n    main(['fit', '--help'])\nexcept SystemExit:\n    pass\n"
+        "sys.exit('learn2learn' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
