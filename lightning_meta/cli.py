@@ -21,7 +21,6 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "default_root_dir": "logs",
     "accelerator": "auto",
     "devices": 1,
-    "use_distributed_sampler": False,  # the data modules divide tasks among ranks; this would repeat some
     "val_check_interval": 250,
     "max_epochs": -1,
     "check_val_every_n_epoch": None,  # a run is one epoch, counted in meta-steps

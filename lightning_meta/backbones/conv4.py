@@ -18,7 +18,7 @@ class Conv4(nn.Sequential):
 
     Omniglot, Finn: 64 filters, ``stride``, head on the ``mean``. Omniglot, Nichol: the same, head on ``flatten`` (256).
     mini-ImageNet, Finn: 32 filters, ``max_pool``, ``flatten`` (800). Nichol: the same with ``ceil_mode`` (1,152).
-    Weights start from Glorot's uniform distribution and biases from zero, the default of the papers' frameworks.
+    Weights start as PyTorch's layers do: larger ones (Glorot's) make an inner step weigh less under batch norm.
 
     Args:
         outputs: width of the output, the number of ways.
@@ -52,11 +52,6 @@ class Conv4(nn.Sequential):
         features = filters * (size**2 if head == "flatten" else 1)
         pool: list[nn.Module] = [_SpatialMean()] if head == "mean" else [nn.Flatten()]
         super().__init__(*layers, *pool, nn.Linear(features, outputs))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
 
 
 class _SpatialMean(nn.Module):

@@ -35,8 +35,3 @@ class MLP(nn.Sequential):
             layers += [nn.Linear(width, next_width), *([BatchNorm(next_width)] if batch_norm else []), activation()]
             width = next_width
         super().__init__(*layers, nn.Linear(width, outputs))
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
 
 from lightning_meta.episode import Episode, InnerBatches, Split
 from lightning_meta.errors import MetaLearningError
@@ -144,8 +145,11 @@ class EpisodeDataModule(LightningDataModule, ABC):
         self._restored = state_dict
 
 
-class _Batches(Sampler[Tensor]):
-    """Numbers of the tasks that this rank takes from each global batch."""
+class _Batches(DistributedSampler[Tensor]):
+    """Numbers of the tasks that this rank takes from each global batch.
+
+    A `DistributedSampler` by name, so that Lightning does not put its own in its place, which repeats and drops tasks.
+    """
 
     def __init__(self, data: EpisodeDataModule, batches: int, size: int, tasks: int | None = None) -> None:
         self.data, self.batches, self.size, self.tasks = data, batches, size, tasks

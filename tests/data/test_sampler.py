@@ -225,7 +225,16 @@ def test_the_order_in_the_episode_is_what_the_algorithm_asked_for() -> None:
 def on_rank(rank: int, ranks: int, max_steps: int = 3, **changes: Any) -> TinyEpisodes:
     """Data as one of several ranks has it, in a run of a few meta-steps."""
     data = TinyEpisodes(**changes)
-    trainer: Any = SimpleNamespace(global_rank=rank, world_size=ranks, max_steps=max_steps, accumulate_grad_batches=2)
+    total = SimpleNamespace(processed=0)  # batches that the trainer has worked through
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(total=total)))
+    trainer: Any = SimpleNamespace(
+        global_rank=rank,
+        world_size=ranks,
+        max_steps=max_steps,
+        accumulate_grad_batches=2,
+        fit_loop=loop,
+        state=SimpleNamespace(fn="fit"),
+    )
     data.trainer = trainer
     return data
 
@@ -241,9 +250,14 @@ def test_ranks_share_every_training_batch() -> None:
 
 def test_training_goes_on_where_the_checkpoint_ended() -> None:
     data = on_rank(0, 1)
-    data.load_state_dict({"consumed_tasks": 40, "seed": 0})
+    data.load_state_dict({"consumed_tasks": 40, "consumed_batches": 0, "seed": 0})
     assert next(iter(data.train_dataloader())).number.tolist() == [40, 41, 42, 43]
+    data.trainer.fit_loop.epoch_loop.batch_progress.total.processed = 2  # type: ignore[union-attr]
+    assert data.state_dict() == {"consumed_tasks": 48, "consumed_batches": 2, "seed": 0}
+    assert next(iter(data.train_dataloader())).number.tolist() == [48, 49, 50, 51]
     assert next(iter(data.test_dataloader())).number.tolist() == [0, 1, 2, 3]
+    with pytest.raises(MetaLearningError, match="seed 1, but the seed is 0"):
+        data.load_state_dict({"consumed_tasks": 40, "consumed_batches": 0, "seed": 1})
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7])

@@ -1,0 +1,43 @@
+"""Two ranks on gloo with half the meta-batch each equal one rank with all of it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+SETTINGS = {
+    "MAML": ["--model.outer_reduction=sum"],
+    "FOMAML": [],
+    "Reptile": ["--model.inner.optimizer=Adam", "--model.inner.steps=2", "--model.inner.batch_size=2"],
+}
+
+
+def run(algorithm: str, ranks: int, root: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    command = [sys.executable, "-m", "lightning_meta", "fit", f"--model={algorithm}", *SETTINGS[algorithm]]
+    command += ["--model.backbone=Conv4", "--model.backbone.filters=4", "--model.inner.evaluation_steps=2"]
+    command += ["--data=GlyphEpisodes", "--data.train_classes=12", "--data.validation_classes=4", "--data.ways=3"]
+    command += ["--data.test_classes=4", "--data.meta_batch_size=4", "--data.validation_tasks=5", "--data.test_tasks=5"]
+    command += ["--trainer.accelerator=cpu", f"--trainer.devices={ranks}", "--trainer.precision=64-true"]
+    command += ["--trainer.max_steps=3", "--trainer.val_check_interval=3", "--trainer.log_every_n_steps=1"]
+    command += [f"--trainer.default_root_dir={root}", "--trainer.enable_progress_bar=false"]
+    command += ["--trainer.strategy=ddp"] if ranks > 1 else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (results,) = root.rglob("results.json")
+    (checkpoint,) = root.rglob("last.ckpt")
+    return torch.load(checkpoint, weights_only=True)["state_dict"], json.loads(results.read_text())[0]["metrics"]
+
+
+@pytest.mark.parametrize("algorithm", SETTINGS)
+def test_two_ranks_equal_one(algorithm: str, tmp_path: Path) -> None:
+    one, one_metrics = run(algorithm, 1, tmp_path / "one")
+    two, two_metrics = run(algorithm, 2, tmp_path / "two")
+    torch.testing.assert_close(two, one, rtol=1e-9, atol=1e-10)
+    assert {metric["tasks"] for metric in two_metrics.values()} == {5}
+    for name, metric in one_metrics.items():
+        for key in ("mean", "half_width"):
+            assert two_metrics[name][key] == pytest.approx(metric[key], abs=1e-9), name
