@@ -245,9 +245,11 @@ class MetaLearner(LightningModule, ABC):
         for name, interval in self.intervals.items():
             kind, protocol = name.replace("_nontransductive", ""), "_nontransductive" * ("nontransductive" in name)
             steps = {f"{stage}/{kind}/step_{k}{protocol}": mean for k, mean in enumerate(interval.mean.float())}
-            self.log_dict(steps, rank_zero_only=True)
+            self.log_dict(steps, sync_dist=True)
             if name in ("query_loss", "query_accuracy"):
-                self.log(f"{stage}_{name.removeprefix('query_')}", interval.mean[-1].float(), prog_bar=True)
+                self.log(
+                    f"{stage}_{name.removeprefix('query_')}", interval.mean[-1].float(), prog_bar=True, sync_dist=True
+                )
             self._task_mean(name).reset()
 
     def validation_step(self, episode: Episode, batch_idx: int) -> None:

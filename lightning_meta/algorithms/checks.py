@@ -40,9 +40,10 @@ def refuse_width(backbone: nn.Module, episode: Episode, outputs: int) -> None:
     x = episode.support_x[0]
     name = type(backbone).__name__
     parameter = next(backbone.parameters(), x)
+    x = x.to(parameter) if x.is_floating_point() else x.to(parameter.device)
     try:
         with torch.no_grad():
-            width = backbone(x.to(parameter.device)).shape[-1]
+            width = backbone(x).shape[-1]
     except (RuntimeError, ValueError, IndexError) as error:
         raise MetaLearningError(
             f"model.backbone {name} cannot take inputs of shape {tuple(x.shape)}, as the data give them: {error}. "

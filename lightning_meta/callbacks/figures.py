@@ -55,7 +55,8 @@ class Figures(Callback):
         self._draw(trainer, pl_module, "test")
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if not trainer.is_global_zero or self._episode is None or trainer.log_dir is None:
+        log_dir = trainer.log_dir  # a collective: every rank asks
+        if not trainer.is_global_zero or self._episode is None or log_dir is None:
             return
         assert isinstance(pl_module, Predictor)
         figures = {"adaptation": adaptation_curve(pl_module.intervals)}
@@ -67,7 +68,7 @@ class Figures(Callback):
                 figures["curves"] = fitted_curves(pl_module, episode)
         for name, figure in figures.items():
             if stage == "test":
-                folder = Path(trainer.log_dir)
+                folder = Path(log_dir)
                 folder.mkdir(parents=True, exist_ok=True)
                 figure.savefig(folder / f"{name}.png")
             for logger in trainer.loggers:

@@ -32,6 +32,7 @@ class Results(Callback):
         self._report(trainer, pl_module, "test")
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
+        log_dir = trainer.log_dir  # a collective: every rank asks
         if not trainer.is_global_zero:
             return
         intervals: dict[str, Interval] = pl_module.intervals  # type: ignore[assignment]
@@ -46,7 +47,7 @@ class Results(Callback):
             "metrics": {name: _plain(interval) for name, interval in intervals.items()},
         }
         print(_table(entry))
-        folder = checkpoint.parent if checkpoint else Path(trainer.log_dir) if trainer.log_dir else None
+        folder = checkpoint.parent if checkpoint else Path(log_dir) if log_dir else None
         if folder is not None and not getattr(trainer, "fast_dev_run", False):
             folder.mkdir(parents=True, exist_ok=True)
             _write(folder, entry)
