@@ -1,6 +1,6 @@
 """Sinusoids: meta-learned initialisations against a network trained jointly on the same tasks.
 
-    python benchmarks/sinusoid.py [--seeds 0 1 2] [--steps-scale 1.0] [--output benchmarks/results]
+    python benchmarks/sinusoid.py [--seeds 0 1 2] [--steps-scale 1.0] [--processes 2]
 
 Runs `configs/sinusoid/maml_10shot.yaml` and `reptile_10shot.yaml`, and beside each the same architecture trained on
 the same tasks without an inner loop. All adapt to the same ten points of 2,000 unseen tasks; the joint network with the
@@ -12,9 +12,11 @@ where ours does, zero where only the joint network does.
 import argparse
 import csv
 import dataclasses
+import multiprocessing
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +28,8 @@ from lightning_meta.algorithms import MAML, MetaLearner, Reptile
 from lightning_meta.cli import main as run
 from lightning_meta.data import SinusoidEpisodes
 from lightning_meta.episode import Episode, InnerBatches
-from lightning_meta.inner import SGD
+from lightning_meta.inner import SGD, map_tasks
+from lightning_meta.params import Params
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "sinusoid"
 TASKS = 2000
@@ -51,8 +54,8 @@ STUDIES = {
         ["--model.inner.steps=0", "--data.train_shots=1", "--data.train_queries=19"],
     ),
     "Reptile": Study(
-        Reptile, "reptile_10shot.yaml", 30000, 32, [10, 32], 2.0,
-        ["--model=MAML", "--model.inner.steps=0", "--model.inner.batch_size=null", "--model.optimizer=torch.optim.Adam",
+        Reptile, "reptile_10shot.yaml", 6000, 32, [10, 32], 2.0,
+        ["--model=MAML", "--model.inner.steps=0", "--model.optimizer=torch.optim.Adam",
          "--model.optimizer.lr=0.001", "--data.train_shots=1", "--data.train_queries=59"],
     ),
 }  # fmt: skip
@@ -73,11 +76,12 @@ def train(name: str, study: Study, joint: bool, seed: int, scale: float, folder:
 
 def squared_errors(learner: MetaLearner, episode: Episode, rate: float) -> Tensor:
     """Mean squared error of every task on its queries after every inner step: (tasks, steps + 1)."""
-    inner = learner.inner
-    learner.inner = dataclasses.replace(inner, optimizer=SGD(rate))
-    errors = learner.evaluate(episode)["query_loss"]
-    learner.inner = inner
-    return errors
+    learner.inner = dataclasses.replace(learner.inner, optimizer=SGD(rate))
+
+    def task_errors(params: Params, task: Episode) -> Tensor:
+        return torch.stack([learner.query_loss(fast, task) for fast, _ in learner.adapt(params, task)])
+
+    return map_tasks(task_errors, (None, 0), learner.meta_parameters(), episode)
 
 
 def episodes(study: Study, seed: int) -> dict[str, Episode]:
@@ -87,9 +91,9 @@ def episodes(study: Study, seed: int) -> dict[str, Episode]:
     return {split: data.draw(split, torch.arange(TASKS)) for split in ("validation", "test")}  # type: ignore[arg-type]
 
 
-def compare(name: str, study: Study, seed: int, scale: float, folder: Path) -> tuple[list[dict], dict[str, Tensor]]:
+def compare(name: str, seed: int, scale: float, folder: Path) -> tuple[list[dict], dict[str, Tensor]]:
     """Train both networks of a study; rows of the table and the curves of the figure."""
-    started = time.perf_counter()
+    study, started = STUDIES[name], time.perf_counter()
     meta = train(name, study, False, seed, scale, folder)
     minutes = (time.perf_counter() - started) / 60
     joint = train(name, study, True, seed, scale, folder)
@@ -150,16 +154,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps-scale", type=float, default=1.0, help="shorten every run by this factor")
+    parser.add_argument("--processes", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
     rows: list[dict] = []
     curves: dict[str, dict[str, Tensor]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, study in STUDIES.items():
-            for seed in arguments.seeds:
-                more, curve = compare(name, study, seed, arguments.steps_scale, Path(folder))
-                rows += more
-                curves.setdefault(name, curve)
+    jobs = [(name, seed) for seed in arguments.seeds for name in STUDIES]
+    spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(arguments.processes, spawn, torch.set_num_threads, (1,)) as pool,
+    ):
+        compared = [pool.submit(compare, *job, arguments.steps_scale, Path(folder)) for job in jobs]
+        for (name, _), future in zip(jobs, compared, strict=True):
+            more, curve = future.result()
+            rows += more
+            curves.setdefault(name, curve)
+    rows.sort(key=lambda row: (row["algorithm"], row["inner_steps"], row["seed"]))
     arguments.output.mkdir(parents=True, exist_ok=True)
     with (arguments.output / "sinusoid.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])

@@ -130,6 +130,8 @@ class MetaLearner(LightningModule, ABC):
             return self.run_backbone(fast, torch.cat([task.support_x, x[None]]))[-1]
 
         support = self.run_backbone(fast, task.support_x)
+        if len(task.query_x) == 0:
+            return Predictions(support, support[:0], support[:0])
         return Predictions(support, self.run_backbone(fast, task.query_x), torch.func.vmap(alone)(task.query_x))
 
     def adapt(self, params: Params, task: Episode, state: Any = None) -> Iterator[tuple[Params, Any]]:
@@ -213,26 +215,26 @@ class MetaLearner(LightningModule, ABC):
 
     def evaluate(self, episode: Episode) -> dict[str, Tensor]:
         """Loss, and for classes accuracy, of every task after every inner step, each (tasks, steps + 1)."""
-        params, carry = self.meta_parameters(), self.carry.tree()
-        values: dict[str, list[Tensor]] = {}
-        for tasks in episode.chunks(self.task_chunk):
-            outputs = map_tasks(self.predictions, (None, 0, None), params, tasks, carry)
-            for part, output in outputs._asdict().items():
-                targets = tasks.support_y if part == "support" else tasks.query_y
-                targets = targets[:, None].expand(*output.shape[:3], *targets.shape[2:])
-                if output.shape[2]:
-                    losses = self.loss(output.flatten(0, 2), targets.flatten(0, 2), reduction="none")
-                    values.setdefault(f"{part}_loss", []).append(losses.view(*output.shape[:2], -1).mean(-1))
-                if output.shape[2] and not targets.is_floating_point():
-                    values.setdefault(f"{part}_accuracy", []).append(accuracy(output, targets))
-        return {name: torch.cat(chunks) for name, chunks in values.items()}
+        values: dict[str, Tensor] = {}
+        for part, outputs in self.all_predictions(episode)._asdict().items():
+            targets = episode.support_y if part == "support" else episode.query_y
+            if targets.shape[1] == 0:  # training episodes may come without queries
+                continue
+            targets = targets[:, None].expand(*outputs.shape[:3], *targets.shape[2:])
+            losses = self.loss(outputs.flatten(0, 2), targets.flatten(0, 2), reduction="none")
+            values[f"{part}_loss"] = losses.view(*outputs.shape[:2], -1).mean(-1)
+            if not targets.is_floating_point():
+                values[f"{part}_accuracy"] = accuracy(outputs, targets)
+        return values
 
     def _evaluation_step(self, episode: Episode) -> None:
-        if len(episode.number) == 0:  # a rank for which the list had no task left
-            return
-        with torch.inference_mode(False):  # adaptation needs gradients, which tensors made under inference refuse
-            for name, values in self.evaluate(Episode(*(tensor.clone() for tensor in episode))).items():
-                self._task_mean(name).update(values)
+        values: dict[str, Tensor] = {}
+        if len(episode.number):  # the list may have no task left for this rank
+            with torch.inference_mode(False):  # adaptation needs gradients, which tensors made under inference refuse
+                values = self.evaluate(Episode(*(tensor.clone() for tensor in episode)))
+        for name in self.task_means:
+            metric = self._task_mean(name)
+            metric.update(values.get(name, metric.total.new_zeros(0, len(metric.total))))
 
     def _task_mean(self, name: str) -> TaskMean:
         metric = self.task_means[name]

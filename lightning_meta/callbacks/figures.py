@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
@@ -88,6 +89,7 @@ def adaptation_curve(intervals: dict[str, Interval]) -> Figure:
         axes.plot(steps, mean, label=label, marker="o" if len(mean) < 20 else None, markersize=3)
         axes.fill_between(steps, mean - half_width, mean + half_width, alpha=0.25)
     axes.set(xlabel="inner steps", ylabel=kind, title=f"{interval.tasks} tasks, mean and 95% interval")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
