@@ -1,19 +1,23 @@
 """The command line: LightningCLI with any algorithm, any data and one number of outputs between them."""
 
+import pickle
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 # Imported so that their classes are known by their short names.
 from lightning_meta import backbones as backbones
 from lightning_meta.algorithms import MetaLearner
-from lightning_meta.callbacks import Figures, Results, TasksPerSecond
+from lightning_meta.callbacks import Figures, PredictionFile, Results, TasksPerSecond
 from lightning_meta.data import EpisodeDataModule
 from lightning_meta.errors import MetaLearningError
 
@@ -39,10 +43,14 @@ NOISE = [
     ".*does not have many workers",  # one vectorised draw makes a meta-batch, faster than workers hand it over
     ".*Previous log files in this directory",  # the TensorBoard logger and the saved configuration share the folder
     ".*LeafSpec",  # Lightning 2.6 on torch 2.15
+    ".*across ranks is zero",  # a split without validation classes has no loader
     "The dirpath has changed",  # every command has a run folder of its own
     ".*your dataloader is not resumable",  # the data module goes on where the checkpoint was
+    "Couldn.t infer the batch indices",  # predictions carry the numbers of their tasks
     "LightningCLI's args parameter",  # `main` is called from Python in tests and notebooks
 ]
+
+MISTAKES = (MetaLearningError, MisconfigurationException)
 
 
 class MetaCLI(LightningCLI):
@@ -53,13 +61,13 @@ class MetaCLI(LightningCLI):
         parser.add_argument("--experiment", type=str, default="experiment", help="Folder of the run, below the root.")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(CHECKPOINT_DEFAULTS)
-        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_task_seed)
         parser.link_arguments("data.outputs", "model.init_args.backbone.init_args.outputs", apply_on="instantiate")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, which logs to TensorBoard and CSV under ROOT/EXPERIMENT/version_K unless loggers are given."""
         config = self._get(self.config_init, "trainer")
-        callbacks: list[Callback] = [Results(), TasksPerSecond()]
+        callbacks: list[Callback] = [Results(), TasksPerSecond(), PredictionFile()]
         if config["logger"] in (None, True):
             experiment = self._get(self.config_init, "experiment")
             board = TensorBoardLogger(config["default_root_dir"], experiment)
@@ -72,7 +80,16 @@ class MetaCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def _parse_ckpt_path(self) -> None:
-        """Leave the settings as given: Lightning would put the checkpoint's over them, and none could be changed."""
+        """Check the file, and leave the settings as given: Lightning would put the checkpoint's over all of them."""
+        path = self.config[self.config.subcommand].get("ckpt_path")
+        if path in (None, "best", "last", "hpc"):
+            return
+        try:
+            torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        except FileNotFoundError:
+            raise MetaLearningError(f"ckpt_path is {path}, but there is no such file") from None
+        except (pickle.UnpicklingError, RuntimeError, OSError) as error:
+            raise MetaLearningError(f"ckpt_path is {path}, which cannot be read as a checkpoint: {error}") from error
 
     def _dump_config(self) -> None:
         """Leave room for the linked number in a backbone without other arguments, where Lightning would crash."""
@@ -84,8 +101,15 @@ class MetaCLI(LightningCLI):
     def after_fit(self) -> None:
         """Test the best checkpoint, or the last where nothing was monitored."""
         checkpoint = self.trainer.checkpoint_callback
-        best = isinstance(checkpoint, ModelCheckpoint) and (checkpoint.best_model_path or checkpoint.last_model_path)
-        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None, verbose=False)
+        path = None
+        if isinstance(checkpoint, ModelCheckpoint) and checkpoint.dirpath:
+            # The callback's own last checkpoint is that of the last validation.
+            path = str(Path(checkpoint.dirpath) / "last.ckpt")
+            self.trainer.save_checkpoint(path)
+            best = checkpoint.best_model_path
+            path = best if best and Path(best).parent == Path(checkpoint.dirpath) else path
+        if self.datamodule.tasks["test"]:
+            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=path, verbose=False)
 
     def before_validate(self) -> None:
         """Our own table stands for Lightning's."""
@@ -116,12 +140,18 @@ def main(args: list[str] | None = None) -> int:
                 args=args,
             )
         except Exception as error:
-            mistake = next((cause for cause in _causes(error) if isinstance(cause, MetaLearningError)), None)
+            mistake = next((cause for cause in _causes(error) if isinstance(cause, MISTAKES)), None)
             if mistake is None:
                 raise
             print(f"lightning-meta: error: {mistake}", file=sys.stderr)
             return 2
     return 0
+
+
+def _task_seed(seed_everything: bool | int) -> int:
+    if isinstance(seed_everything, bool):
+        raise ValueError("seed_everything must be a number: it names the stream of tasks as well")
+    return seed_everything
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

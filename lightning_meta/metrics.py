@@ -59,5 +59,9 @@ class TaskMean(Metric):
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Fraction of rows whose largest output is the target's; outputs (..., rows, ways), targets (rows,) -> (...)."""
-    return (outputs.argmax(-1) == targets).double().mean(-1)
+    """Fraction of rows whose largest output is the target's; outputs (..., rows, ways), targets (rows,) -> (...).
+
+    NaN where an output is not finite: such a task diverged, and did not guess class 0.
+    """
+    right = (outputs.argmax(-1) == targets).double().mean(-1)
+    return right.where(outputs.isfinite().flatten(-2).all(-1), torch.nan)

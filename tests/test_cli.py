@@ -62,9 +62,14 @@ def test_fit_validate_test_predict_and_load(algorithm: str, tmp_path: Path, caps
     for command in ("validate", "test", "predict"):
         assert main([command, *small(tmp_path, algorithm), f"--ckpt_path={checkpoint}"]) == 0
     assert "over 3 tasks" in capsys.readouterr().out
+    (file,) = tmp_path.rglob("predictions_0.pt")
+    predictions = torch.load(file, weights_only=True)
+    assert torch.cat([batch["number"] for batch in predictions]).tolist() == [0, 1, 2, 3, 4]
+    assert predictions[0]["outputs"].shape == (2, 3, 3)
 
     entries = json.loads((run / "checkpoints" / "results.json").read_text())
     assert [entry["split"] for entry in entries] == ["validation", "test"]
+    assert {entry["meta_steps"] for entry in entries} == {2}
     names = {
         f"{part}_{kind}" for part in ("support", "query", "query_nontransductive") for kind in ("loss", "accuracy")
     }
@@ -263,3 +268,25 @@ def test_help_does_not_import_learn2learn() -> None:
         "sys.exit('learn2learn' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "there is no such file"), (b"<html>", "cannot be read as a checkpoint")]
+)
+def test_a_checkpoint_that_is_none_is_refused(
+    content: bytes | None, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "some.ckpt"
+    if content is not None:
+        path.write_bytes(content)
+    assert said in refused(["test", *small(tmp_path), f"--ckpt_path={path}"], capsys)
+
+
+def test_the_last_checkpoint_is_of_the_last_step(tmp_path: Path) -> None:
+    assert main(["fit", *small(tmp_path, steps=3)]) == 0  # validated after the second
+    (last,) = tmp_path.rglob("last.ckpt")
+    assert torch.load(last, weights_only=True)["global_step"] == 3
+
+
+def test_validation_without_classes_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no validation tasks" in refused(["validate", *small(tmp_path), "--data.validation_tasks=0"], capsys)

@@ -1,5 +1,6 @@
 """The LightningModule that all algorithms share: map over tasks, meta-step, evaluation, logging."""
 
+import dataclasses
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from lightning_meta.algorithms.hyperparameters import INSTANTIATOR, describe_all
 from lightning_meta.episode import Episode, EpisodeSource, InnerBatches, Predictions, Split
 from lightning_meta.inner import SGD, InnerOptimizer, adapt, map_tasks, meta_gradient, with_gradient
 from lightning_meta.metrics import Interval, TaskMean, accuracy
-from lightning_meta.params import Params, named, trainable
+from lightning_meta.params import Params, map_params, named, trainable
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class MetaLearner(LightningModule, ABC):
     """
 
     serial = False
+    needs_queries = True  # whether training learns from the query sets
+    meta_steps = 0  # that the weights have been trained for
 
     def __init__(
         self,
@@ -82,11 +85,14 @@ class MetaLearner(LightningModule, ABC):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*is an instance of `nn.Module`")  # described just below
             self.save_hyperparameters()
-        arguments = INSTANTIATOR | describe_all(dict(self.hparams))
+        given = dict(self.hparams)
+        arguments = INSTANTIATOR | describe_all(given)
         self.hparams.clear()
         self.save_hyperparameters(arguments)
-        checks.refuse_settings(inner.steps, inner.evaluation_steps, inner.batch_size, task_chunk)
+        self._not_plain = given.keys() - arguments.keys()
+        checks.refuse_settings(dataclasses.asdict(inner), task_chunk)
         checks.refuse_norms(backbone, replace_norms)
+        checks.refuse_dropout(backbone)
         self.backbone = backbone
         self.inner = inner
         self.loss = loss
@@ -132,7 +138,10 @@ class MetaLearner(LightningModule, ABC):
         support = self.run_backbone(fast, task.support_x)
         if len(task.query_x) == 0:
             return Predictions(support, support[:0], support[:0])
-        return Predictions(support, self.run_backbone(fast, task.query_x), torch.func.vmap(alone)(task.query_x))
+        query = self.run_backbone(fast, task.query_x)
+        if self.task_chunk == 1:  # for modules that cannot be vectorised
+            return Predictions(support, query, torch.stack([alone(x) for x in task.query_x]))
+        return Predictions(support, query, torch.func.vmap(alone)(task.query_x))
 
     def adapt(self, params: Params, task: Episode, state: Any = None) -> Iterator[tuple[Params, Any]]:
         """The inner loop on the support set: weights and optimizer state before the first step and after each."""
@@ -170,8 +179,12 @@ class MetaLearner(LightningModule, ABC):
             source.evaluation_batches = InnerBatches(self.inner.evaluation_steps, self.inner.evaluation_batch_size)
             splits: dict[str, Split] = {"fit": "train", "validate": "validation"}
             episode = source.draw(splits.get(stage, "test"), torch.zeros(1, dtype=torch.int64))
-            checks.refuse_width(self.backbone, episode, source.outputs)
+            checks.refuse_width(self.backbone, self.loss, episode, source.outputs)
+            if stage == "fit" and self.needs_queries:
+                checks.refuse_no_queries(source.queries["train"], type(self).__name__)
+        carries = bool(list(self.carry.buffers()))
         checks.refuse_ranks(self.serial, self.trainer.world_size)
+        checks.refuse_accumulation(carries, self.trainer.accumulate_grad_batches)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The outer optimizer, and its schedule over the run's own length."""
@@ -197,11 +210,17 @@ class MetaLearner(LightningModule, ABC):
         if list(self.carry.buffers()):
             self.carry.assign(self.carry.average(result.carry, strategy.reduce) if ranks > 1 else result.carry)
         loss, grads = result.losses.mean(), result.grads
-        if self.outer_reduction == "sum":  # DDP takes the mean over ranks
-            loss, grads = result.losses.sum() * ranks, {name: grad * ranks for name, grad in grads.items()}
-        if (batch_idx + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if self.outer_reduction == "sum":  # DDP takes the mean over ranks, and Lightning over accumulated batches
+            parts = ranks * self.trainer.accumulate_grad_batches
+            loss, grads = result.losses.sum() * parts, map_params(lambda grad: grad * parts, grads)
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (batch_idx + 1) % every == 0:
             self._log_training(loss, episode)
         return with_gradient(loss, grads, dict(self.named_parameters()))
+
+    def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:
+        """Count meta-steps."""
+        self.meta_steps = self.trainer.global_step
 
     def _log_training(self, loss: Tensor, episode: Episode) -> None:
         """The outer loss, and support and query accuracy (or loss) before and after the inner steps of training."""
@@ -272,6 +291,8 @@ class MetaLearner(LightningModule, ABC):
 
     def predict_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
         """Outputs for the queries after the last inner step, with their targets, each (tasks, queries, ...)."""
+        if len(episode.number) == 0:  # the list has no task left for this rank
+            return {}
         with torch.inference_mode(False):
             outputs = self.all_predictions(Episode(*(tensor.clone() for tensor in episode)))
         return {"number": episode.number, "outputs": outputs.query[:, -1], "targets": episode.query_y}
@@ -284,6 +305,15 @@ class MetaLearner(LightningModule, ABC):
         ]
         return Predictions(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what loading has to compare."""
+        checkpoint["not_plain"] = sorted(self._not_plain)
+        checkpoint["max_steps"] = self.trainer.max_steps
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another architecture or algorithm."""
+        """Refuse a checkpoint of another architecture, algorithm or schedule."""
         checks.refuse_checkpoint(self.state_dict(), checkpoint["state_dict"])
+        checks.refuse_defaults(set(checkpoint["not_plain"]) - self._not_plain)
+        if self._trainer is not None and self._trainer.state.fn == "fit" and self._lr_scheduler is not None:
+            checks.refuse_length(checkpoint["max_steps"], self._trainer.max_steps)
+        self.meta_steps = checkpoint["global_step"]

@@ -1,8 +1,13 @@
 """What a learner refuses, each with the setting, its value, what was expected and what to do."""
 
+import warnings
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from pytorch_lightning.strategies import Strategy
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from lightning_meta.backbones import replace_norms, unmappable_norms
 from lightning_meta.episode import Episode
@@ -10,15 +15,24 @@ from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import MetaGradient
 
 
-def refuse_settings(steps: int, evaluation_steps: int, batch_size: int | None, task_chunk: int | None) -> None:
+def refuse_settings(inner: dict[str, Any], task_chunk: int | None) -> None:
     """Refuse counts that make no sense."""
-    counts = {"inner.steps": steps, "inner.evaluation_steps": evaluation_steps}
-    counts |= {"inner.batch_size": batch_size or 1 if batch_size is None else batch_size}
-    counts |= {"task_chunk": 1 if task_chunk is None else task_chunk}
+    counts = {f"inner.{name}": inner[name] for name in ("steps", "evaluation_steps", "batch_size")}
+    counts |= {"inner.evaluation_batch_size": inner["evaluation_batch_size"], "task_chunk": task_chunk}
     for name, value in counts.items():
         lowest = 0 if name.endswith("steps") else 1
-        if value < lowest:
+        if value is not None and value < lowest:
             raise MetaLearningError(f"model.{name} is {value}, expected at least {lowest}")
+
+
+def refuse_dropout(backbone: nn.Module) -> None:
+    """Refuse what is random inside the inner loop."""
+    for name, part in backbone.named_modules():
+        if isinstance(part, _DropoutNd) and part.p > 0:
+            raise MetaLearningError(
+                f"model.backbone holds {type(part).__name__} with p = {part.p} at {name or 'its root'}, but "
+                "nothing random may happen inside the inner loop: set it to 0 or leave it out"
+            )
 
 
 def refuse_norms(backbone: nn.Module, replace: bool) -> None:
@@ -35,24 +49,58 @@ def refuse_norms(backbone: nn.Module, replace: bool) -> None:
         )
 
 
-def refuse_width(backbone: nn.Module, episode: Episode, outputs: int) -> None:
-    """Run the backbone once and refuse inputs that it cannot take or outputs that are not one for each way."""
-    x = episode.support_x[0]
+def refuse_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Episode, outputs: int) -> None:
+    """Run the backbone and the loss once; refuse inputs, outputs and targets that do not go together."""
+    x, targets = episode.support_x[0], episode.support_y[0]
     name = type(backbone).__name__
-    parameter = next(backbone.parameters(), x)
+    if not any(parameter.requires_grad for parameter in backbone.parameters()):
+        raise MetaLearningError(f"model.backbone {name} has no parameter that requires a gradient")
+    parameter = next(backbone.parameters())
     x = x.to(parameter) if x.is_floating_point() else x.to(parameter.device)
     try:
         with torch.no_grad():
-            width = backbone(x).shape[-1]
+            found = backbone(x)
     except (RuntimeError, ValueError, IndexError) as error:
         raise MetaLearningError(
             f"model.backbone {name} cannot take inputs of shape {tuple(x.shape)}, as the data give them: {error}. "
             "Set the backbone's channels, image size or inputs to match"
         ) from error
-    if width != outputs:
+    if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != len(x):
+        shown = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise MetaLearningError(f"model.backbone {name} gives {shown}, expected a tensor (rows, outputs)")
+    if found.shape[1] != outputs:
         raise MetaLearningError(
-            f"model.backbone {name} has {width} outputs, but the tasks need {outputs}. The command line gives it "
-            "to the backbone's argument `outputs`; set the argument by its own name where it has another"
+            f"model.backbone {name} has {found.shape[1]} outputs, but the tasks need {outputs}. The command line sets "
+            "the backbone's argument `outputs`; set it by its own name where it has another"
+        )
+    targets = targets.to(found) if targets.is_floating_point() else targets.to(found.device)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of what is refused just below
+            fits = loss(found, targets, reduction="none").shape == targets.shape
+    except (RuntimeError, ValueError, IndexError):
+        fits = False
+    if not fits:
+        kind = "mse_loss" if targets.is_floating_point() else "cross_entropy"
+        raise MetaLearningError(
+            f"model.loss does not fit outputs {tuple(found.shape)} and targets {tuple(targets.shape)} of "
+            f"{targets.dtype}: set it to torch.nn.functional.{kind}"
+        )
+
+
+def refuse_no_queries(queries: int, algorithm: str) -> None:
+    """Refuse training episodes without queries for an algorithm that learns from them."""
+    if queries < 1:
+        raise MetaLearningError(f"data.train_queries is {queries}, but {algorithm} learns from queries: raise it")
+
+
+def refuse_accumulation(carries: bool, batches: int) -> None:
+    """Refuse to accumulate batches where each would start from the moments that the one before it left."""
+    if carries and batches > 1:
+        raise MetaLearningError(
+            f"trainer.accumulate_grad_batches is {batches}, but the inner optimizer's moments are carried from one "
+            "to the next: raise data.meta_batch_size instead (model.task_chunk bounds the memory), or set "
+            "model.carry_moments to false"
         )
 
 
@@ -96,4 +144,27 @@ def refuse_checkpoint(expected: dict[str, Tensor], found: dict[str, Tensor]) -> 
             f"the checkpoint is of another architecture or algorithm: {'; '.join(sorted(wrong)[:3])}"
             + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
             + ". Use the config.yaml that stands in the folder of the checkpoint's run"
+        )
+
+
+def refuse_defaults(names: set[str]) -> None:
+    """Refuse to put defaults in the place of arguments that a checkpoint could not hold."""
+    names = names & {
+        "inner",
+        "loss",
+        "lr_scheduler",
+    }  # the others do not change what is computed
+    if names:
+        raise MetaLearningError(
+            f"the checkpoint was trained with its own {', '.join(sorted(names))}, which could not be written down: "
+            "give the same again, as in load_from_checkpoint(path, backbone=..., inner=...)"
+        )
+
+
+def refuse_length(planned: int, steps: int) -> None:
+    """Refuse to go on with a schedule that was made for a run of another length."""
+    if planned != steps:
+        raise MetaLearningError(
+            f"trainer.max_steps is {steps}, but the checkpoint's schedule was made for {planned} meta-steps: "
+            f"set trainer.max_steps to {planned}, or model.lr_scheduler to null"
         )

@@ -38,6 +38,8 @@ class Reptile(MetaLearner):
         replace_norms: as in `MetaLearner`.
     """
 
+    needs_queries = False
+
     def __init__(
         self,
         backbone: nn.Module,

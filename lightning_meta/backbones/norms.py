@@ -67,6 +67,8 @@ def replace_norms(module: nn.Module) -> list[str]:
         replacement.load_state_dict(
             {key: value for key, value in norm.state_dict().items() if key in ("weight", "bias")}
         )
+        if isinstance(norm.weight, nn.Parameter):
+            replacement.to(norm.weight)
         parent, _, child = name.rpartition(".")
         setattr(module.get_submodule(parent), child, replacement)
     return list(norms)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from lightning_meta.episode import EpisodeSource
 from lightning_meta.metrics import Interval
 
 SHOWN_STEPS = (0, 1, 2, 3, 4, 5, 10, 20, 30, 40, 50)
@@ -41,8 +42,8 @@ class Results(Callback):
         entry = {
             "checkpoint": checkpoint.name if checkpoint else None,
             "split": split,
-            "meta_steps": trainer.global_step,
-            "queries_per_task": data.ways * data.queries[split] if data is not None else None,
+            "meta_steps": pl_module.meta_steps,
+            "queries_per_task": data.ways * data.queries[split] if isinstance(data, EpisodeSource) else None,
             "measured": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "metrics": {name: _plain(interval) for name, interval in intervals.items()},
         }
@@ -110,7 +111,8 @@ def _table(entry: dict[str, Any]) -> str:
     lines = [
         f"{entry['split']} {kind}{unit}, mean and 95% interval over {tasks} tasks"
         + (f" of {entry['queries_per_task']} queries" if entry["queries_per_task"] else "")
-        + (f", {entry['checkpoint']}" if entry["checkpoint"] else ""),
+        + (f", {entry['checkpoint']}" if entry["checkpoint"] else "")
+        + ("" if entry["meta_steps"] else ", UNTRAINED weights (no ckpt_path)"),
         f"{'inner steps':>11}" + "".join(f"{title:>26}" for title in columns),
     ]
     last = len(metrics[f"query_{kind}"]["mean"]) - 1

@@ -33,7 +33,8 @@ class TasksPerSecond(Callback):
     ) -> None:
         """Count, and log where Lightning does."""
         self._tasks += len(batch.number) * trainer.world_size
-        if (batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (batch_idx + 1) % every == 0:
             now = time.perf_counter()
             pl_module.log("train/tasks_per_second", self._tasks / (now - self._since), prog_bar=True)
             self._tasks, self._since = 0, now

@@ -64,6 +64,7 @@ class EpisodeDataModule(LightningDataModule, ABC):
         _at_least(1, "meta_batch_size", meta_batch_size)
         _at_least(0, "train_queries", self.queries["train"])
         _at_least(0, "validation_tasks", validation_tasks)
+        _at_least(0, "test_tasks", test_tasks)
 
     @property
     @abstractmethod
@@ -73,6 +74,15 @@ class EpisodeDataModule(LightningDataModule, ABC):
     @abstractmethod
     def draw(self, split: Split, numbers: Tensor) -> Episode:
         """The tasks of these numbers, shape (tasks,), which may be empty; a pure function of seed, split and number."""
+
+    def setup(self, stage: str) -> None:
+        """Refuse to evaluate on nothing."""
+        if stage == "validate" and not self.has_validation():
+            raise MetaLearningError(
+                "there are no validation tasks: set data.validation_tasks, and a split that has them"
+            )
+        if stage in ("test", "predict"):
+            _at_least(1, "test_tasks", self.tasks["test"])
 
     def has_validation(self) -> bool:
         """Whether there is anything to validate on."""
@@ -113,7 +123,6 @@ class EpisodeDataModule(LightningDataModule, ABC):
 
     def _evaluation_loader(self, split: Split) -> DataLoader[Episode]:
         tasks = self.tasks[split]
-        _at_least(1, f"{split}_tasks", tasks)
         return self._loader(split, _Batches(self, -(-tasks // self.meta_batch_size), self.meta_batch_size, tasks))
 
     def _loader(self, split: Split, batches: "_Batches") -> DataLoader[Episode]:

@@ -75,6 +75,7 @@ class ImageEpisodes(EpisodeDataModule):
 
     def setup(self, stage: str) -> None:
         """Load the images and refuse tasks that they cannot fill."""
+        super().setup(stage)
         splits: dict[str, tuple[Split, ...]] = {
             "fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)
         }  # fmt: skip

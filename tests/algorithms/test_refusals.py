@@ -1,0 +1,115 @@
+"""What a learner refuses in Python, and what holds over accumulated batches."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lightning_meta.algorithms import MAML, InnerLoop, MetaLearner, Reptile
+from lightning_meta.backbones import MLP, Conv4
+from lightning_meta.data import EpisodeDataModule, GlyphEpisodes, SinusoidEpisodes
+from lightning_meta.errors import MetaLearningError
+from lightning_meta.inner import SGD, Adam
+
+
+def glyphs(**changes: Any) -> GlyphEpisodes:
+    settings: dict[str, Any] = {"train_classes": 8, "validation_classes": 4, "test_classes": 4, "meta_batch_size": 4}
+    return GlyphEpisodes(3, **settings | changes)
+
+
+def trainer(tmp_path: Path, **changes: Any) -> Trainer:
+    settings: dict[str, Any] = {"default_root_dir": tmp_path, "max_steps": 2, "logger": False, "accelerator": "cpu"}
+    settings |= {
+        "enable_progress_bar": False,
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "limit_val_batches": 0,
+    }
+    return Trainer(**settings | changes)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return Conv4(3, filters=4)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_accumulated_batches_equal_one(reduction: Any, tmp_path: Path) -> None:
+    weights = []
+    for tasks, batches in ((8, 1), (4, 2)):
+        learner = MAML(network(), InnerLoop(SGD(0.4)), outer_reduction=reduction, optimizer=sgd)
+        run = trainer(tmp_path, accumulate_grad_batches=batches, precision="64-true")
+        run.fit(learner, glyphs(meta_batch_size=tasks))
+        weights.append(dict(learner.state_dict()))
+    torch.testing.assert_close(*weights, rtol=1e-9, atol=1e-11)
+
+
+def sgd(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.01)
+
+
+class Wide(nn.Sequential):
+    def __init__(self, last: nn.Module) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(784, 3), last)
+
+
+class Pair(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x
+
+
+@pytest.mark.parametrize(
+    ("learner", "data", "said"),
+    [
+        (lambda: MAML(MLP(1)), SinusoidEpisodes(), "model.loss does not fit .* cross_entropy|model.loss .*mse_loss"),
+        (lambda: MAML(network(), loss=functional.mse_loss), glyphs(), "set it to torch.nn.functional.cross_entropy"),
+        (lambda: MAML(network()), glyphs(train_queries=0), "MAML learns from queries"),
+        (lambda: MAML(Wide(nn.Dropout(0.5))), glyphs(), "Dropout with p = 0.5 at 2"),
+        (lambda: MAML(Wide(Pair())), glyphs(), "gives tuple, expected a tensor"),
+        (lambda: MAML(Wide(nn.Identity()).requires_grad_(False)), glyphs(), "no parameter that requires a gradient"),
+        (lambda: MAML(network(), InnerLoop(evaluation_batch_size=0)), glyphs(), "evaluation_batch_size is 0"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(learner: Any, data: EpisodeDataModule, said: str, tmp_path: Path) -> None:
+    with pytest.raises(MetaLearningError, match=said):
+        trainer(tmp_path).fit(learner(), data)
+
+
+def test_carried_moments_are_not_accumulated(tmp_path: Path) -> None:
+    with pytest.raises(MetaLearningError, match="accumulate_grad_batches is 2"):
+        trainer(tmp_path, accumulate_grad_batches=2).fit(Reptile(network(), InnerLoop(Adam())), glyphs())
+
+
+def test_a_schedule_keeps_its_length(tmp_path: Path) -> None:
+    learner = Reptile(network(), InnerLoop(SGD(0.1)))
+    first = trainer(tmp_path)
+    first.fit(learner, glyphs())
+    first.save_checkpoint(tmp_path / "two.ckpt")
+    again = Reptile(network(), InnerLoop(SGD(0.1)))
+    with pytest.raises(MetaLearningError, match="max_steps is 4, but the checkpoint's .* 2"):
+        trainer(tmp_path, max_steps=4).fit(again, glyphs(), ckpt_path=tmp_path / "two.ckpt", weights_only=True)
+
+
+def test_what_a_checkpoint_cannot_hold_must_be_given_again(tmp_path: Path) -> None:
+    def smoothed(outputs: Tensor, targets: Tensor, reduction: str) -> Tensor:
+        return functional.cross_entropy(outputs, targets, reduction=reduction, label_smoothing=0.1)
+
+    run = trainer(tmp_path)
+    run.fit(MAML(network(), loss=smoothed), glyphs())
+    run.save_checkpoint(tmp_path / "one.ckpt")
+    with pytest.raises(MetaLearningError, match="its own loss"):
+        MAML.load_from_checkpoint(tmp_path / "one.ckpt", weights_only=True, backbone=network())
+    loaded = MAML.load_from_checkpoint(tmp_path / "one.ckpt", weights_only=True, backbone=network(), loss=smoothed)
+    assert loaded.loss is smoothed
+
+
+@pytest.mark.parametrize("chunk", [1, 2, None])
+def test_a_task_that_diverges_is_counted(chunk: int | None, tmp_path: Path) -> None:
+    learner: MetaLearner = MAML(network(), InnerLoop(SGD(float("nan")), evaluation_steps=1), task_chunk=chunk)
+    trainer(tmp_path).test(learner, glyphs(test_tasks=3), verbose=False)
+    for name in ("query_loss", "query_accuracy", "query_nontransductive_accuracy"):
+        assert learner.intervals[name].diverged.tolist() == [0, 3], name
