@@ -13,13 +13,13 @@ import yaml
 from torch import nn
 
 from lightning_meta import algorithms
-from lightning_meta.algorithms import MAML, InnerLoop, MetaLearner, Reptile
+from lightning_meta.algorithms import MAML, MetaLearner, Reptile
 from lightning_meta.backbones import Conv4
 from lightning_meta.cli import main
-from lightning_meta.inner import SGD
+from lightning_meta.inner import SGD, InnerLoop
 
 CONFIGS = sorted(Path(__file__).parents[1].joinpath("configs").rglob("*.yaml"))
-ALGORITHMS = [name for name in algorithms.__all__ if name not in ("InnerLoop", "MetaLearner")]
+ALGORITHMS = [name for name in algorithms.__all__ if name != "MetaLearner"]
 SMALL_DATA = ["--data=GlyphEpisodes", "--data.train_classes=20", "--data.validation_classes=6", "--data.test_classes=6"]
 SMALL_DATA += ["--data.ways=3", "--data.shots=2", "--data.meta_batch_size=2", "--data.validation_tasks=3"]
 SMALL_DATA += ["--data.test_tasks=5"]

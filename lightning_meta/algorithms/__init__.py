@@ -1,8 +1,8 @@
 """Meta-learning algorithms: one file each, on `MetaLearner`. A new one needs its file and its line here."""
 
-from lightning_meta.algorithms.base import InnerLoop, MetaLearner
+from lightning_meta.algorithms.base import MetaLearner
 from lightning_meta.algorithms.fomaml import FOMAML
 from lightning_meta.algorithms.maml import MAML
 from lightning_meta.algorithms.reptile import Reptile
 
-__all__ = ["FOMAML", "MAML", "InnerLoop", "MetaLearner", "Reptile"]
+__all__ = ["FOMAML", "MAML", "MetaLearner", "Reptile"]

@@ -4,7 +4,6 @@ import dataclasses
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -20,30 +19,9 @@ from lightning_meta.algorithms import checks
 from lightning_meta.algorithms.carry import Carry
 from lightning_meta.algorithms.hyperparameters import INSTANTIATOR, describe_all
 from lightning_meta.episode import Episode, EpisodeSource, InnerBatches, Predictions, Split
-from lightning_meta.inner import SGD, InnerOptimizer, adapt, map_tasks, meta_gradient, with_gradient
+from lightning_meta.inner import InnerLoop, adapt, map_tasks, meta_gradient, with_gradient
 from lightning_meta.metrics import Interval, TaskMean, accuracy
 from lightning_meta.params import Params, map_params, named, trainable
-
-
-@dataclass(frozen=True)
-class InnerLoop:
-    """How a task is adapted to.
-
-    Attributes:
-        optimizer: the inner rule.
-        steps: inner steps in training.
-        batch_size: support rows of an inner step in training; None for the whole support set.
-        evaluation_steps: inner steps in validation, test and prediction.
-        evaluation_batch_size: support rows of an inner step there; None for the whole support set.
-        reduction: whether the inner loss is the ``mean`` or the ``sum`` over its rows.
-    """
-
-    optimizer: InnerOptimizer = SGD()  # noqa: RUF009  (frozen)
-    steps: int = 1
-    batch_size: int | None = None
-    evaluation_steps: int = 10
-    evaluation_batch_size: int | None = None
-    reduction: Literal["mean", "sum"] = "mean"
 
 
 class MetaLearner(LightningModule, ABC):
@@ -212,7 +190,7 @@ class MetaLearner(LightningModule, ABC):
         loss, grads = result.losses.mean(), result.grads
         if self.outer_reduction == "sum":  # DDP takes the mean over ranks, and Lightning over accumulated batches
             parts = ranks * self.trainer.accumulate_grad_batches
-            loss, grads = result.losses.sum() * parts, map_params(lambda grad: grad * parts, grads)
+            loss, grads = result.losses.sum() * ranks, map_params(lambda grad: grad * parts, grads)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (batch_idx + 1) % every == 0:
             self._log_training(loss, episode)
@@ -226,9 +204,8 @@ class MetaLearner(LightningModule, ABC):
         """The outer loss, and support and query accuracy (or loss) before and after the inner steps of training."""
         self.log("train/outer_loss", loss, prog_bar=True, sync_dist=True)
         for name, values in self.evaluate(episode).items():
-            if values.isfinite().all():
-                self.log(f"train/{name}/before", values[:, 0].mean(), sync_dist=True)
-                self.log(f"train/{name}/after", values[:, -1].mean(), sync_dist=True)
+            self.log(f"train/{name}/before", values[:, 0].mean(), sync_dist=True)
+            self.log(f"train/{name}/after", values[:, -1].mean(), sync_dist=True)
 
     # Evaluation.
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_meta.algorithms import FOMAML, MAML, InnerLoop, MetaLearner, Reptile
+from lightning_meta.algorithms import FOMAML, MAML, MetaLearner, Reptile
 from lightning_meta.backbones import BatchNorm, Conv4
 from lightning_meta.episode import Episode
-from lightning_meta.inner import SGD, Adam, InnerOptimizer, MetaGradient, meta_gradient
+from lightning_meta.inner import SGD, Adam, InnerLoop, InnerOptimizer, MetaGradient, meta_gradient
 from lightning_meta.params import Params, map_params
 from tests.conftest import image_episode
 

@@ -9,11 +9,11 @@ from pytorch_lightning import Trainer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_meta.algorithms import MAML, InnerLoop, MetaLearner, Reptile
+from lightning_meta.algorithms import MAML, MetaLearner, Reptile
 from lightning_meta.backbones import MLP, Conv4
 from lightning_meta.data import EpisodeDataModule, GlyphEpisodes, SinusoidEpisodes
 from lightning_meta.errors import MetaLearningError
-from lightning_meta.inner import SGD, Adam
+from lightning_meta.inner import SGD, Adam, InnerLoop
 
 
 def glyphs(**changes: Any) -> GlyphEpisodes:
