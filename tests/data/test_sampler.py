@@ -308,4 +308,4 @@ def test_streams_that_no_run_can_use_are_refused() -> None:
     with pytest.raises(MetaLearningError, match=r"trainer.max_steps is -1"):
         on_rank(0, 1, max_steps=-1).train_dataloader()
     with pytest.raises(MetaLearningError, match=r"data.test_tasks is 0"):
-        on_rank(0, 1, test_tasks=0).test_dataloader()
+        on_rank(0, 1, test_tasks=0).setup("test")
