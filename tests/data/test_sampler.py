@@ -1,7 +1,6 @@
 """The sampler that all image data share, on images whose pixels say their class, their drawing and their turn."""
 
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -9,39 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightning_meta.data.base import Split
-from lightning_meta.data.images import ClassImages, ImageEpisodes
+from lightning_meta.data.images import ImageEpisodes
 from lightning_meta.data.task_random import TaskRandom, inner_order
-from lightning_meta.episode import Episode, InnerBatches
-from lightning_meta.errors import MetaLearningError
-
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-CLASSES = {"train": torch.arange(3, 9), "validation": torch.arange(9, 14), "test": torch.tensor([0, 1, 2, 14, 15])}
-COUNTS = 6 + torch.arange(16) % 3  # classes of 6, 7 and 8 images
-MARK = 255  # in the lower right corner, unless turned
+from lightning_meta.episode import Episode, Split
+from tests.data.conftest import CLASSES, COUNTS, MARK, SPLITS, TinyEpisodes, assert_same
 
 properties = settings(deadline=None, max_examples=25, derandomize=True)
 split_names = st.sampled_from(SPLITS)
 turn_settings = st.sampled_from(["none", "classes", "tasks"])
-
-
-class TinyEpisodes(ImageEpisodes):
-    """Image [[class, drawing], [0, MARK]]."""
-
-    def __init__(self, **changes: Any) -> None:
-        given = {
-            "ways": 3, "shots": 2, "queries": 3, "train_shots": None, "train_queries": None, "rotations": "none",
-            "meta_batch_size": 4, "validation_tasks": 5, "test_tasks": 11, "seed": 0, "num_workers": 0,
-        }  # fmt: skip
-        super().__init__(**(given | changes))
-        self.train_batches = InnerBatches(steps=3, size=4)
-
-    def load(self) -> ClassImages:
-        classes = torch.arange(16).repeat_interleave(COUNTS)
-        starts = COUNTS.cumsum(0) - COUNTS
-        drawings = torch.arange(len(classes)) - starts[classes]
-        pixels = torch.stack([classes, drawings, torch.zeros_like(classes), torch.full_like(classes, MARK)], -1)
-        return ClassImages(pixels.view(-1, 1, 2, 2).to(torch.uint8), starts, COUNTS, CLASSES)
 
 
 class Seen(NamedTuple):
@@ -64,11 +38,6 @@ def read(x: Tensor, ways: int) -> Seen:
 def read_both(data: ImageEpisodes, split: Split, tasks: int) -> tuple[Seen, Seen]:
     episode = data.draw(split, torch.arange(tasks))
     return read(episode.support_x, data.ways), read(episode.query_x, data.ways)
-
-
-def assert_same(left: Episode, right: Episode) -> None:
-    for name, one, other in zip(Episode._fields, left, right, strict=True):
-        assert torch.equal(one, other), name
 
 
 def assert_uniform(counts: Tensor) -> None:
@@ -220,92 +189,3 @@ def test_the_order_in_the_episode_is_what_the_algorithm_asked_for() -> None:
     data = TinyEpisodes()
     assert data.draw("train", torch.arange(2)).inner_order.shape == (2, 3, 4)
     assert data.draw("test", torch.arange(2)).inner_order.shape == (2, 0, 6)
-
-
-def on_rank(rank: int, ranks: int, max_steps: int = 3, **changes: Any) -> TinyEpisodes:
-    """Data as one of several ranks has it, in a run of a few meta-steps."""
-    data = TinyEpisodes(**changes)
-    total = SimpleNamespace(processed=0)  # batches that the trainer has worked through
-    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(total=total)))
-    trainer: Any = SimpleNamespace(
-        global_rank=rank,
-        world_size=ranks,
-        max_steps=max_steps,
-        accumulate_grad_batches=2,
-        fit_loop=loop,
-        state=SimpleNamespace(fn="fit"),
-    )
-    data.trainer = trainer
-    return data
-
-
-def test_ranks_share_every_training_batch() -> None:
-    whole = [episode.number for episode in on_rank(0, 1).train_dataloader()]
-    shares = [[episode.number for episode in on_rank(rank, 2).train_dataloader()] for rank in range(2)]
-    assert torch.equal(torch.stack(whole), torch.arange(24).view(6, 4))  # 3 meta-steps of 2 batches
-    for batch, share, other in zip(whole, *shares, strict=True):
-        assert len(share) == len(other) == 2
-        assert torch.equal(torch.cat([share, other]).sort().values, batch)
-
-
-def test_training_goes_on_where_the_checkpoint_ended() -> None:
-    data = on_rank(0, 1)
-    data.load_state_dict({"consumed_tasks": 40, "consumed_batches": 0, "seed": 0})
-    assert next(iter(data.train_dataloader())).number.tolist() == [40, 41, 42, 43]
-    data.trainer.fit_loop.epoch_loop.batch_progress.total.processed = 2  # type: ignore[union-attr]
-    assert data.state_dict() == {"consumed_tasks": 48, "consumed_batches": 2, "seed": 0}
-    assert next(iter(data.train_dataloader())).number.tolist() == [48, 49, 50, 51]
-    assert next(iter(data.test_dataloader())).number.tolist() == [0, 1, 2, 3]
-    with pytest.raises(MetaLearningError, match="seed 1, but the seed is 0"):
-        data.load_state_dict({"consumed_tasks": 40, "consumed_batches": 0, "seed": 1})
-
-
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7])
-@pytest.mark.parametrize("tasks", [1, 4, 5, 11])
-def test_evaluation_counts_every_task_once_on_any_number_of_ranks(ranks: int, tasks: int) -> None:
-    loaders = [on_rank(rank, ranks, test_tasks=tasks).test_dataloader() for rank in range(ranks)]
-    batches = [[episode.number for episode in loader] for loader in loaders]
-    assert {len(own) for own in batches} == {-(-tasks // 4)}  # ranks must take part in the same steps
-    assert torch.cat([number for own in batches for number in own]).sort().values.tolist() == list(range(tasks))
-
-
-def test_workers_draw_the_same_episodes() -> None:
-    here, elsewhere = (list(on_rank(0, 1, num_workers=workers).train_dataloader()) for workers in (0, 2))
-    for one, other in zip(here, elsewhere, strict=True):
-        assert_same(one, other)
-
-
-def test_a_split_without_validation_tasks_has_no_loader() -> None:
-    data = TinyEpisodes(validation_tasks=0)
-    data.setup("fit")
-    assert data.val_dataloader() == []
-
-
-@pytest.mark.parametrize(
-    ("changes", "stage", "message"),
-    [
-        ({"ways": 6}, "test", "data.ways is 6, but the test split has 5 classes"),
-        ({"ways": 25, "rotations": "classes"}, "fit", "data.ways is 25, but the train split has 24 classes"),
-        ({"ways": 6}, "validate", "choose a split with validation classes"),
-        ({"shots": 5, "queries": 2}, "predict", "5 shots . 2 queries = 7 images .* has 6: lower data.shots"),
-        ({"train_shots": 5}, "fit", "5 shots . 3 queries = 8 images .* data.train_shots"),
-    ],
-)
-def test_tasks_that_the_images_cannot_fill_are_refused(changes: dict[str, Any], stage: str, message: str) -> None:
-    with pytest.raises(MetaLearningError, match=message):
-        TinyEpisodes(**changes).setup(stage)
-
-
-@pytest.mark.parametrize("name", ["ways", "shots", "queries", "meta_batch_size"])
-def test_settings_below_one_are_refused(name: str) -> None:
-    with pytest.raises(MetaLearningError, match=f"data.{name} is 0, expected at least 1"):
-        TinyEpisodes(**{name: 0})
-
-
-def test_streams_that_no_run_can_use_are_refused() -> None:
-    with pytest.raises(MetaLearningError, match=r"data.meta_batch_size is 4 .* 3 ranks"):
-        on_rank(0, 3).train_dataloader()
-    with pytest.raises(MetaLearningError, match=r"trainer.max_steps is -1"):
-        on_rank(0, 1, max_steps=-1).train_dataloader()
-    with pytest.raises(MetaLearningError, match=r"data.test_tasks is 0"):
-        on_rank(0, 1, test_tasks=0).setup("test")
