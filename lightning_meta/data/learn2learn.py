@@ -130,6 +130,7 @@ class TasksetEpisodes(EpisodeDataModule):
         Raises:
             MetaLearningError: the benchmark or its data is missing, a split has no taskset, or its tasks do not fit.
         """
+        super().setup(stage)
         splits: dict[str, tuple[Split, ...]] = {
             "fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)
         }  # fmt: skip

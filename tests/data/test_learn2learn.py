@@ -215,6 +215,11 @@ def test_a_benchmark_without_its_data(monkeypatch: pytest.MonkeyPatch, tmp_path:
         TasksetEpisodes(benchmark="mini-imagenet", root=str(tmp_path)).prepare_data()
 
 
+def test_validating_on_nothing_is_refused(dataset: Any) -> None:
+    with pytest.raises(MetaLearningError, match="no validation tasks"):
+        TasksetEpisodes(ways=3, train=taskset(dataset), test=taskset(dataset), validation_tasks=0).setup("validate")
+
+
 def test_download_of_omniglot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torchvision.datasets.omniglot, "download_and_extract_archive", offline)
     with pytest.raises(MetaLearningError, match="cannot download Omniglot to .*no network.*omniglot-py"):
