@@ -17,6 +17,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 # Imported so that their classes are known by their short names.
 from lightning_meta import backbones as backbones
 from lightning_meta.algorithms import MetaLearner
+from lightning_meta.allocator import keep_freed_memory
 from lightning_meta.callbacks import Figures, PredictionFile, Results, TasksPerSecond
 from lightning_meta.data import EpisodeDataModule
 from lightning_meta.errors import MetaLearningError
@@ -124,6 +125,7 @@ def main(args: list[str] | None = None) -> int:
     Args:
         args: arguments; those of the process when None.
     """
+    keep_freed_memory()
     with warnings.catch_warnings():
         for noise in NOISE:
             warnings.filterwarnings("ignore", message=noise)

@@ -65,7 +65,7 @@ def test_fit_validate_test_predict_and_load(algorithm: str, tmp_path: Path, caps
     (file,) = tmp_path.rglob("predictions_0.pt")
     predictions = torch.load(file, weights_only=True)
     assert torch.cat([batch["number"] for batch in predictions]).tolist() == [0, 1, 2, 3, 4]
-    assert predictions[0]["outputs"].shape == (2, 3, 3)
+    assert predictions[0]["outputs"].shape == (5, 3, 3)
 
     entries = json.loads((run / "checkpoints" / "results.json").read_text())
     assert [entry["split"] for entry in entries] == ["validation", "test"]

@@ -1,13 +1,12 @@
-"""The LightningModule that all algorithms share: map over tasks, meta-step, evaluation, logging."""
+"""The LightningModule that all algorithms share: the pieces of an algorithm, and the meta-step."""
 
 import dataclasses
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import OptimizerCallable
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -17,14 +16,24 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_meta.algorithms import checks
 from lightning_meta.algorithms.carry import Carry
+from lightning_meta.algorithms.chunk import TaskChunk
 from lightning_meta.algorithms.hyperparameters import INSTANTIATOR, describe_all
+from lightning_meta.algorithms.scores import EpisodeScores
 from lightning_meta.episode import Episode, EpisodeSource, InnerBatches, Predictions, Split
-from lightning_meta.inner import InnerLoop, adapt, map_tasks, meta_gradient, with_gradient
-from lightning_meta.metrics import Interval, TaskMean, accuracy
+from lightning_meta.inner import (
+    Compiled,
+    InnerLoop,
+    MetaGradient,
+    adapt,
+    chunk_gradient,
+    map_tasks,
+    meta_gradient,
+    with_gradient,
+)
 from lightning_meta.params import Params, map_params, named, trainable
 
 
-class MetaLearner(LightningModule, ABC):
+class MetaLearner(EpisodeScores):
     """Base of all algorithms. A subclass is one pure function of one task, `outer_loss`.
 
     Args:
@@ -36,8 +45,9 @@ class MetaLearner(LightningModule, ABC):
         optimizer: makes the outer optimizer from the parameters.
         lr_scheduler: makes the outer schedule from the optimizer and the number of meta-steps of the run, such as
             ``torch.optim.lr_scheduler.CosineAnnealingLR``; None for a constant rate.
-        task_chunk: tasks that are vectorised together; it bounds the memory and not the result. None takes all tasks at
-            once, 1 runs a plain loop.
+        task_chunk: tasks that are vectorised together; it bounds the memory and not the result, and 1 runs a plain
+            loop. ``auto`` times some on the first batch and keeps the fastest; 16 with ``trainer.deterministic``.
+        compile: trace the meta-gradient to a graph and replay that. What is no tensor is then fixed at the first step.
         replace_norms: put norms that differentiate correctly in the place of PyTorch's batch and instance norms.
 
     Raises:
@@ -56,10 +66,11 @@ class MetaLearner(LightningModule, ABC):
         outer_reduction: Literal["mean", "sum"] = "mean",
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
         lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
-        task_chunk: int | None = 16,
+        task_chunk: int | Literal["auto"] = "auto",
+        compile: bool = True,  # noqa: A002
         replace_norms: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(loss, inner.evaluation_steps)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*is an instance of `nn.Module`")  # described just below
             self.save_hyperparameters()
@@ -73,29 +84,27 @@ class MetaLearner(LightningModule, ABC):
         checks.refuse_dropout(backbone)
         self.backbone = backbone
         self.inner = inner
-        self.loss = loss
         self.outer_reduction = outer_reduction
-        self.task_chunk = task_chunk
+        self.chunk = TaskChunk(task_chunk)
+        self.vectorised = task_chunk != 1
+        self._compile = compile
         self._optimizer = optimizer
         self._lr_scheduler = lr_scheduler
         learned = inner.optimizer.learned(trainable(backbone))
         self.inner_parameters = nn.ParameterDict({name.replace(".", "/"): rate for name, rate in learned.items()})
         self.carry = Carry()
-        self.intervals: dict[str, Interval] = {}
-        names = [f"{part}_{kind}" for kind in ("loss", "accuracy") for part in Predictions._fields]
-        self.task_means = nn.ModuleDict({name: TaskMean(inner.evaluation_steps + 1) for name in names})
 
     # What an algorithm says, and the pieces it says it with: pure functions of one task.
 
     @abstractmethod
-    def outer_loss(self, params: Params, task: Episode, carry: Any, progress: float) -> tuple[Tensor, Any]:
+    def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
         """Loss of one task, whose gradient in ``params`` is the algorithm's meta-gradient, and the new carry.
 
         Args:
             params: the meta-parameters, `meta_parameters`.
             task: one task, without the task axis.
             carry: what outlives a meta-step without being a parameter.
-            progress: how much of the run is done, 0 to 1.
+            progress: how much of the run is done, 0 to 1, a scalar.
         """
 
     def inner_state(self, carry: Any) -> Any:
@@ -117,7 +126,7 @@ class MetaLearner(LightningModule, ABC):
         if len(task.query_x) == 0:
             return Predictions(support, support[:0], support[:0])
         query = self.run_backbone(fast, task.query_x)
-        if self.task_chunk == 1:  # for modules that cannot be vectorised
+        if not self.vectorised:
             return Predictions(support, query, torch.stack([alone(x) for x in task.query_x]))
         return Predictions(support, query, torch.func.vmap(alone)(task.query_x))
 
@@ -140,8 +149,9 @@ class MetaLearner(LightningModule, ABC):
         return self.loss(self.run_backbone(fast, task.query_x), task.query_y, reduction="mean")
 
     def run_backbone(self, fast: Params, x: Tensor) -> Tensor:
-        """The backbone's output for ``x`` of shape (rows, ...), at other weights than its own."""
-        return torch.func.functional_call(self.backbone, fast, (x,))
+        """The backbone's output for ``x`` of shape (rows, ...), at other weights than its own; in float32 at least."""
+        outputs: Tensor = torch.func.functional_call(self.backbone, fast, (x,))
+        return outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
 
     def meta_parameters(self) -> Params:
         """The values of everything that is meta-learned, by name."""
@@ -151,6 +161,8 @@ class MetaLearner(LightningModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Tell the data what to draw for the inner loop, and compare its tasks with the backbone."""
+        gradient = chunk_gradient(self.outer_loss)
+        self._gradient = Compiled(gradient) if self._compile else gradient
         source = getattr(self.trainer, "datamodule", None)
         if isinstance(source, EpisodeSource):
             source.train_batches = InnerBatches(self.inner.steps, self.inner.batch_size)
@@ -158,6 +170,8 @@ class MetaLearner(LightningModule, ABC):
             splits: dict[str, Split] = {"fit": "train", "validate": "validation"}
             episode = source.draw(splits.get(stage, "test"), torch.zeros(1, dtype=torch.int64))
             checks.refuse_width(self.backbone, self.loss, episode, source.outputs)
+            if self.vectorised:
+                checks.refuse_unmappable(self.backbone, episode)
             if stage == "fit" and self.needs_queries:
                 checks.refuse_no_queries(source.queries["train"], type(self).__name__)
         carries = bool(list(self.carry.buffers()))
@@ -174,16 +188,8 @@ class MetaLearner(LightningModule, ABC):
 
     def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
         """One meta-step: a scalar whose value is the outer loss and whose gradient is the meta-gradient."""
-        progress = self.trainer.global_step / max(self.trainer.max_steps, 1)
-
-        def outer_loss(params: Params, task: Episode, carry: Any) -> tuple[Tensor, Any]:
-            return self.outer_loss(params, task, carry, progress)
-
-        result = meta_gradient(
-            outer_loss, self.meta_parameters(), episode, self.carry.tree(),
-            chunk=self.task_chunk, reduction=self.outer_reduction, serial=self.serial,
-        )  # fmt: skip
         strategy, ranks = self.trainer.strategy, self.trainer.world_size
+        result = self.meta_gradient(episode)
         checks.refuse_divergence(result, episode, self.trainer.global_step, strategy)
         if list(self.carry.buffers()):
             self.carry.assign(self.carry.average(result.carry, strategy.reduce) if ranks > 1 else result.carry)
@@ -193,99 +199,47 @@ class MetaLearner(LightningModule, ABC):
             loss, grads = result.losses.sum() * ranks, map_params(lambda grad: grad * parts, grads)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (batch_idx + 1) % every == 0:
-            self._log_training(loss, episode)
+            self.log_training(loss, episode)
         return with_gradient(loss, grads, dict(self.named_parameters()))
+
+    def meta_gradient(self, episode: Episode) -> MetaGradient:
+        """The meta-gradient of a batch of tasks, in chunks of a size that is fast and fits into memory."""
+        params, carry = self.meta_parameters(), self.carry.tree()
+        progress = torch.tensor(self.trainer.global_step / max(self.trainer.max_steps, 1), device=self.device)
+
+        def run(tasks: Episode, chunk: int) -> MetaGradient:
+            return meta_gradient(
+                self._gradient, params, tasks, carry, progress,
+                chunk=chunk, reduction=self.outer_reduction, serial=self.serial,
+            )  # fmt: skip
+
+        tasks = 1 if self.serial else len(episode.number)
+        share = self.trainer.strategy.broadcast
+        self.chunk.choose(lambda size: run(next(episode.chunks(size)), size), tasks, self.device, share)
+        return self.chunk.halving(lambda size: run(episode, size))
 
     def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:
         """Count meta-steps."""
         self.meta_steps = self.trainer.global_step
 
-    def _log_training(self, loss: Tensor, episode: Episode) -> None:
-        """The outer loss, and support and query accuracy (or loss) before and after the inner steps of training."""
-        self.log("train/outer_loss", loss, prog_bar=True, sync_dist=True)
-        for name, values in self.evaluate(episode).items():
-            self.log(f"train/{name}/before", values[:, 0].mean(), sync_dist=True)
-            self.log(f"train/{name}/after", values[:, -1].mean(), sync_dist=True)
-
-    # Evaluation.
-
-    def evaluate(self, episode: Episode) -> dict[str, Tensor]:
-        """Loss, and for classes accuracy, of every task after every inner step, each (tasks, steps + 1)."""
-        values: dict[str, Tensor] = {}
-        for part, outputs in self.all_predictions(episode)._asdict().items():
-            targets = episode.support_y if part == "support" else episode.query_y
-            if targets.shape[1] == 0:  # training episodes may come without queries
-                continue
-            targets = targets[:, None].expand(*outputs.shape[:3], *targets.shape[2:])
-            losses = self.loss(outputs.flatten(0, 2), targets.flatten(0, 2), reduction="none")
-            values[f"{part}_loss"] = losses.view(*outputs.shape[:2], -1).mean(-1)
-            if not targets.is_floating_point():
-                values[f"{part}_accuracy"] = accuracy(outputs, targets)
-        return values
-
-    def _evaluation_step(self, episode: Episode) -> None:
-        values: dict[str, Tensor] = {}
-        if len(episode.number):  # the list may have no task left for this rank
-            with torch.inference_mode(False):  # adaptation needs gradients, which tensors made under inference refuse
-                values = self.evaluate(Episode(*(tensor.clone() for tensor in episode)))
-        for name in self.task_means:
-            metric = self._task_mean(name)
-            metric.update(values.get(name, metric.total.new_zeros(0, len(metric.total))))
-
-    def _task_mean(self, name: str) -> TaskMean:
-        metric = self.task_means[name]
-        assert isinstance(metric, TaskMean)
-        return metric
-
-    def _evaluation_end(self, stage: str) -> None:
-        intervals = {name: self._task_mean(name).compute() for name in self.task_means}
-        self.intervals = {name: interval for name, interval in intervals.items() if interval.tasks}
-        for name, interval in self.intervals.items():
-            kind, protocol = name.replace("_nontransductive", ""), "_nontransductive" * ("nontransductive" in name)
-            steps = {f"{stage}/{kind}/step_{k}{protocol}": mean for k, mean in enumerate(interval.mean.float())}
-            self.log_dict(steps, sync_dist=True)
-            if name in ("query_loss", "query_accuracy"):
-                self.log(
-                    f"{stage}_{name.removeprefix('query_')}", interval.mean[-1].float(), prog_bar=True, sync_dist=True
-                )
-            self._task_mean(name).reset()
-
-    def validation_step(self, episode: Episode, batch_idx: int) -> None:
-        """Adapt to the tasks and score them."""
-        self._evaluation_step(episode)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the means over all validation tasks of all ranks."""
-        self._evaluation_end("val")
-
-    def test_step(self, episode: Episode, batch_idx: int) -> None:
-        """Adapt to the tasks and score them."""
-        self._evaluation_step(episode)
-
-    def on_test_epoch_end(self) -> None:
-        """Log the means over all test tasks of all ranks."""
-        self._evaluation_end("test")
-
-    def predict_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
-        """Outputs for the queries after the last inner step, with their targets, each (tasks, queries, ...)."""
-        if len(episode.number) == 0:  # the list has no task left for this rank
-            return {}
-        with torch.inference_mode(False):
-            outputs = self.all_predictions(Episode(*(tensor.clone() for tensor in episode)))
-        return {"number": episode.number, "outputs": outputs.query[:, -1], "targets": episode.query_y}
-
     def all_predictions(self, episode: Episode) -> Predictions:
         """`predictions` of every task, chunk by chunk: every tensor (tasks, steps + 1, rows, outputs)."""
-        params, carry = self.meta_parameters(), self.carry.tree()
-        chunks = [
-            map_tasks(self.predictions, (None, 0, None), params, t, carry) for t in episode.chunks(self.task_chunk)
-        ]
-        return Predictions(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
+        arguments = self.meta_parameters(), self.carry.tree()
+
+        def run(size: int) -> Predictions:
+            chunks = [
+                map_tasks(self.predictions, (None, 0, None), arguments[0], tasks, arguments[1])
+                for tasks in episode.chunks(size)
+            ]
+            return Predictions(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
+
+        return self.chunk.halving(run)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what loading has to compare."""
         checkpoint["not_plain"] = sorted(self._not_plain)
         checkpoint["max_steps"] = self.trainer.max_steps
+        checkpoint["task_chunk"] = self.chunk.size
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another architecture, algorithm or schedule."""
@@ -294,3 +248,5 @@ class MetaLearner(LightningModule, ABC):
         if self._trainer is not None and self._trainer.state.fn == "fit" and self._lr_scheduler is not None:
             checks.refuse_length(checkpoint["max_steps"], self._trainer.max_steps)
         self.meta_steps = checkpoint["global_step"]
+        if self.chunk.size is None:
+            self.chunk.size = checkpoint["task_chunk"]

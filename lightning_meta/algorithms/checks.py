@@ -13,12 +13,14 @@ from lightning_meta.backbones import replace_norms, unmappable_norms
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import MetaGradient
+from lightning_meta.params import map_params, trainable
 
 
-def refuse_settings(inner: dict[str, Any], task_chunk: int | None) -> None:
+def refuse_settings(inner: dict[str, Any], task_chunk: int | str) -> None:
     """Refuse counts that make no sense."""
     counts = {f"inner.{name}": inner[name] for name in ("steps", "evaluation_steps", "batch_size")}
-    counts |= {"inner.evaluation_batch_size": inner["evaluation_batch_size"], "task_chunk": task_chunk}
+    counts |= {"inner.evaluation_batch_size": inner["evaluation_batch_size"]}
+    counts |= {} if task_chunk == "auto" else {"task_chunk": task_chunk}
     for name, value in counts.items():
         lowest = 0 if name.endswith("steps") else 1
         if value is not None and value < lowest:
@@ -57,14 +59,21 @@ def refuse_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Epis
         raise MetaLearningError(f"model.backbone {name} has no parameter that requires a gradient")
     parameter = next(backbone.parameters())
     x = x.to(parameter) if x.is_floating_point() else x.to(parameter.device)
+    buffers = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
     try:
         with torch.no_grad():
-            found = backbone(x)
+            found = torch.func.functional_call(backbone, buffers, (x,))
     except (RuntimeError, ValueError, IndexError) as error:
         raise MetaLearningError(
             f"model.backbone {name} cannot take inputs of shape {tuple(x.shape)}, as the data give them: {error}. "
             "Set the backbone's channels, image size or inputs to match"
         ) from error
+    changed = [name for name, buffer in backbone.named_buffers() if not torch.equal(buffer, buffers[name])]
+    if changed:
+        raise MetaLearningError(
+            f"model.backbone {name} changes {changed[0]} whenever it runs, which would leak from task to task: switch "
+            "its running statistics off, or set model.replace_norms to true where it is a norm of PyTorch"
+        )
     if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != len(x):
         shown = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
         raise MetaLearningError(f"model.backbone {name} gives {shown}, expected a tensor (rows, outputs)")
@@ -86,6 +95,35 @@ def refuse_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Epis
             f"model.loss does not fit outputs {tuple(found.shape)} and targets {tuple(targets.shape)} of "
             f"{targets.dtype}: set it to torch.nn.functional.{kind}"
         )
+
+
+def refuse_unmappable(backbone: nn.Module, episode: Episode) -> None:
+    """Run the backbone on two vectorised tasks; refuse what ``torch.func.vmap`` cannot map, by the module's name."""
+    params = map_params(lambda tensor: torch.stack([tensor, tensor]), trainable(backbone))
+    running: list[str] = []
+
+    def leave(*_: Any) -> None:
+        running.pop()
+
+    hooks = [part.register_forward_hook(leave) for part in backbone.modules()]
+    for name, part in backbone.named_modules():
+        hooks.append(part.register_forward_pre_hook(lambda *_, name=name: running.append(name)))
+    x = episode.support_x
+    weight = next(iter(params.values()))
+    x = torch.cat([x, x]).to(weight if x.is_floating_point() else weight.device)
+    try:
+        torch.func.vmap(lambda params, x: torch.func.functional_call(backbone, params, (x,)))(params, x)
+    except RuntimeError as error:
+        name = running[-1] if running else ""
+        part = backbone.get_submodule(name)
+        raise MetaLearningError(
+            f"model.backbone cannot be vectorised over tasks, because of {name or 'its root'} ({type(part).__name__}): "
+            f"{str(error).splitlines()[0][:300]} Set model.task_chunk to 1, which takes tasks one by one, or replace "
+            "this module"
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def refuse_no_queries(queries: int, algorithm: str) -> None:

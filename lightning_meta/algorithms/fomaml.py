@@ -17,7 +17,7 @@ class FOMAML(MetaLearner):
     grow with the number of inner steps.
     """
 
-    def outer_loss(self, params: Params, task: Episode, carry: Any, progress: float) -> tuple[Tensor, Any]:
+    def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
         """Query loss after adaptation, with the derivative of the identity through the adaptation."""
         adapted, _ = last(self.adapt(detach(params), task))
         return self.query_loss(straight_through(adapted, self.fast(params)), task), carry

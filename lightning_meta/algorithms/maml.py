@@ -21,7 +21,7 @@ class MAML(MetaLearner):
     arithmetic variant (Soulier 2020), whose step size does not grow with the number of tasks.
     """
 
-    def outer_loss(self, params: Params, task: Episode, carry: Any, progress: float) -> tuple[Tensor, Any]:
+    def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
         """Query loss after adaptation."""
         adapted, _ = last(self.adapt(params, task))
         return self.query_loss(adapted, task), carry

@@ -35,6 +35,7 @@ class Reptile(MetaLearner):
         serial: run the tasks of a meta-step one after another, each with the moments that the one before it left, as
             the paper's code does; one rank only. Otherwise all start from the same moments, and the mean is carried.
         task_chunk: as in `MetaLearner`.
+        compile: as in `MetaLearner`.
         replace_norms: as in `MetaLearner`.
     """
 
@@ -50,16 +51,20 @@ class Reptile(MetaLearner):
         lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = PolynomialLR,
         carry_moments: bool = True,
         serial: bool = False,
-        task_chunk: int | None = 16,
+        task_chunk: int | Literal["auto"] = "auto",
+        compile: bool = True,  # noqa: A002
         replace_norms: bool = False,
     ) -> None:
-        super().__init__(backbone, inner, loss, outer_reduction, optimizer, lr_scheduler, task_chunk, replace_norms)
+        super().__init__(
+            backbone, inner, loss, outer_reduction, optimizer, lr_scheduler, task_chunk, compile,
+            replace_norms,
+        )  # fmt: skip
         self.serial = serial
         self.carry_moments = carry_moments
         if carry_moments:
             self.carry.assign(inner.optimizer.init(self.fast(self.meta_parameters())))
 
-    def outer_loss(self, params: Params, task: Episode, carry: Any, progress: float) -> tuple[Tensor, Any]:
+    def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
         """Half the squared distance to the adapted weights."""
         adapted, state = last(self.adapt(detach(params), task, self.inner_state(carry)))
         return half_squared_distance(self.fast(params), adapted), state if self.carry_moments else carry

@@ -4,12 +4,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
+from lightning_meta.backbones.normalise import normalise
+
 
 class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe and Szegedy, arXiv 1502.03167) that always uses the statistics of its own batch.
 
-    Written out in arithmetic: PyTorch's own norm gives a wrong second derivative under ``torch.func.vmap``, with no
-    error (torch 2.11 to 2.14). Running statistics do not exist, since they would leak from task to task.
+    PyTorch's own norm gives a wrong second derivative under ``torch.func.vmap``, with no error (torch 2.11 to 2.14).
+    Running statistics do not exist, since they would leak from task to task. Half precision comes out as float32.
 
     Args:
         features: channels, the size of dimension 1.
@@ -29,13 +31,11 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x`` of shape (batch, features, ...)."""
-        over = self.statistics_over(x)
-        centred = x - x.mean(over, keepdim=True)
-        scale = (centred.square().mean(over, keepdim=True) + self.eps).rsqrt()
+        normalised = normalise(x, self.statistics_over(x), self.eps)
         if self.weight is None or self.bias is None:
-            return centred * scale
+            return normalised
         shape = [-1, *[1] * (x.dim() - 2)]
-        return centred * (scale * self.weight.view(shape)) + self.bias.view(shape)
+        return normalised * self.weight.view(shape) + self.bias.view(shape)
 
 
 class InstanceNorm(BatchNorm):

@@ -14,6 +14,8 @@ from torch.utils.data.distributed import DistributedSampler
 from lightning_meta.episode import Episode, InnerBatches, Split
 from lightning_meta.errors import MetaLearningError
 
+EVALUATION_BATCH = 32  # tasks that are evaluated together at least, even where few make a meta-step
+
 
 class EpisodeDataModule(LightningDataModule, ABC):
     """Batches of tasks. A subclass says how to draw tasks by their numbers (`draw`); everything else is here.
@@ -122,11 +124,23 @@ class EpisodeDataModule(LightningDataModule, ABC):
         return self._evaluation_loader("test")
 
     def _evaluation_loader(self, split: Split) -> DataLoader[Episode]:
-        tasks = self.tasks[split]
-        return self._loader(split, _Batches(self, -(-tasks // self.meta_batch_size), self.meta_batch_size, tasks))
+        tasks, size = self.tasks[split], max(self.meta_batch_size, EVALUATION_BATCH)
+        return self._loader(split, _Batches(self, -(-tasks // size), size, tasks))
 
     def _loader(self, split: Split, batches: "_Batches") -> DataLoader[Episode]:
-        return DataLoader(_Tasks(self, split), batch_size=None, sampler=batches, num_workers=self.num_workers)
+        return DataLoader(
+            _Tasks(self, split), batch_size=None, sampler=batches, num_workers=self.num_workers,
+            pin_memory=self.pins_memory(),
+        )  # fmt: skip
+
+    def pins_memory(self) -> bool:
+        """Whether episodes are drawn in main memory and then copied to a GPU."""
+        return self.root_device.type == "cuda"
+
+    @property
+    def root_device(self) -> torch.device:
+        """Where the trainer computes."""
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
 
     def state_dict(self) -> dict[str, Any]:
         """How far the stream has been consumed: by meta-steps that are done, not by what was drawn ahead."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lightning_meta.data.images import ClassImages, ImageEpisodes, Rotations
+from lightning_meta.data.images import CacheDevice, ClassImages, ImageEpisodes, Rotations
 from lightning_meta.data.task_random import TaskRandom
 
 _SIZE = 28  # pixels of a side
@@ -35,6 +35,7 @@ class GlyphEpisodes(ImageEpisodes):
         alphabet: names the classes and drawings, which are the same for every ``seed``.
         seed: names the stream of tasks.
         num_workers: processes that draw ahead; 0 draws in the main process.
+        cache_device: as in `ImageEpisodes`.
     """
 
     def __init__(
@@ -55,10 +56,11 @@ class GlyphEpisodes(ImageEpisodes):
         alphabet: int = 0,
         seed: int = 0,
         num_workers: int = 0,
+        cache_device: CacheDevice = "auto",
     ) -> None:
         super().__init__(
             ways, shots, queries, train_shots, train_queries, rotations, meta_batch_size, validation_tasks, test_tasks,
-            seed, num_workers,
+            seed, num_workers, cache_device,
         )  # fmt: skip
         self.classes = {"test": test_classes, "validation": validation_classes, "train": train_classes}
         self.drawings = drawings

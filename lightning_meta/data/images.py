@@ -12,6 +12,7 @@ from lightning_meta.episode import Episode, Split
 from lightning_meta.errors import MetaLearningError
 
 Rotations = Literal["none", "classes", "tasks"]
+CacheDevice = Literal["auto", "cpu"]
 
 
 class ClassImages(NamedTuple):
@@ -30,6 +31,8 @@ class ImageEpisodes(EpisodeDataModule):
         rotations: ``none``; ``classes``: every class turned by 90, 180 and 270 degrees is a further class in training
             (Nichol et al.); ``tasks``: every class of a task is turned by a random multiple of 90 degrees, in all
             splits (Finn et al.).
+        cache_device: ``auto`` keeps all images on the GPU, where there is one with room, and draws episodes there;
+            ``cpu`` keeps them in main memory. Worker processes (``num_workers``) draw in main memory.
         others: as in `EpisodeDataModule`.
     """
 
@@ -46,12 +49,14 @@ class ImageEpisodes(EpisodeDataModule):
         test_tasks: int,
         seed: int,
         num_workers: int,
+        cache_device: CacheDevice,
     ) -> None:
         super().__init__(
             ways, shots, queries, train_shots, train_queries, meta_batch_size, validation_tasks, test_tasks, seed,
             num_workers,
         )  # fmt: skip
         self.rotations = rotations
+        self.cache_device = cache_device
         self._data: ClassImages | None = None
 
     @property
@@ -82,6 +87,15 @@ class ImageEpisodes(EpisodeDataModule):
         for split in splits[stage]:
             if split != "validation" or self.has_validation():
                 self._check(split)
+
+        device = self.root_device
+        drawn_there = self.cache_device == "auto" and not self.num_workers and device.type == "cuda"
+        if drawn_there and self.data.images.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
+            self._data = self.data._replace(images=self.data.images.to(device))
+
+    def pins_memory(self) -> bool:
+        """Whether episodes are drawn in main memory and then copied to a GPU."""
+        return super().pins_memory() and not self.data.images.is_cuda
 
     def _check(self, split: Split) -> None:
         classes = self.data.splits[split]
@@ -116,7 +130,8 @@ class ImageEpisodes(EpisodeDataModule):
         )  # (T, N, K+Q)
         if self.rotations != "none":
             images = images + turns[..., None] * (len(data.images) // 4)
-        x = data.images.index_select(0, images.flatten()).float().div_(255)
+        rows = images.flatten().to(data.images.device, non_blocking=True)
+        x = data.images.index_select(0, rows).float().div_(255)
         x = x.view(*images.shape, *data.images.shape[1:])  # (T, N, K+Q, C, H, W)
         labels = torch.arange(self.ways)[:, None].expand(len(numbers), -1, size)
         order = inner_order(random, self.ways * shots, *self.inner_batches(split))

@@ -20,7 +20,7 @@ from typing import Literal
 
 import torch
 
-from lightning_meta.data.images import ClassImages, ImageEpisodes, Rotations
+from lightning_meta.data.images import CacheDevice, ClassImages, ImageEpisodes, Rotations
 from lightning_meta.data.learn2learn import download_omniglot
 from lightning_meta.data.omniglot_cache import Rendering, Resample, cached_images
 from lightning_meta.episode import Split
@@ -57,6 +57,7 @@ class OmniglotEpisodes(ImageEpisodes):
         test_tasks: tasks in a test.
         seed: names the stream of tasks; the class splits do not depend on it.
         num_workers: processes that draw ahead; 0 draws in the main process.
+        cache_device: as in `ImageEpisodes`.
         cache_dir: folder for the decoded images; ``lightning_meta_cache`` in ``root`` when None. The user's cache
             folder takes its place where it cannot be written.
 
@@ -83,11 +84,12 @@ class OmniglotEpisodes(ImageEpisodes):
         test_tasks: int = 600,
         seed: int = 0,
         num_workers: int = 0,
+        cache_device: CacheDevice = "auto",
         cache_dir: str | None = None,
     ) -> None:
         super().__init__(
             ways, shots, queries, train_shots, train_queries, rotations, meta_batch_size, validation_tasks, test_tasks,
-            seed, num_workers,
+            seed, num_workers, cache_device,
         )  # fmt: skip
         if threshold is not None and not 0 <= threshold < 1:
             raise MetaLearningError(f"data.threshold is {threshold}, expected ink from 0 to below 1, or null for grey")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_meta.inner.optimizers import InnerOptimizer
+from lightning_meta.inner.scaling import loss_scale, unscaled
 from lightning_meta.params import Params
 
 
@@ -33,9 +34,14 @@ def adapt(
         state: optimizer state to start from; None for a fresh one.
     """
     state = optimizer.init(fast) if state is None else state
+    scale = loss_scale(order.device)
+
+    def scaled_loss(fast: Params, rows: Tensor) -> Tensor:
+        return loss(fast, rows) * scale
+
     yield fast, state
     for step, rows in enumerate(order):
-        grads = torch.func.grad(loss)(fast, rows)
+        grads = unscaled(torch.func.grad(scaled_loss)(fast, rows), scale)
         fast, state = optimizer.update(grads, state, fast, meta, step)
         yield fast, state
 

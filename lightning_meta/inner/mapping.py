@@ -1,6 +1,7 @@
 """The map over tasks: vectorised in chunks, the meta-gradient accumulated, so that memory depends on the chunk."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -8,9 +9,11 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from lightning_meta.episode import Episode
+from lightning_meta.inner.convolution import RoutedConvolutions
+from lightning_meta.inner.scaling import loss_scale, unscaled
 from lightning_meta.params import Params, map_params
 
-OuterLoss = Callable[[Params, Episode, Any], tuple[Tensor, Any]]
+OuterLoss = Callable[[Params, Episode, Any, Tensor], tuple[Tensor, Any]]
 
 
 class MetaGradient(NamedTuple):
@@ -19,6 +22,10 @@ class MetaGradient(NamedTuple):
     losses: Tensor  # (tasks,)
     grads: Params
     carry: Any
+
+
+# Of the tasks of one chunk, with gradient and carry summed over them.
+ChunkGradient = Callable[[Params, Episode, Any, Tensor], MetaGradient]
 
 
 def map_tasks(function: Callable[..., Any], in_dims: tuple[int | None, ...], *args: Any) -> Any:
@@ -30,49 +37,67 @@ def map_tasks(function: Callable[..., Any], in_dims: tuple[int | None, ...], *ar
     return pytree.tree_map(lambda leaf: leaf[None], function(*single))
 
 
+def chunk_gradient(outer_loss: OuterLoss) -> ChunkGradient:
+    """The gradient of ``outer_loss``, summed over the tasks of a chunk that are vectorised together.
+
+    Args:
+        outer_loss: pure function of (params, one task, carry, progress) that returns the task's loss and new carry.
+    """
+
+    def gradient(params: Params, tasks: Episode, carry: Any, progress: Tensor) -> MetaGradient:
+        scale = loss_scale(progress.device)
+
+        def total(params: Params) -> tuple[Tensor, tuple[Tensor, Any]]:
+            losses, carries = map_tasks(outer_loss, (None, 0, None, None), params, tasks, carry, progress)
+            return losses.sum() * scale, (losses.detach(), pytree.tree_map(lambda leaf: leaf.detach().sum(0), carries))
+
+        with RoutedConvolutions() if len(tasks.number) > 1 else nullcontext():
+            grads, (losses, carry_sum) = torch.func.grad(total, has_aux=True)(params)
+        return MetaGradient(losses, unscaled(grads, scale), carry_sum)
+
+    return gradient
+
+
 def meta_gradient(
-    outer_loss: OuterLoss,
+    gradient: ChunkGradient,
     params: Params,
     episode: Episode,
     carry: Any,
+    progress: Tensor,
     *,
     chunk: int | None = None,
     reduction: Literal["mean", "sum"] = "mean",
     serial: bool = False,
 ) -> MetaGradient:
-    """Gradient of the outer loss over a batch of tasks.
+    """Gradient of the outer loss over a batch of tasks, added up chunk by chunk.
 
     Args:
-        outer_loss: function of (params, one task, carry) that returns the task's loss and its new carry.
+        gradient: of one chunk, `chunk_gradient`, as it is or compiled.
         params: where to take the gradient.
         episode: the tasks.
         carry: what outlives a meta-step without being a parameter, a pytree of tensors; every task starts from it, and
             the mean over tasks of what they return is the new one.
+        progress: how much of the run is done, 0 to 1, a scalar.
         chunk: tasks that are vectorised together; None for all, 1 for a plain loop.
         reduction: ``mean`` or ``sum`` over tasks.
         serial: tasks run one after another, each starting from the carry that the one before it left.
     """
-
-    def total(params: Params, tasks: Episode, carry: Any) -> tuple[Tensor, tuple[Tensor, Any]]:
-        losses, carries = map_tasks(outer_loss, (None, 0, None), params, tasks, carry)
-        return losses.sum(), (losses.detach(), pytree.tree_map(Tensor.detach, carries))
-
-    count = len(episode.number)
-    losses, sums, carries = [], None, []
+    losses, grads, carries = [], None, None
     for tasks in episode.chunks(1 if serial else chunk):
-        grads, (chunk_losses, chunk_carry) = torch.func.grad(total, has_aux=True)(params, tasks, carry)
-        losses.append(chunk_losses)
-        sums = grads if sums is None else map_params(torch.add, sums, grads)
+        part = gradient(params, tasks, carry, progress)
+        losses.append(part.losses)
+        grads = part.grads if grads is None else map_params(torch.add, grads, part.grads)
         if serial:
-            carry = pytree.tree_map(lambda leaf: leaf[0], chunk_carry)
+            carry = part.carry
         else:
-            carries.append(pytree.tree_map(lambda leaf: leaf.sum(0), chunk_carry))
-    assert sums is not None, "a training batch holds at least one task on every rank"
+            carries = part.carry if carries is None else pytree.tree_map(torch.add, carries, part.carry)
+    assert grads is not None, "a training batch holds at least one task on every rank"
+    count = len(episode.number)
     if reduction == "mean":
-        sums = map_params(lambda grad: grad / count, sums)
+        grads = map_params(lambda grad: grad / count, grads)
     if not serial:
-        carry = pytree.tree_map(lambda *leaves: sum(leaves) / count, carries[0], *carries[1:])
-    return MetaGradient(torch.cat(losses), sums, carry)
+        carry = pytree.tree_map(lambda leaf: leaf / count, carries)
+    return MetaGradient(torch.cat(losses), grads, carry)
 
 
 class _WithGradient(torch.autograd.Function):

@@ -13,14 +13,29 @@ from torch.nn import functional
 from lightning_meta.algorithms import FOMAML, MAML, MetaLearner, Reptile
 from lightning_meta.backbones import BatchNorm, Conv4
 from lightning_meta.episode import Episode
-from lightning_meta.inner import SGD, Adam, InnerLoop, InnerOptimizer, MetaGradient, meta_gradient
+from lightning_meta.inner import (
+    SGD,
+    Adam,
+    Compiled,
+    InnerLoop,
+    InnerOptimizer,
+    MetaGradient,
+    chunk_gradient,
+    meta_gradient,
+)
 from lightning_meta.params import Params, map_params
 from tests.conftest import image_episode
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 RATE = 0.4
-PATHS = {"vectorised": None, "chunked": 2, "looped": 1}
+EPSILON = 1e-5  # Adam's own 1e-8 would blow up the rounding noise of a bias before a batch norm
+PATHS: dict[str, dict[str, Any]] = {
+    "vectorised": {"chunk": None},
+    "chunked": {"chunk": 2},
+    "looped": {"chunk": 1},
+    "compiled": {"chunk": 2, "compiled": True},  # of three tasks: a chunk of two, and a single one
+}
 
 
 def network() -> nn.Module:
@@ -28,11 +43,12 @@ def network() -> nn.Module:
     return Conv4(3, filters=4, image_size=8, head="flatten")
 
 
-def gradient(learner: MetaLearner, episode: Episode, chunk: int | None = None, **options: Any) -> MetaGradient:
-    def outer_loss(params: Params, task: Episode, carry: Any) -> tuple[Tensor, Any]:
-        return learner.outer_loss(params, task, carry, 0.0)
-
-    return meta_gradient(outer_loss, learner.meta_parameters(), episode, learner.carry.tree(), chunk=chunk, **options)
+def gradient(
+    learner: MetaLearner, episode: Episode, chunk: int | None = None, compiled: bool = False, **options: Any
+) -> MetaGradient:
+    run = chunk_gradient(learner.outer_loss)
+    arguments = learner.meta_parameters(), episode, learner.carry.tree(), torch.zeros(())
+    return meta_gradient(Compiled(run) if compiled else run, *arguments, chunk=chunk, **options)
 
 
 def learn2learn_gradient(first_order: bool, episode: Episode, steps: int) -> tuple[Params, Tensor]:
@@ -58,7 +74,7 @@ def learn2learn_gradient(first_order: bool, episode: Episode, steps: int) -> tup
 def test_equals_learn2learn(algorithm: type[MetaLearner], path: str, steps: int) -> None:
     torch.manual_seed(1)
     episode = image_episode(steps=steps)
-    ours = gradient(algorithm(network(), InnerLoop(SGD(RATE), steps)), episode, PATHS[path])
+    ours = gradient(algorithm(network(), InnerLoop(SGD(RATE), steps)), episode, **PATHS[path])
     theirs, loss = learn2learn_gradient(algorithm is FOMAML, episode, steps)
     assert ours.grads.keys() == theirs.keys()
     for name, grad in theirs.items():
@@ -74,7 +90,7 @@ def test_maml_equals_finite_differences(path: str, steps: int) -> None:
     # ReLU has kinks that a finite step may cross; a smooth network has none.
     backbone = nn.Sequential(nn.Conv2d(1, 4, 3), BatchNorm(4), nn.Tanh(), nn.Flatten(), nn.Linear(144, 3))
     learner = MAML(backbone, InnerLoop(SGD(RATE), steps))
-    grads = gradient(learner, episode, PATHS[path]).grads
+    grads = gradient(learner, episode, **PATHS[path]).grads
     params = learner.meta_parameters()
     for _ in range(3):
         direction = map_params(torch.randn_like, params)
@@ -83,7 +99,7 @@ def test_maml_equals_finite_differences(path: str, steps: int) -> None:
         def loss_at(distance: float) -> Tensor:
             moved = map_params(lambda p, d: p + distance * d, params, direction)  # noqa: B023
             tasks = [Episode(*(tensor[task] for tensor in episode)) for task in range(len(episode.number))]
-            return torch.stack([learner.outer_loss(moved, task, {}, 0.0)[0] for task in tasks]).mean()
+            return torch.stack([learner.outer_loss(moved, task, {}, torch.zeros(()))[0] for task in tasks]).mean()
 
         slope = (loss_at(step) - loss_at(-step)) / (2 * step)
         ours = sum((grads[name] * direction[name]).sum() for name in grads)
@@ -98,7 +114,7 @@ def reptile_loop(backbone: nn.Module, episode: Episode, optimizer: str, moments:
         network = copy.deepcopy(backbone)
         inner = torch.optim.SGD(network.parameters(), lr=0.1)
         if optimizer == "adam":
-            inner = torch.optim.Adam(network.parameters(), lr=0.01, betas=(0.0, 0.999))
+            inner = torch.optim.Adam(network.parameters(), lr=0.01, betas=(0.0, 0.999), eps=EPSILON)
             if moments is not None:
                 inner.load_state_dict(copy.deepcopy(moments))
         for rows in order:
@@ -116,11 +132,11 @@ def reptile_loop(backbone: nn.Module, episode: Episode, optimizer: str, moments:
 def test_reptile_equals_a_plain_loop(rule: str, path: str) -> None:
     torch.manual_seed(3)
     episode = image_episode()._replace(inner_order=torch.stack([torch.randperm(6)[:4] for _ in range(9)]).view(3, 3, 4))
-    optimizer: InnerOptimizer = SGD(0.1) if rule == "sgd" else Adam(0.01)
+    optimizer: InnerOptimizer = SGD(0.1) if rule == "sgd" else Adam(0.01, epsilon=EPSILON)
     learner = Reptile(network(), InnerLoop(optimizer, 3, 4))
     moments = None
     for _ in range(2):  # the second time with carried moments
-        result = gradient(learner, episode, PATHS[path])
+        result = gradient(learner, episode, **PATHS[path])
         differences, states = reptile_loop(learner.backbone, episode, rule, moments)
         for ours, difference in zip(result.grads.values(), differences, strict=True):
             torch.testing.assert_close(ours, difference, rtol=0, atol=1e-9)
@@ -140,7 +156,7 @@ def test_reptile_equals_a_plain_loop(rule: str, path: str) -> None:
 def test_serial_reptile_hands_the_moments_on() -> None:
     torch.manual_seed(4)
     episode = image_episode()
-    learner = Reptile(network(), InnerLoop(Adam(0.01), 1), serial=True)
+    learner = Reptile(network(), InnerLoop(Adam(0.01, epsilon=EPSILON), 1), serial=True)
     result = gradient(learner, episode, serial=True)
     moments, differences = None, []
     for task in range(3):
@@ -158,7 +174,7 @@ def test_serial_reptile_hands_the_moments_on() -> None:
 def test_chunks_equal_one_batch(algorithm: type[MetaLearner], reduction: str) -> None:
     torch.manual_seed(5)
     episode = image_episode(tasks=5)
-    learner = algorithm(network(), InnerLoop(Adam(0.01), 1))
+    learner = algorithm(network(), InnerLoop(Adam(0.01, epsilon=EPSILON), 1))
     whole = gradient(learner, episode, None, reduction=reduction)
     for chunk in (1, 2, 3):
         cut = gradient(learner, episode, chunk, reduction=reduction)
@@ -206,13 +222,37 @@ def test_an_inner_rule_learns_its_own_parameters() -> None:
     torch.testing.assert_close(sum(grad.sum() for grad in rate_grads.values()), slope, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("algorithm", [MAML, FOMAML])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_small_gradients_survive_half_precision(algorithm: type[MetaLearner], dtype: torch.dtype) -> None:
+    """Without the scale inside, all gradients of this loss are zero in float16."""
+
+    def small_loss(outputs: Tensor, targets: Tensor, reduction: str) -> Tensor:
+        return 1e-7 * functional.cross_entropy(outputs, targets, reduction=reduction)
+
+    torch.manual_seed(9)
+    episode = image_episode()
+    # Without ReLU, whose kinks make gradients jump with the rounding of what comes in.
+    backbone = nn.Sequential(nn.Conv2d(1, 4, 3), BatchNorm(4), nn.Tanh(), nn.Flatten(), nn.Linear(144, 3)).float()
+    learner = algorithm(backbone, InnerLoop(SGD(RATE * 1e7), 1), loss=small_loss)
+    episode = Episode(*(tensor.float() if tensor.is_floating_point() else tensor for tensor in episode))
+    exact = gradient(learner, episode)
+    with torch.autocast("cpu", dtype):
+        half = gradient(learner, episode)
+    assert all(grad.dtype == torch.float32 for grad in half.grads.values())
+    names = [name for name in exact.grads if name != "backbone.0.bias"]  # before a norm: zero but for rounding
+    error = sum((half.grads[name] - exact.grads[name]).square().sum() for name in names)
+    size = sum(exact.grads[name].square().sum() for name in names)
+    assert error.sqrt() < 0.05 * size.sqrt()
+
+
 def test_first_order_memory_is_flat_in_inner_steps() -> None:
     """The straight-through weights hang on nothing but the meta-parameters."""
     torch.manual_seed(8)
     learner = FOMAML(network(), InnerLoop(SGD(RATE), 4))
     tensors = map_params(lambda tensor: tensor.clone().requires_grad_(), learner.meta_parameters())
     task = Episode(*(tensor[0] for tensor in image_episode(steps=4)))
-    loss, _ = learner.outer_loss(tensors, task, {}, 0.0)
+    loss, _ = learner.outer_loss(tensors, task, {}, torch.zeros(()))
     depth, seen, edge = 0, set(), [loss.grad_fn]
     while edge:
         node = edge.pop()

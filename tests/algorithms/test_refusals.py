@@ -1,7 +1,7 @@
 """What a learner refuses in Python, and what holds over accumulated batches."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -107,8 +107,46 @@ def test_what_a_checkpoint_cannot_hold_must_be_given_again(tmp_path: Path) -> No
     assert loaded.loss is smoothed
 
 
-@pytest.mark.parametrize("chunk", [1, 2, None])
-def test_a_task_that_diverges_is_counted(chunk: int | None, tmp_path: Path) -> None:
+class Counting(nn.Module):
+    """Keeps a mean of what it has seen, as running statistics do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += x.mean()
+        return x
+
+
+class Branching(nn.Module):
+    """Decides by a value."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.mean() > 0 else -x
+
+
+def test_a_backbone_that_remembers_is_refused(tmp_path: Path) -> None:
+    backbone = nn.Sequential(Counting(), network())
+    with pytest.raises(MetaLearningError, match="changes 0.seen whenever it runs"):
+        trainer(tmp_path).fit(MAML(backbone), glyphs())
+    assert backbone[0].seen == 0
+
+
+def test_a_backbone_that_cannot_be_vectorised_is_named_and_runs_in_a_loop(tmp_path: Path) -> None:
+    backbone = nn.Sequential(nn.Sequential(nn.Identity(), Branching()), network())
+    with pytest.raises(MetaLearningError, match="because of 0.1 .Branching.: .* Set model.task_chunk to 1"):
+        trainer(tmp_path).fit(MAML(backbone), glyphs())
+    learner = MAML(backbone, task_chunk=1)
+    run = trainer(tmp_path, max_steps=1)
+    with pytest.warns(UserWarning, match="cannot be traced, so it runs uncompiled"):
+        run.fit(learner, glyphs())
+    run.test(learner, glyphs(test_tasks=2), verbose=False)
+    assert learner.intervals["query_accuracy"].tasks == 2
+
+
+@pytest.mark.parametrize("chunk", [1, 2, "auto"])
+def test_a_task_that_diverges_is_counted(chunk: int | Literal["auto"], tmp_path: Path) -> None:
     learner: MetaLearner = MAML(network(), InnerLoop(SGD(float("nan")), evaluation_steps=1), task_chunk=chunk)
     trainer(tmp_path).test(learner, glyphs(test_tasks=3), verbose=False)
     for name in ("query_loss", "query_accuracy", "query_nontransductive_accuracy"):

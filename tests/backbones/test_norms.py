@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_meta.backbones import BatchNorm, InstanceNorm, replace_norms, unmappable_norms
+from lightning_meta.backbones.normalise import normalise
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -28,6 +29,31 @@ def test_value_and_two_derivatives_equal_pytorch(ours: BatchNorm, theirs: nn.Mod
         results.append((value, first, second))
     for mine, reference in zip(*results, strict=True):
         torch.testing.assert_close(mine, reference, rtol=1e-9, atol=1e-10)
+
+
+def written_out(x: Tensor, over: list[int], eps: float) -> Tensor:
+    centred = x - x.mean(over, keepdim=True)
+    return centred / (centred.square().mean(over, keepdim=True) + eps).sqrt()
+
+
+@pytest.mark.parametrize("over", [[0, 2, 3], [2, 3], [0]])
+def test_three_derivatives_equal_those_of_the_written_out_norm(over: list[int]) -> None:
+    torch.manual_seed(0)
+    x, *directions = torch.randn(4, 5, 3, 4, 4, requires_grad=True)
+    results = []
+    for function in (normalise, written_out):
+        derivatives = [function(x, over, 1e-3)]
+        for direction in directions[:3]:
+            value = (derivatives[-1].sin() * direction.detach()).sum()
+            derivatives += torch.autograd.grad(value, x, create_graph=True)
+        results.append(derivatives)
+    for mine, reference in zip(*results, strict=True):
+        torch.testing.assert_close(mine, reference, rtol=1e-9, atol=1e-10)
+
+
+def test_half_precision_is_normalised_in_float32() -> None:
+    x = torch.randn(4, 3, 5, 5).bfloat16()
+    torch.testing.assert_close(normalise(x, [0, 2, 3], 1e-5), written_out(x.float(), [0, 2, 3], 1e-5))
 
 
 def second_order(norm: nn.Module, x: Tensor, weight: Tensor) -> Tensor:

@@ -80,6 +80,7 @@ class TinyEpisodes(ImageEpisodes):
         given = {
             "ways": 3, "shots": 2, "queries": 3, "train_shots": None, "train_queries": None, "rotations": "none",
             "meta_batch_size": 4, "validation_tasks": 5, "test_tasks": 11, "seed": 0, "num_workers": 0,
+            "cache_device": "auto",
         }  # fmt: skip
         super().__init__(**(given | changes))
         self.train_batches = InnerBatches(steps=3, size=4)

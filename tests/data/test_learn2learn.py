@@ -16,6 +16,7 @@ import torch
 import torchvision
 from torch.utils.data import TensorDataset
 
+from lightning_meta.data import base
 from lightning_meta.data.learn2learn import TasksetEpisodes, _learn2learn, download_omniglot
 from lightning_meta.episode import Episode, InnerBatches, Split
 from lightning_meta.errors import MetaLearningError
@@ -154,7 +155,8 @@ def test_no_tasks_have_the_shapes_of_tasks(dataset: Any) -> None:
     assert data.outputs == 3
 
 
-def test_worker_processes_draw_the_same(dataset: Any) -> None:
+def test_worker_processes_draw_the_same(dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "EVALUATION_BATCH", 1)
     plain, forked = (
         episodes(None, test=taskset(dataset), test_tasks=5, meta_batch_size=2, num_workers=workers)
         for workers in (0, 1)

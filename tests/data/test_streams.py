@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_meta.data import base
 from lightning_meta.errors import MetaLearningError
 from tests.data.conftest import TinyEpisodes, assert_same
 
@@ -22,6 +23,7 @@ def on_rank(rank: int, ranks: int, max_steps: int = 3, **changes: Any) -> TinyEp
         accumulate_grad_batches=2,
         fit_loop=loop,
         state=SimpleNamespace(fn="fit"),
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
     )
     data.trainer = trainer
     return data
@@ -43,14 +45,17 @@ def test_training_goes_on_where_the_checkpoint_ended() -> None:
     data.trainer.fit_loop.epoch_loop.batch_progress.total.processed = 2  # type: ignore[union-attr]
     assert data.state_dict() == {"consumed_tasks": 48, "consumed_batches": 2, "seed": 0}
     assert next(iter(data.train_dataloader())).number.tolist() == [48, 49, 50, 51]
-    assert next(iter(data.test_dataloader())).number.tolist() == [0, 1, 2, 3]
+    assert next(iter(data.test_dataloader())).number.tolist() == list(range(11))
     with pytest.raises(MetaLearningError, match="seed 1, but the seed is 0"):
         data.load_state_dict({"consumed_tasks": 40, "consumed_batches": 0, "seed": 1})
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7])
 @pytest.mark.parametrize("tasks", [1, 4, 5, 11])
-def test_evaluation_counts_every_task_once_on_any_number_of_ranks(ranks: int, tasks: int) -> None:
+def test_evaluation_counts_every_task_once_on_any_number_of_ranks(
+    ranks: int, tasks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "EVALUATION_BATCH", 4)
     loaders = [on_rank(rank, ranks, test_tasks=tasks).test_dataloader() for rank in range(ranks)]
     batches = [[episode.number for episode in loader] for loader in loaders]
     assert {len(own) for own in batches} == {-(-tasks // 4)}  # ranks must take part in the same steps

@@ -1,0 +1,118 @@
+"""How many tasks are vectorised together: the fastest number that fits into memory."""
+
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import psutil
+import torch
+from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities.memory import is_oom_error
+
+from lightning_meta.errors import MetaLearningError
+
+Result = TypeVar("Result")
+
+_UNTIMED = 16  # good on every machine that was measured
+_STEP = 8  # from one candidate to the next
+_MEMORY = 0.7  # of what is free, the part that a candidate may take
+
+
+class TaskChunk:
+    """The number of tasks in a chunk: given, or chosen by `choose`, and halved when memory runs out.
+
+    Args:
+        setting: the number, or ``auto``.
+    """
+
+    def __init__(self, setting: int | Literal["auto"]) -> None:
+        self.size: int | None = None if setting == "auto" else setting
+
+    def choose(self, run: Callable[[int], Any], tasks: int, device: torch.device, share: Callable[[Any], Any]) -> None:
+        """Time some sizes on a real batch, up to the first that is slower or may not fit; only once.
+
+        Where PyTorch is to be deterministic, nothing is timed: another size would round in another way.
+
+        Args:
+            run: computes the meta-gradient of that many tasks, without side effects.
+            tasks: tasks in the batch.
+            device: where it runs.
+            share: gives every rank what rank 0 chose.
+        """
+        if self.size is not None:
+            return
+        if torch.are_deterministic_algorithms_enabled():
+            self.size = min(_UNTIMED, tasks)
+            return
+        candidates = [_STEP**power for power in range(16) if _STEP**power < tasks] + [tasks]
+        seconds: dict[int, float] = {}
+        free, needed = _free_memory(device), 0.0  # bytes, bytes for each task
+        for size in candidates:
+            if seconds and size * needed > _MEMORY * free:
+                break
+            before = _peak_memory(device)
+            try:
+                seconds[size] = _seconds(lambda: run(size), device) / size  # noqa: B023
+            except Exception as error:
+                if size == 1 or not is_oom_error(error):
+                    raise
+                break
+            needed = max(needed, (_peak_memory(device) - before) / size)
+            if seconds[size] > 1.2 * min(seconds.values()):
+                break
+        self.size = share(min(seconds, key=lambda size: seconds[size]))
+        measured = ", ".join(f"{size}: {1e3 * value:.3g} ms" for size, value in seconds.items())
+        rank_zero_info(f"model.task_chunk: auto takes {self.size} (time a task, by size of chunk: {measured})")
+
+    def halving(self, run: Callable[[int], Result]) -> Result:
+        """What ``run`` returns for this size, or for the largest half, quarter, ... of it that memory allows.
+
+        Raises:
+            MetaLearningError: memory does not suffice for one task.
+        """
+        while True:
+            size = self.size or _UNTIMED
+            try:
+                return run(size)
+            except Exception as error:
+                if not is_oom_error(error):
+                    raise
+                if size == 1:
+                    raise MetaLearningError(
+                        "memory does not suffice for a single task (model.task_chunk is 1): lower model.inner.steps, "
+                        "data.shots or data.queries, or take a smaller backbone"
+                    ) from error
+            self.size = size // 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            warnings.warn(
+                f"memory ran out with model.task_chunk {size}: the step is repeated with {self.size}, which stays",
+                stacklevel=2,
+            )
+
+
+def _seconds(run: Callable[[], Any], device: torch.device) -> float:
+    """The better of two runs after a first, which compiles."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Bytes that were in use at most so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
