@@ -26,7 +26,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # before torch: its profiler reports every start
+os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # before torch: its profiler reports every start
 
 import contenders
 import torch
@@ -67,6 +67,7 @@ class Alternate(Callback):
         self.rates: dict[str, list[float]] = defaultdict(list)  # contender -> tasks/s of every round
         self.memory: dict[str, float] = {}  # MiB at the peak of one meta-step
         self.flops = 0
+        self.convolution_share = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MetaLearner)
@@ -96,9 +97,10 @@ class Alternate(Callback):
             contenders.apply_gradient(pl_module, pl_module.meta_gradient(episode).grads, optimizer)
 
         self.steps |= {"vmap_compute": contenders.plain_vmap(pl_module, episode, optimizer), "compute": compute}
-        for step in (*self.steps.values(), *self.steps.values()):  # the first compiles or fills caches
+        for step in self.steps.values():  # the first compiles or fills caches
             step()
         self.memory = {name: peak_memory(self.steps[name], device) for name in ("compute", "learn2learn_compute")}
+        self.convolution_share = convolution_share(compute)
         with FlopCounterMode(display=False, custom_mapping=CONVOLUTIONS) as counter:
             compute()
         self.flops = counter.get_total_flops()
@@ -158,6 +160,17 @@ def peak_memory(step: contenders.Step, device: torch.device) -> float:
     return held.max().item() / 2**20
 
 
+def convolution_share(step: contenders.Step) -> float:
+    """The part of a step's operator time that convolutions and their gradients take."""
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
+    with profile(activities=activities) as profiler:
+        step()
+    times = [
+        (event.key, event.self_device_time_total or event.self_cpu_time_total) for event in profiler.key_averages()
+    ]
+    return sum(time for key, time in times if "conv" in key) / sum(time for _, time in times)
+
+
 def matrix_rate(device: torch.device) -> float:
     """Operations per second of a large product in float32."""
     matrix: Tensor = torch.randn(2048, 2048, device=device)
@@ -188,6 +201,7 @@ def measure(case: Case, rounds: int, seconds: float, root: str | None, rate: flo
     row["ratio_compute"] = round(row["compute"] / row["learn2learn_compute"], 2)
     row["ratio_vmap"] = round(row["compute"] / row["vmap_compute"], 2)
     row |= {f"peak_mib_{name}": round(value, 1) for name, value in alternate.memory.items()}
+    row["convolution_share"] = round(alternate.convolution_share, 2)
     floor = alternate.flops / rate
     row |= {"gflop": round(alternate.flops / 1e9, 2), "floor_ms": round(1e3 * floor, 1)}
     row["x_floor"] = round(case.tasks / row["compute"] / floor, 2)

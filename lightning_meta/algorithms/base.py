@@ -18,6 +18,7 @@ from lightning_meta.algorithms import checks
 from lightning_meta.algorithms.carry import Carry
 from lightning_meta.algorithms.chunk import TaskChunk
 from lightning_meta.algorithms.hyperparameters import INSTANTIATOR, describe_all
+from lightning_meta.algorithms.probe import refuse_unmappable
 from lightning_meta.algorithms.scores import EpisodeScores
 from lightning_meta.episode import Episode, EpisodeSource, InnerBatches, Predictions, Split
 from lightning_meta.inner import (
@@ -162,7 +163,7 @@ class MetaLearner(EpisodeScores):
     def setup(self, stage: str) -> None:
         """Tell the data what to draw for the inner loop, and compare its tasks with the backbone."""
         gradient = chunk_gradient(self.outer_loss)
-        self._gradient = Compiled(gradient) if self._compile else gradient
+        self._gradient = Compiled(gradient, self._constants) if self._compile else gradient
         source = getattr(self.trainer, "datamodule", None)
         if isinstance(source, EpisodeSource):
             source.train_batches = InnerBatches(self.inner.steps, self.inner.batch_size)
@@ -170,13 +171,23 @@ class MetaLearner(EpisodeScores):
             splits: dict[str, Split] = {"fit": "train", "validate": "validation"}
             episode = source.draw(splits.get(stage, "test"), torch.zeros(1, dtype=torch.int64))
             checks.refuse_width(self.backbone, self.loss, episode, source.outputs)
-            if self.vectorised:
-                checks.refuse_unmappable(self.backbone, episode)
             if stage == "fit" and self.needs_queries:
                 checks.refuse_no_queries(source.queries["train"], type(self).__name__)
+            if stage == "fit" and self.vectorised:
+                task = Episode(*(tensor[0] for tensor in episode))
+                refuse_unmappable(self, "backbone", "outer_loss", task, self.carry.tree())
         carries = bool(list(self.carry.buffers()))
         checks.refuse_ranks(self.serial, self.trainer.world_size)
         checks.refuse_accumulation(carries, self.trainer.accumulate_grad_batches)
+
+    def teardown(self, stage: str) -> None:
+        """Drop the graphs, which cannot be pickled."""
+        del self._gradient
+
+    def _constants(self) -> Iterator[Tensor]:
+        """What `outer_loss` may use without being given it."""
+        yield from self.parameters()
+        yield from self.buffers()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The outer optimizer, and its schedule over the run's own length."""
@@ -216,7 +227,7 @@ class MetaLearner(EpisodeScores):
         tasks = 1 if self.serial else len(episode.number)
         share = self.trainer.strategy.broadcast
         self.chunk.choose(lambda size: run(next(episode.chunks(size)), size), tasks, self.device, share)
-        return self.chunk.halving(lambda size: run(episode, size))
+        return self.chunk.halving(lambda size: run(episode, size), tasks)
 
     def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:
         """Count meta-steps."""
@@ -233,7 +244,7 @@ class MetaLearner(EpisodeScores):
             ]
             return Predictions(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
 
-        return self.chunk.halving(run)
+        return self.chunk.halving(run, len(episode.number))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what loading has to compare."""
@@ -249,4 +260,4 @@ class MetaLearner(EpisodeScores):
             checks.refuse_length(checkpoint["max_steps"], self._trainer.max_steps)
         self.meta_steps = checkpoint["global_step"]
         if self.chunk.size is None:
-            self.chunk.size = checkpoint["task_chunk"]
+            self.chunk.size = checkpoint.get("task_chunk")

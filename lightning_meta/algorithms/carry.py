@@ -20,8 +20,12 @@ class Carry(nn.Module):
     def assign(self, tree: Any) -> None:
         """Take over the values of ``tree``, and its shape when it is the first."""
         leaves, self._spec = pytree.tree_flatten(tree)
+        held = list(self.buffers())
         for place, leaf in enumerate(leaves):
-            self.register_buffer(f"leaf_{place}", leaf)
+            if held:
+                held[place].copy_(leaf)
+            else:
+                self.register_buffer(f"leaf_{place}", leaf.clone())
 
     def average(self, tree: Any, reduce: Any) -> Any:
         """``tree`` with every leaf replaced by its mean over ranks, in one reduction."""

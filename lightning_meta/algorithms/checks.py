@@ -13,7 +13,6 @@ from lightning_meta.backbones import replace_norms, unmappable_norms
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import MetaGradient
-from lightning_meta.params import map_params, trainable
 
 
 def refuse_settings(inner: dict[str, Any], task_chunk: int | str) -> None:
@@ -23,8 +22,8 @@ def refuse_settings(inner: dict[str, Any], task_chunk: int | str) -> None:
     counts |= {} if task_chunk == "auto" else {"task_chunk": task_chunk}
     for name, value in counts.items():
         lowest = 0 if name.endswith("steps") else 1
-        if value is not None and value < lowest:
-            raise MetaLearningError(f"model.{name} is {value}, expected at least {lowest}")
+        if value is not None and (type(value) is not int or value < lowest):
+            raise MetaLearningError(f"model.{name} is {value!r}, expected a number that is at least {lowest}")
 
 
 def refuse_dropout(backbone: nn.Module) -> None:
@@ -68,7 +67,11 @@ def refuse_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Epis
             f"model.backbone {name} cannot take inputs of shape {tuple(x.shape)}, as the data give them: {error}. "
             "Set the backbone's channels, image size or inputs to match"
         ) from error
-    changed = [name for name, buffer in backbone.named_buffers() if not torch.equal(buffer, buffers[name])]
+    changed = [
+        name
+        for name, buffer in backbone.named_buffers()
+        if not torch.allclose(buffer, buffers[name], rtol=0, atol=0, equal_nan=True)
+    ]
     if changed:
         raise MetaLearningError(
             f"model.backbone {name} changes {changed[0]} whenever it runs, which would leak from task to task: switch "
@@ -95,35 +98,6 @@ def refuse_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Epis
             f"model.loss does not fit outputs {tuple(found.shape)} and targets {tuple(targets.shape)} of "
             f"{targets.dtype}: set it to torch.nn.functional.{kind}"
         )
-
-
-def refuse_unmappable(backbone: nn.Module, episode: Episode) -> None:
-    """Run the backbone on two vectorised tasks; refuse what ``torch.func.vmap`` cannot map, by the module's name."""
-    params = map_params(lambda tensor: torch.stack([tensor, tensor]), trainable(backbone))
-    running: list[str] = []
-
-    def leave(*_: Any) -> None:
-        running.pop()
-
-    hooks = [part.register_forward_hook(leave) for part in backbone.modules()]
-    for name, part in backbone.named_modules():
-        hooks.append(part.register_forward_pre_hook(lambda *_, name=name: running.append(name)))
-    x = episode.support_x
-    weight = next(iter(params.values()))
-    x = torch.cat([x, x]).to(weight if x.is_floating_point() else weight.device)
-    try:
-        torch.func.vmap(lambda params, x: torch.func.functional_call(backbone, params, (x,)))(params, x)
-    except RuntimeError as error:
-        name = running[-1] if running else ""
-        part = backbone.get_submodule(name)
-        raise MetaLearningError(
-            f"model.backbone cannot be vectorised over tasks, because of {name or 'its root'} ({type(part).__name__}): "
-            f"{str(error).splitlines()[0][:300]} Set model.task_chunk to 1, which takes tasks one by one, or replace "
-            "this module"
-        ) from error
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def refuse_no_queries(queries: int, algorithm: str) -> None:
@@ -187,11 +161,7 @@ def refuse_checkpoint(expected: dict[str, Tensor], found: dict[str, Tensor]) -> 
 
 def refuse_defaults(names: set[str]) -> None:
     """Refuse to put defaults in the place of arguments that a checkpoint could not hold."""
-    names = names & {
-        "inner",
-        "loss",
-        "lr_scheduler",
-    }  # the others do not change what is computed
+    names = names & {"inner", "loss", "lr_scheduler"}  # the others do not change what is computed
     if names:
         raise MetaLearningError(
             f"the checkpoint was trained with its own {', '.join(sorted(names))}, which could not be written down: "

@@ -1,7 +1,5 @@
 """How many tasks are vectorised together: the fastest number that fits into memory."""
 
-import resource
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -10,9 +8,10 @@ from typing import Any, Literal, TypeVar
 import psutil
 import torch
 from pytorch_lightning.utilities import rank_zero_info
-from pytorch_lightning.utilities.memory import is_oom_error
 
+from lightning_meta.allocator import growth
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.inner import out_of_memory
 
 Result = TypeVar("Result")
 
@@ -44,6 +43,9 @@ class TaskChunk:
         """
         if self.size is not None:
             return
+        if tasks == 1:
+            self.size = 1
+            return
         if torch.are_deterministic_algorithms_enabled():
             self.size = min(_UNTIMED, tasks)
             return
@@ -53,32 +55,37 @@ class TaskChunk:
         for size in candidates:
             if seconds and size * needed > _MEMORY * free:
                 break
-            before = _peak_memory(device)
             try:
+                needed = max(needed, _peak_memory(lambda: run(size), device) / size)  # noqa: B023
                 seconds[size] = _seconds(lambda: run(size), device) / size  # noqa: B023
             except Exception as error:
-                if size == 1 or not is_oom_error(error):
+                if size == 1 or not out_of_memory(error):
                     raise
                 break
-            needed = max(needed, (_peak_memory(device) - before) / size)
             if seconds[size] > 1.2 * min(seconds.values()):
                 break
         self.size = share(min(seconds, key=lambda size: seconds[size]))
         measured = ", ".join(f"{size}: {1e3 * value:.3g} ms" for size, value in seconds.items())
         rank_zero_info(f"model.task_chunk: auto takes {self.size} (time a task, by size of chunk: {measured})")
 
-    def halving(self, run: Callable[[int], Result]) -> Result:
+    def halving(self, run: Callable[[int], Result], tasks: int) -> Result:
         """What ``run`` returns for this size, or for the largest half, quarter, ... of it that memory allows.
+
+        Before a size is chosen, as in an evaluation without training, it is 16.
+
+        Args:
+            run: computes something of all tasks, in chunks of that size.
+            tasks: how many there are.
 
         Raises:
             MetaLearningError: memory does not suffice for one task.
         """
         while True:
-            size = self.size or _UNTIMED
+            size = min(self.size or _UNTIMED, max(tasks, 1))
             try:
                 return run(size)
             except Exception as error:
-                if not is_oom_error(error):
+                if not out_of_memory(error):
                     raise
                 if size == 1:
                     raise MetaLearningError(
@@ -95,15 +102,15 @@ class TaskChunk:
 
 
 def _seconds(run: Callable[[], Any], device: torch.device) -> float:
-    """The better of two runs after a first, which compiles."""
+    """The better of two runs."""
     times = []
-    for _ in range(3):
+    for _ in range(2):
         start = time.perf_counter()
         run()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)
-    return min(times[1:])
+    return min(times)
 
 
 def _free_memory(device: torch.device) -> int:
@@ -111,8 +118,11 @@ def _free_memory(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
 
 
-def _peak_memory(device: torch.device) -> int:
-    """Bytes that were in use at most so far."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def _peak_memory(run: Callable[[], Any], device: torch.device) -> int:
+    """Bytes that a first run, which compiles, takes at most."""
+    if device.type != "cuda":
+        return growth(run)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    run()
+    return torch.cuda.max_memory_allocated(device) - before

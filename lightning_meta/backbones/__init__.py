@@ -2,7 +2,7 @@
 
 from lightning_meta.backbones.conv4 import Conv4
 from lightning_meta.backbones.mlp import MLP
-from lightning_meta.backbones.norms import BatchNorm, InstanceNorm, replace_norms, unmappable_norms
+from lightning_meta.backbones.norms import BatchNorm, InstanceNorm, LayerNorm, replace_norms, unmappable_norms
 from lightning_meta.backbones.resnet12 import ResNet12
 
-__all__ = ["MLP", "BatchNorm", "Conv4", "InstanceNorm", "ResNet12", "replace_norms", "unmappable_norms"]
+__all__ = ["MLP", "BatchNorm", "Conv4", "InstanceNorm", "LayerNorm", "ResNet12", "replace_norms", "unmappable_norms"]

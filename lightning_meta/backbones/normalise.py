@@ -8,11 +8,14 @@ from torch.autograd import Function
 
 
 def normalise(x: Tensor, over: list[int], eps: float) -> Tensor:
-    """``(x - mean) / sqrt(variance + eps)`` with statistics over the dimensions ``over``, in float32 at least.
+    """``(x - mean) / sqrt(variance + eps)`` with statistics over the dimensions ``over``.
 
-    Half precision comes out as float32: the variance of a few rows, and its derivatives, need the digits.
+    Half precision is normalised in float32, since the variance of a few rows, and its derivatives, need the digits;
+    under autocast it also comes out as float32.
     """
-    return _Normalise.apply(x.float() if x.dtype in (torch.float16, torch.bfloat16) else x, over, eps)[0]
+    half = x.dtype in (torch.float16, torch.bfloat16)
+    normalised = _Normalise.apply(x.float() if half else x, over, eps)[0]
+    return normalised if torch.is_autocast_enabled(x.device.type) else normalised.to(x.dtype)
 
 
 class _Normalise(Function):

@@ -1,5 +1,7 @@
 """Normalisation that ``torch.func.vmap`` differentiates correctly twice, and the search for norms that it does not."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
@@ -10,8 +12,8 @@ from lightning_meta.backbones.normalise import normalise
 class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe and Szegedy, arXiv 1502.03167) that always uses the statistics of its own batch.
 
-    PyTorch's own norm gives a wrong second derivative under ``torch.func.vmap``, with no error (torch 2.11 to 2.14).
-    Running statistics do not exist, since they would leak from task to task. Half precision comes out as float32.
+    PyTorch's own norm gives a wrong second derivative under ``torch.func.vmap``, with no error (torch 2.11 to 2.15).
+    Running statistics do not exist, since they would leak from task to task.
 
     Args:
         features: channels, the size of dimension 1.
@@ -46,13 +48,41 @@ class InstanceNorm(BatchNorm):
         return list(range(2, x.dim()))
 
 
+class LayerNorm(nn.Module):
+    """Layer normalisation (Ba, Kiros and Hinton, arXiv 1607.06450).
+
+    PyTorch's own with ``elementwise_affine`` gives a wrong second derivative under ``torch.func.vmap``, with no error.
+
+    Args:
+        shape: sizes of the last dimensions, which share one mean and one variance.
+        eps: added to the variance.
+        bias: whether to shift as well as to scale.
+    """
+
+    def __init__(self, shape: Sequence[int], eps: float = 1e-5, bias: bool = True) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(tuple(shape)))
+        self.bias = nn.Parameter(torch.zeros(tuple(shape))) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x`` of shape (..., *shape)."""
+        over = list(range(x.dim() - self.weight.dim(), x.dim()))
+        scaled = normalise(x, over, self.eps) * self.weight
+        return scaled if self.bias is None else scaled + self.bias
+
+
 def unmappable_norms(module: nn.Module) -> dict[str, nn.Module]:
-    """PyTorch's batch and instance norms inside ``module``, by name: silently wrong in second order under ``vmap``."""
-    return {name: part for name, part in module.named_modules() if isinstance(part, _NormBase)}
+    """PyTorch's norms inside ``module``, by name, that are silently wrong in second order under ``vmap``."""
+    return {
+        name: part
+        for name, part in module.named_modules(remove_duplicate=False)
+        if isinstance(part, _NormBase) or (isinstance(part, nn.LayerNorm) and part.elementwise_affine)
+    }
 
 
 def replace_norms(module: nn.Module) -> list[str]:
-    """Put a `BatchNorm` or `InstanceNorm` in the place of PyTorch's, in place, with their weights.
+    """Put a norm of this module in the place of PyTorch's batch, instance and layer norms, in place, with its weights.
 
     Running statistics are dropped. The module itself must not be a norm.
 
@@ -60,15 +90,18 @@ def replace_norms(module: nn.Module) -> list[str]:
         The names of the norms that were replaced.
     """
     norms = unmappable_norms(module)
+    replaced = {norm: _replacement(norm) for norm in set(norms.values())}  # one that has two names stays one
     for name, norm in norms.items():
-        assert isinstance(norm, _NormBase)
-        kind = BatchNorm if isinstance(norm, _BatchNorm) else InstanceNorm
-        replacement = kind(norm.num_features, norm.eps, norm.affine)
-        replacement.load_state_dict(
-            {key: value for key, value in norm.state_dict().items() if key in ("weight", "bias")}
-        )
-        if isinstance(norm.weight, nn.Parameter):
-            replacement.to(norm.weight)
         parent, _, child = name.rpartition(".")
-        setattr(module.get_submodule(parent), child, replacement)
+        setattr(module.get_submodule(parent), child, replaced[norm])
     return list(norms)
+
+
+def _replacement(norm: nn.Module) -> nn.Module:
+    if isinstance(norm, nn.LayerNorm):
+        ours: nn.Module = LayerNorm(norm.normalized_shape, norm.eps, norm.bias is not None)
+    else:
+        assert isinstance(norm, _NormBase)
+        ours = (BatchNorm if isinstance(norm, _BatchNorm) else InstanceNorm)(norm.num_features, norm.eps, norm.affine)
+    ours.load_state_dict({key: value for key, value in norm.state_dict().items() if key in ("weight", "bias")})
+    return ours.to(norm.weight) if isinstance(norm.weight, nn.Parameter) else ours

@@ -4,6 +4,7 @@ Oreshkin, Rodriguez and Lacoste, "TADAM: Task dependent adaptive metric for impr
 arXiv 1805.10123, in the width of Lee, Maji, Ravichandran and Soatto, arXiv 1904.03758 (64, 160, 320, 640 channels).
 """
 
+import itertools
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ class ResNet12(nn.Sequential):
 
     def __init__(self, outputs: int, channels: int = 3, filters: Sequence[int] = (64, 160, 320, 640)) -> None:
         widths = [channels, *filters]
-        blocks = [_Block(before, after) for before, after in zip(widths[:-1], widths[1:], strict=True)]
+        blocks = [_Block(before, after) for before, after in itertools.pairwise(widths)]
         super().__init__(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], outputs))
 
 

@@ -1,17 +1,27 @@
 """Compilation of a pure function: traced to one graph of tensor operations, then replayed."""
 
 import warnings
-from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 _Graph = Callable[..., list[Tensor]]
+_READERS: tuple[Any, ...] = (
+    Tensor.tolist,
+    Tensor.item,
+    Tensor.numpy,
+    Tensor.__array__,
+    Tensor.__bool__,
+    Tensor.__float__,
+)
+_READERS += (Tensor.__int__, Tensor.__index__)
 
 
 class Compiled(Generic[Arguments, Result]):
@@ -21,29 +31,38 @@ class Compiled(Generic[Arguments, Result]):
     nothing is recorded or dispatched again, and a value is freed after its last use. On a CPU the graph is replayed as
     it is, which measured faster than Inductor's code for it; on a GPU ``torch.compile`` makes CUDA graphs of it.
 
-    What is no tensor is fixed when the graph is traced. A function that cannot be traced, since its course depends on
-    values, runs as it is, after one warning.
+    A function that reads values of tensors, or makes tensors whose size depends on them, has no one graph: it runs as
+    it is, after one warning. Of what it uses without being given it, tensors are followed, and all else is fixed when
+    the graph is traced.
 
     Args:
         function: the function; raises what it raises.
+        used: gives the tensors that the function uses without being given them; a graph is traced anew when one is
+            another object than before.
     """
 
-    def __init__(self, function: Callable[Arguments, Result]) -> None:
+    def __init__(self, function: Callable[Arguments, Result], used: Callable[[], Iterable[Tensor]] = tuple) -> None:
         self._function = function
+        self._used = used
         self._graphs: dict[Any, tuple[_Graph, pytree.TreeSpec]] = {}
         self._traceable = True
 
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         """The result, as a constant."""
         leaves, spec = pytree.tree_flatten((args, kwargs))
-        devices = {leaf.device.type for leaf in leaves}
-        kinds = [(leaf.shape, leaf.dtype, leaf.device) for leaf in leaves]
-        key = (*kinds, *((torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in sorted(devices)))
+        kinds = tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves)
+        autocast = tuple(
+            (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
+            for kind in sorted({leaf.device.type for leaf in leaves})
+        )
+        key = str(spec), kinds, autocast, tuple(map(id, self._used()))
         with torch.no_grad():
             if key not in self._graphs and self._traceable:
                 try:
                     self._graphs[key] = self._trace(leaves, spec)
                 except Exception as error:
+                    if out_of_memory(error):
+                        raise
                     result = self._function(*args, **kwargs)  # raises what the function itself is to blame for
                     self._traceable = False
                     warnings.warn(
@@ -62,14 +81,41 @@ class Compiled(Generic[Arguments, Result]):
 
         def flat(*leaves: Tensor) -> list[Tensor]:
             args, kwargs = pytree.tree_unflatten(leaves, spec)
-            results, result_spec = pytree.tree_flatten(self._function(*args, **kwargs))
+            with _NoReading():
+                results, result_spec = pytree.tree_flatten(self._function(*args, **kwargs))
             result_specs.append(result_spec)
             return results
 
         graph = make_fx(flat)(*leaves)
+        for node in graph.graph.nodes:
+            if _size_depends_on_values(node):
+                raise RuntimeError(f"the size of what {node.target} gives depends on values")
         graph.graph.eliminate_dead_code()
         graph.recompile()
         return (_on_gpu(graph) if leaves[0].is_cuda else graph), result_specs[0]
+
+
+def _size_depends_on_values(node: torch.fx.Node) -> bool:
+    if torch.Tag.dynamic_output_shape not in getattr(node.target, "tags", ()):
+        return False
+    if node.target is not torch.ops.aten.index.Tensor:
+        return True
+    indices = [index for index in cast(list[Any], node.args[1]) if index is not None]
+    return any(index.meta["val"].dtype in (torch.bool, torch.uint8) for index in indices)
+
+
+class _NoReading(TorchFunctionMode):
+    """Within it, Python may not see the values of tensors, which a graph would keep for good."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _READERS:
+            raise RuntimeError(f"{func.__name__} reads the values of a tensor")
+        return func(*args, **(kwargs or {}))
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory did not suffice, on a GPU or a CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _on_gpu(graph: torch.fx.GraphModule) -> _Graph:

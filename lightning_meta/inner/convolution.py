@@ -53,10 +53,14 @@ def convolution(
 ) -> Tensor:
     """``torch.nn.functional.conv1d``, ``conv2d`` or ``conv3d``, with their arguments."""
     x, spatial = input, weight.dim() - 2
-    if torch.is_autocast_enabled(x.device.type):
+    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
+    if isinstance(padding, str) and (
+        padding not in ("same", "valid") or (padding == "same" and set(_each(stride, spatial)) != {1})
+    ):
+        raise ValueError(f"padding is {padding!r}, expected 'valid', or 'same' with a stride of 1")
     if padding == "same":
         total = [d * (size - 1) for d, size in zip(_each(dilation, spatial), weight.shape[2:], strict=True)]
         x = functional.pad(x, [side for t in reversed(total) for side in (t // 2, t - t // 2)])

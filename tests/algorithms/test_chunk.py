@@ -42,11 +42,17 @@ def test_auto_may_choose_the_loop_and_stops_at_what_is_slower() -> None:
 
 
 def test_auto_stays_under_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    peaks = iter([0, 100, 100, 900])  # bytes before and after the candidates
-    monkeypatch.setattr("lightning_meta.algorithms.chunk._peak_memory", lambda device: next(peaks))
-    monkeypatch.setattr("lightning_meta.algorithms.chunk._free_memory", lambda device: 3000)
-    chunk = TaskChunk("auto")
-    assert set(choose(chunk, {1: 0.008, 8: 0.001})) == {1, 8}  # 32 tasks of 100 bytes are too many
+    monkeypatch.setattr("lightning_meta.algorithms.chunk._free_memory", lambda device: 40_000_000)
+    chunk, ran = TaskChunk("auto"), []
+    torch.ones(50_000_000).add_(1)  # an earlier peak must not hide what a candidate needs
+
+    def run(size: int) -> None:
+        ran.append(size)
+        time.sleep(0.001)
+        torch.ones(250_000 * size).add_(1)  # 1 MB a task
+
+    chunk.choose(run, 64, CPU, lambda size: size)
+    assert set(ran) == {1, 8}  # 64 tasks would take 64 of 40 MB
     assert chunk.size == 8
 
 
@@ -85,9 +91,9 @@ def test_a_chunk_is_halved_until_it_fits_and_stays_so() -> None:
         return "done"
 
     with pytest.warns(UserWarning, match="memory ran out with model.task_chunk (16|8)") as record:
-        assert chunk.halving(run) == "done"
+        assert chunk.halving(run, 32) == "done"
     assert len(record) == 2
-    assert chunk.halving(run) == "done"
+    assert chunk.halving(run, 32) == "done"
     assert ran == [16, 8, 4, 4]
 
 
@@ -96,12 +102,12 @@ def test_memory_for_no_task_and_other_errors_are_not_hidden() -> None:
         raise out_of_memory()
 
     with pytest.raises(MetaLearningError, match="does not suffice for a single task"):
-        TaskChunk(1).halving(run)
+        TaskChunk(1).halving(run, 4)
 
     def mistake(size: int) -> None:
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        TaskChunk(4).halving(mistake)
+        TaskChunk(4).halving(mistake, 4)
     with pytest.raises(RuntimeError, match="shapes differ"):
         TaskChunk("auto").choose(mistake, 4, CPU, lambda size: size)

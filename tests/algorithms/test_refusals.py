@@ -145,6 +145,53 @@ def test_a_backbone_that_cannot_be_vectorised_is_named_and_runs_in_a_loop(tmp_pa
     assert learner.intervals["query_accuracy"].tasks == 2
 
 
+class Wrong(torch.autograd.Function):
+    """A square whose derivative is forgotten as soon as tasks are vectorised, as those of some norms of PyTorch are."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x * x
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return 2 * ctx.saved_tensors[0] * grad
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor) -> Any:
+        return x.detach() * x, in_dims[0]
+
+
+class Square(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return Wrong.apply(x)
+
+
+def test_a_gradient_that_vectorising_makes_wrong_is_refused(tmp_path: Path) -> None:
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(784, 4), Square(), nn.Linear(4, 3))
+    with pytest.raises(MetaLearningError, match="wrong meta-gradient when tasks are vectorised.*Square"):
+        trainer(tmp_path).fit(MAML(backbone), glyphs())
+    trainer(tmp_path).fit(MAML(backbone, task_chunk=1), glyphs())
+
+
+def test_the_trial_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    def weighted(outputs: Tensor, targets: Tensor, reduction: str) -> Tensor:
+        return functional.cross_entropy(outputs, targets, torch.ones(3), reduction=reduction)  # float32, always
+
+    learner = MAML(network(), loss=weighted)
+    before = {name: tensor.clone() for name, tensor in learner.state_dict().items()}
+    state = torch.get_rng_state()
+    learner.trainer = trainer(tmp_path)
+    learner.trainer.datamodule = glyphs()  # type: ignore[attr-defined]
+    learner.trainer.datamodule.setup("fit")  # type: ignore[attr-defined]
+    learner.setup("fit")
+    torch.testing.assert_close(learner.state_dict(), before, rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 @pytest.mark.parametrize("chunk", [1, 2, "auto"])
 def test_a_task_that_diverges_is_counted(chunk: int | Literal["auto"], tmp_path: Path) -> None:
     learner: MetaLearner = MAML(network(), InnerLoop(SGD(float("nan")), evaluation_steps=1), task_chunk=chunk)

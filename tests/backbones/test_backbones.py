@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_meta.backbones import MLP, Conv4
+from lightning_meta.backbones import MLP, Conv4, ResNet12
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,12 @@ def test_mlp_layers() -> None:
     network = MLP(5, inputs=784, hidden=[256, 128, 64, 64], batch_norm=True)
     assert [layer.out_features for layer in network if isinstance(layer, nn.Linear)] == [256, 128, 64, 64, 5]
     assert network(torch.randn(3, 1, 28, 28)).shape == (3, 5)
+
+
+def test_resnet12_has_the_parameters_of_the_paper() -> None:
+    network = ResNet12(64)
+    convolutions = 0
+    for before, after in ((3, 64), (64, 160), (160, 320), (320, 640)):
+        convolutions += 9 * before * after + 2 * 9 * after * after + before * after + 4 * 2 * after  # four norms
+    assert sum(p.numel() for p in network.parameters()) == convolutions + 640 * 64 + 64
+    assert network(torch.randn(2, 3, 84, 84)).shape == (2, 64)

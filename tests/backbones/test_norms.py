@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_meta.backbones import BatchNorm, InstanceNorm, replace_norms, unmappable_norms
+from lightning_meta.backbones import BatchNorm, InstanceNorm, LayerNorm, replace_norms, unmappable_norms
 from lightning_meta.backbones.normalise import normalise
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -16,6 +16,8 @@ pytestmark = pytest.mark.usefixtures("float64")
         (BatchNorm(3), nn.BatchNorm2d(3, track_running_stats=False)),
         (BatchNorm(3, affine=False), nn.BatchNorm2d(3, affine=False, track_running_stats=False)),
         (InstanceNorm(3), nn.InstanceNorm2d(3, affine=True)),
+        (LayerNorm([5, 5]), nn.LayerNorm([5, 5])),
+        (LayerNorm([5], bias=False), nn.LayerNorm(5, bias=False)),
     ],
 )
 def test_value_and_two_derivatives_equal_pytorch(ours: BatchNorm, theirs: nn.Module) -> None:
@@ -53,7 +55,10 @@ def test_three_derivatives_equal_those_of_the_written_out_norm(over: list[int]) 
 
 def test_half_precision_is_normalised_in_float32() -> None:
     x = torch.randn(4, 3, 5, 5).bfloat16()
-    torch.testing.assert_close(normalise(x, [0, 2, 3], 1e-5), written_out(x.float(), [0, 2, 3], 1e-5))
+    expected = written_out(x.float(), [0, 2, 3], 1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(normalise(x, [0, 2, 3], 1e-5), expected)
+    torch.testing.assert_close(normalise(x, [0, 2, 3], 1e-5), expected.bfloat16())
 
 
 def second_order(norm: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
@@ -68,22 +73,26 @@ def second_order(norm: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
     return torch.func.vmap(torch.func.grad(outer), (None, 0))(weight, x)
 
 
-def test_vmap_equals_a_loop_in_second_order() -> None:
+@pytest.mark.parametrize("norm", [BatchNorm(3), InstanceNorm(3), LayerNorm([4, 4])])
+def test_vmap_equals_a_loop_in_second_order(norm: nn.Module) -> None:
     torch.manual_seed(0)
     x, weight = torch.randn(3, 4, 2, 6, 6), torch.randn(3, 2, 3, 3)
-    norm = BatchNorm(3).double()
+    norm = norm.double()
     looped = torch.cat([second_order(norm, task[None], weight) for task in x])
     torch.testing.assert_close(second_order(norm, x, weight), looped, rtol=1e-10, atol=1e-12)
 
 
 def test_replacing_keeps_names_weights_and_values() -> None:
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Sequential(nn.InstanceNorm2d(3), nn.ReLU()))
+    twice = nn.LayerNorm([4, 4])
+    inner = nn.Sequential(nn.InstanceNorm2d(3), nn.ReLU(), twice, twice)
+    module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), inner)
     module = module.double()
     nn.init.uniform_(module[1].weight)
     x = torch.randn(4, 1, 6, 6)
     before = module(x)
-    assert list(unmappable_norms(module)) == ["1", "2.0"]
-    assert replace_norms(module) == ["1", "2.0"]
+    assert list(unmappable_norms(module)) == ["1", "2.0", "2.2", "2.3"]
+    assert replace_norms(module) == ["1", "2.0", "2.2", "2.3"]
     assert not unmappable_norms(module)
+    assert inner[2] is inner[3]
     torch.testing.assert_close(module(x), before)
