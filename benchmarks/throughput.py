@@ -258,7 +258,9 @@ def write(rows: list[dict[str, Any]], name: str) -> None:
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xlabel(f"tasks per second, learn2learn = 1 ({drawn[0]['device']}, float32)")
     handles, labels = axes.get_legend_handles_labels()
-    axes.legend(*zip(*{label: (h, label) for h, label in zip(handles, labels, strict=True)}.values(), strict=True))
+    named = {label: (handle, label) for handle, label in zip(handles, labels, strict=True)}
+    axes.legend(*zip(*named.values(), strict=True), loc="lower right")
+    axes.set_ylim(-0.7, len(drawn) - 0.3)
     figure.savefig(RESULTS / f"{name}.png", dpi=120)
 
 
