@@ -1,0 +1,92 @@
+"""What bounds the computation on this machine: its convolutions one by one, and the graph with and without Inductor.
+
+    python benchmarks/bounds.py
+
+For the layers of Omniglot's network, 32 tasks of 5 images with weights of their own: milliseconds of the grouped
+convolution, of its input gradient and of its weight gradient, which are as many operations each. Then one MAML 5w1s
+meta-gradient of 32 tasks as the traced graph runs, and as ``torch.compile`` makes it. Medians of alternating runs.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from cases import QUICK, data_of, learner_of
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from lightning_meta.allocator import keep_freed_memory
+from lightning_meta.episode import InnerBatches
+from lightning_meta.inner import chunk_gradient
+
+TASKS, IMAGES, FILTERS, RUNS = 32, 5, 64, 21
+
+
+def medians(steps: list[Callable[[], object]]) -> list[float]:
+    """Milliseconds of each."""
+    times: list[list[float]] = [[] for _ in steps]
+    for turn in range(RUNS + 2):
+        for step, measured in zip(steps, times, strict=True):
+            start = time.perf_counter()
+            step()
+            if turn >= 2:
+                measured.append(1e3 * (time.perf_counter() - start))
+    return [statistics.median(measured) for measured in times]
+
+
+def layer(size: int) -> list[float]:
+    """Forward, input gradient, weight gradient of a stride-2 layer on images of that size."""
+    x, weight = torch.randn(IMAGES, TASKS * FILTERS, size, size), torch.randn(TASKS * FILTERS, FILTERS, 3, 3)
+
+    def forward() -> torch.Tensor:
+        return torch.nn.functional.conv2d(x, weight, stride=2, padding=1, groups=TASKS)
+
+    grad = torch.randn_like(forward())
+
+    def backward(mask: list[bool]) -> object:
+        return torch.ops.aten.convolution_backward(
+            grad, x, weight, None, [2, 2], [1, 1], [1, 1], False, [0, 0], TASKS, mask
+        )
+
+    return medians([forward, lambda: backward([True, False, False]), lambda: backward([False, True, False])])
+
+
+def graphs() -> tuple[list[float], float]:
+    """The graph replayed, and compiled; and the seconds that compiling took."""
+    case = QUICK[0]
+    learner, data = learner_of(case), data_of(case, None)
+    data.train_batches = InnerBatches(case.inner_steps)
+    gradient = chunk_gradient(learner.outer_loss)
+    names, values = zip(*learner.meta_parameters().items(), strict=True)
+    episode, progress = data.draw("train", torch.arange(case.tasks)), torch.zeros(())
+
+    def flat(*values: torch.Tensor) -> list[torch.Tensor]:
+        return list(gradient(dict(zip(names, values, strict=True)), episode, {}, progress).grads.values())
+
+    with torch.no_grad():
+        graph = make_fx(flat)(*values)
+        graph.graph.eliminate_dead_code()
+        graph.recompile()
+        compiled = torch.compile(graph)
+        start = time.perf_counter()
+        compiled(*values)
+        seconds = time.perf_counter() - start
+        return medians([lambda: graph(*values), lambda: compiled(*values)]), seconds
+
+
+def main() -> None:
+    """Measure and print."""
+    keep_freed_memory()
+    torch.manual_seed(0)
+    print(f"{'layer':<12}{'forward':>10}{'input grad':>12}{'weight grad':>13}   ms, {torch.get_num_threads()} threads")
+    for size in (14, 7, 4):
+        forward, to_x, to_weight = layer(size)
+        print(f"{f'{size} x {size}':<12}{forward:>10.2f}{to_x:>12.2f}{to_weight:>13.2f}")
+    (replayed, compiled), seconds = graphs()
+    print(
+        f"MAML 5w1s, 32 tasks: graph {replayed:.0f} ms, Inductor {compiled:.0f} ms after {seconds:.0f} s of compiling"
+    )
+
+
+if __name__ == "__main__":
+    main()
