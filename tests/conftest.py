@@ -15,7 +15,7 @@ def omniglot_root() -> Path:
     """Where ``omniglot-py`` lies; skips without it."""
     root = os.environ.get("LIGHTNING_META_ROOT")
     if root is None:
-        pytest.skip("LIGHTNING_META_ROOT does not name a folder with real Omniglot")
+        pytest.skip("the real data are not in the repository: LIGHTNING_META_ROOT must name the folder of omniglot-py")
     return Path(root)
 
 

@@ -250,7 +250,7 @@ class MetaLearner(EpisodeScores):
         """Keep what loading has to compare."""
         checkpoint["not_plain"] = sorted(self._not_plain)
         checkpoint["max_steps"] = self.trainer.max_steps
-        checkpoint["task_chunk"] = self.chunk.size
+        checkpoint["task_chunk"] = self.chunk.size if self.chunk.chosen else None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another architecture, algorithm or schedule."""
@@ -259,5 +259,5 @@ class MetaLearner(EpisodeScores):
         if self._trainer is not None and self._trainer.state.fn == "fit" and self._lr_scheduler is not None:
             checks.refuse_length(checkpoint["max_steps"], self._trainer.max_steps)
         self.meta_steps = checkpoint["global_step"]
-        if self.chunk.size is None:
-            self.chunk.size = checkpoint.get("task_chunk")
+        if checkpoint.get("task_chunk") is not None:
+            self.chunk.restore(checkpoint["task_chunk"])

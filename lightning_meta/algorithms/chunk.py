@@ -28,7 +28,13 @@ class TaskChunk:
     """
 
     def __init__(self, setting: int | Literal["auto"]) -> None:
-        self.size: int | None = None if setting == "auto" else setting
+        self.chosen = setting != "auto"  # the same on all ranks, which choose together
+        self.size = _UNTIMED if setting == "auto" else setting
+
+    def restore(self, size: int) -> None:
+        """Take over what a checkpoint holds, unless a number was given."""
+        if not self.chosen:
+            self.chosen, self.size = True, size
 
     def choose(self, run: Callable[[int], Any], tasks: int, device: torch.device, share: Callable[[Any], Any]) -> None:
         """Time some sizes on a real batch, up to the first that is slower or may not fit; only once.
@@ -41,13 +47,10 @@ class TaskChunk:
             device: where it runs.
             share: gives every rank what rank 0 chose.
         """
-        if self.size is not None:
+        if self.chosen:
             return
-        if tasks == 1:
-            self.size = 1
-            return
-        if torch.are_deterministic_algorithms_enabled():
-            self.size = min(_UNTIMED, tasks)
+        self.chosen, self.size = True, min(_UNTIMED, tasks)
+        if tasks == 1 or torch.are_deterministic_algorithms_enabled():
             return
         candidates = [_STEP**power for power in range(16) if _STEP**power < tasks] + [tasks]
         seconds: dict[int, float] = {}
@@ -81,7 +84,7 @@ class TaskChunk:
             MetaLearningError: memory does not suffice for one task.
         """
         while True:
-            size = min(self.size or _UNTIMED, max(tasks, 1))
+            size = min(self.size, max(tasks, 1))
             try:
                 return run(size)
             except Exception as error:

@@ -13,15 +13,8 @@ from torch.utils import _pytree as pytree
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 _Graph = Callable[..., list[Tensor]]
-_READERS: tuple[Any, ...] = (
-    Tensor.tolist,
-    Tensor.item,
-    Tensor.numpy,
-    Tensor.__array__,
-    Tensor.__bool__,
-    Tensor.__float__,
-)
-_READERS += (Tensor.__int__, Tensor.__index__)
+_NUMBERS = ("__bool__", "__float__", "__int__", "__index__")
+_READERS = {getattr(Tensor, name) for name in ("tolist", "item", "numpy", "__array__", *_NUMBERS)}
 
 
 class Compiled(Generic[Arguments, Result]):
@@ -114,7 +107,7 @@ class _NoReading(TorchFunctionMode):
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory did not suffice, on a GPU or a CPU."""
+    """Whether an error says that memory did not suffice, on a GPU or a CPU; Lightning's test is not known down here."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 

@@ -97,6 +97,19 @@ def test_a_chunk_is_halved_until_it_fits_and_stays_so() -> None:
     assert ran == [16, 8, 4, 4]
 
 
+def test_ranks_choose_together_whatever_an_evaluation_before_did() -> None:
+    def evaluate(size: int) -> None:
+        if size > 4:
+            raise out_of_memory()
+
+    chunk, shared = TaskChunk("auto"), []
+    with pytest.warns(UserWarning, match="memory ran out"):
+        chunk.halving(evaluate, 32)
+    chunk.choose(lambda size: None, 32, CPU, lambda size: shared.append(size) or 8)
+    assert len(shared) == 1  # this rank must take part, as one that had memory enough does
+    assert chunk.size == 8
+
+
 def test_memory_for_no_task_and_other_errors_are_not_hidden() -> None:
     def run(size: int) -> None:
         raise out_of_memory()

@@ -1,6 +1,5 @@
 """Episodes from learn2learn's tasksets and benchmarks."""
 
-import os
 import random
 import subprocess
 import sys
@@ -249,21 +248,19 @@ def test_importing_the_module_does_not_import_learn2learn() -> None:
 
 
 @pytest.fixture(scope="module")
-def omniglot_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def linked_root(omniglot_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The extracted data behind links, as learn2learn writes its bookkeeping beside them."""
-    if "LIGHTNING_META_ROOT" not in os.environ:
-        pytest.skip("LIGHTNING_META_ROOT does not say where omniglot-py is")
     root = tmp_path_factory.mktemp("data")
     (root / "omniglot-py").mkdir()
     for folder in ("images_background", "images_evaluation"):
-        (root / "omniglot-py" / folder).symlink_to(Path(os.environ["LIGHTNING_META_ROOT"], "omniglot-py", folder))
+        (root / "omniglot-py" / folder).symlink_to(omniglot_root / "omniglot-py" / folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torchvision.datasets.Omniglot, "_check_integrity", lambda self: True)  # there are no zip files
         yield root
 
 
-def test_the_omniglot_benchmark_shares_classes(omniglot_root: Path) -> None:
-    data = TasksetEpisodes(benchmark="omniglot", root=str(omniglot_root), ways=5, shots=1, queries=2)
+def test_the_omniglot_benchmark_shares_classes(linked_root: Path) -> None:
+    data = TasksetEpisodes(benchmark="omniglot", root=str(linked_root), ways=5, shots=1, queries=2)
     with pytest.warns(UserWarning) as caught:
         data.setup("test")
     messages = [str(warning.message) for warning in caught]
@@ -282,8 +279,8 @@ def test_the_omniglot_benchmark_shares_classes(omniglot_root: Path) -> None:
 
     random.seed(5)
     with pytest.warns(UserWarning, match="omniglot"):
-        again = TasksetEpisodes(benchmark="omniglot", root=str(omniglot_root), ways=5, shots=1, queries=2).tasksets
+        again = TasksetEpisodes(benchmark="omniglot", root=str(linked_root), ways=5, shots=1, queries=2).tasksets
     with pytest.warns(UserWarning, match="omniglot"):
-        other = TasksetEpisodes(benchmark="omniglot", root=str(omniglot_root), seed=1).tasksets
+        other = TasksetEpisodes(benchmark="omniglot", root=str(linked_root), seed=1).tasksets
     assert data.tasksets["train"].dataset.labels == again["train"].dataset.labels
     assert data.tasksets["train"].dataset.labels != other["train"].dataset.labels

@@ -1,7 +1,6 @@
 """Omniglot: the class splits, how drawings become images, how they are fetched."""
 
 import hashlib
-import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,20 +53,12 @@ def test_only_nichol_has_no_validation() -> None:
 
 
 @pytest.fixture(scope="module")
-def real_root() -> Path:
-    folder = os.environ.get("LIGHTNING_META_ROOT")
-    if folder is None:
-        pytest.skip("LIGHTNING_META_ROOT does not say which folder holds omniglot-py")
-    return Path(folder)
-
-
-@pytest.fixture(scope="module")
 def real_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tmp_path_factory.mktemp("cache"))
 
 
-def test_real_images(real_root: Path, real_cache: str) -> None:
-    data = OmniglotEpisodes(str(real_root), cache_dir=real_cache).load()
+def test_real_images(omniglot_root: Path, real_cache: str) -> None:
+    data = OmniglotEpisodes(str(omniglot_root), cache_dir=real_cache).load()
     assert data.images.shape == (32460, 1, 28, 28)
     assert data.images.dtype == torch.uint8
     assert data.counts.eq(20).all()
@@ -76,7 +67,7 @@ def test_real_images(real_root: Path, real_cache: str) -> None:
     }  # fmt: skip
     characters = sorted(name for names in read_splits("vinyals").values() for name in names)
     for index in (0, 700, 963, 964, 1622):
-        for drawing, path in enumerate(sorted((real_root / "omniglot-py" / characters[index]).glob("*.png"))):
+        for drawing, path in enumerate(sorted((omniglot_root / "omniglot-py" / characters[index]).glob("*.png"))):
             expected = ImageOps.invert(Image.open(path).convert("L").resize((28, 28), Image.Resampling.LANCZOS))
             assert data.images[data.starts[index] + drawing].flatten().tolist() == list(expected.tobytes())
     mean_ink = data.images.float().mean(dim=(1, 2, 3)) / 255
@@ -84,20 +75,20 @@ def test_real_images(real_root: Path, real_cache: str) -> None:
     assert mean_ink.lt(0.4).all()
 
 
-def test_real_splits_name_their_own_images(real_root: Path, real_cache: str) -> None:
-    data = OmniglotEpisodes(str(real_root), cache_dir=real_cache).load()
+def test_real_splits_name_their_own_images(omniglot_root: Path, real_cache: str) -> None:
+    data = OmniglotEpisodes(str(omniglot_root), cache_dir=real_cache).load()
     characters = sorted(name for names in read_splits("vinyals").values() for name in names)
     for split, names in read_splits("vinyals").items():
         assert [characters[index] for index in data.splits[split]] == names
 
 
-def test_real_nichol_images_are_the_binary_drawings_resized(real_root: Path, real_cache: str) -> None:
-    episodes = OmniglotEpisodes(str(real_root), split="nichol", resample="nearest", ink=0, cache_dir=real_cache)
+def test_real_nichol_images_are_the_binary_drawings_resized(omniglot_root: Path, real_cache: str) -> None:
+    episodes = OmniglotEpisodes(str(omniglot_root), split="nichol", resample="nearest", ink=0, cache_dir=real_cache)
     episodes.setup("fit")
     data = episodes.data
     assert set(data.images.flatten().tolist()) == {0, 255}
     assert len(data.splits["validation"]) == 0
-    first = sorted((real_root / "omniglot-py/images_background/Alphabet_of_the_Magi/character01").glob("*.png"))
+    first = sorted((omniglot_root / "omniglot-py/images_background/Alphabet_of_the_Magi/character01").glob("*.png"))
     for index, path in enumerate(first):
         expected = Image.open(path).resize((28, 28)).convert("L")
         assert data.images[index].flatten().tolist() == list(expected.tobytes())
