@@ -19,6 +19,15 @@ def omniglot_root() -> Path:
     return Path(root)
 
 
+@pytest.fixture(scope="session")
+def cifarfs_root() -> Path:
+    """Where ``cifarfs`` lies; skips without it."""
+    root = Path(os.environ.get("LIGHTNING_META_ROOT", ""))
+    if not (root / "cifarfs").is_dir():
+        pytest.skip("the real data are not in the repository: LIGHTNING_META_ROOT must name the folder of cifarfs")
+    return root
+
+
 @pytest.fixture
 def float64() -> Iterator[None]:
     """Double precision, for comparisons to 1e-9."""

@@ -1,18 +1,26 @@
 """Episodic data: Lightning data modules whose batches are episodes."""
 
 from lightning_meta.data.base import EpisodeDataModule
+from lightning_meta.data.cifarfs import CIFARFSEpisodes
+from lightning_meta.data.fc100 import FC100Episodes
 from lightning_meta.data.glyphs import GlyphEpisodes
 from lightning_meta.data.images import ClassImages, ImageEpisodes
 from lightning_meta.data.learn2learn import TasksetEpisodes
+from lightning_meta.data.mini_imagenet import MiniImageNetEpisodes
 from lightning_meta.data.omniglot import OmniglotEpisodes
 from lightning_meta.data.sinusoid import SinusoidEpisodes
+from lightning_meta.data.tiered_imagenet import TieredImageNetEpisodes
 
 __all__ = [
+    "CIFARFSEpisodes",
     "ClassImages",
     "EpisodeDataModule",
+    "FC100Episodes",
     "GlyphEpisodes",
     "ImageEpisodes",
+    "MiniImageNetEpisodes",
     "OmniglotEpisodes",
     "SinusoidEpisodes",
     "TasksetEpisodes",
+    "TieredImageNetEpisodes",
 ]

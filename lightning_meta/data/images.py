@@ -22,6 +22,7 @@ class ClassImages(NamedTuple):
     starts: Tensor  # (classes,): the first image of each class
     counts: Tensor  # (classes,): how many images it has
     splits: dict[str, Tensor]  # split -> its classes
+    moments: Tensor | None = None  # (2, channels, 1, 1): mean and standard deviation of values in 0..1 to normalise by
 
 
 class ImageEpisodes(EpisodeDataModule):
@@ -91,7 +92,10 @@ class ImageEpisodes(EpisodeDataModule):
         device = self.root_device
         drawn_there = self.cache_device == "auto" and not self.num_workers and device.type == "cuda"
         if drawn_there and self.data.images.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
-            self._data = self.data._replace(images=self.data.images.to(device))
+            moments = self.data.moments
+            self._data = self.data._replace(
+                images=self.data.images.to(device), moments=None if moments is None else moments.to(device)
+            )
 
     def pins_memory(self) -> bool:
         """Whether episodes are drawn in main memory and then copied to a GPU."""
@@ -132,6 +136,8 @@ class ImageEpisodes(EpisodeDataModule):
             images = images + turns[..., None] * (len(data.images) // 4)
         rows = images.flatten().to(data.images.device, non_blocking=True)
         x = data.images.index_select(0, rows).float().div_(255)
+        if data.moments is not None:
+            x.sub_(data.moments[0]).div_(data.moments[1])
         x = x.view(*images.shape, *data.images.shape[1:])  # (T, N, K+Q, C, H, W)
         labels = torch.arange(self.ways)[:, None].expand(len(numbers), -1, size)
         order = inner_order(random, self.ways * shots, *self.inner_batches(split))

@@ -252,6 +252,11 @@ def download_omniglot(root: Path) -> None:
         ) from error
 
 
+def download_file(source: str, destination: Path) -> None:
+    """Write what a server answers, be it what was asked for or not."""
+    _learn2learn().data.utils.download_file(source, str(destination))
+
+
 def _learn2learn() -> Any:
     """Import learn2learn without the noise of what it imports."""
     with warnings.catch_warnings():

@@ -5,7 +5,8 @@ https://github.com/brendenlake/omniglot
 
 The class splits are lists that come with the package (`splits/omniglot_*.json`), whatever the seed:
 
-- ``vinyals``: 1,028 / 172 / 423 characters, the published lists (Vinyals et al., arXiv 1606.04080).
+- ``lake``: 964 / none / 659 characters, the data set's own background and evaluation alphabets.
+- ``vinyals``: 1,028 / 172 / 423, the published lists (Vinyals et al., arXiv 1606.04080).
 - ``finn``: 1,100 / 100 / 423. Finn et al. (arXiv 1703.03400) published the sizes only; this list is
   ``random.Random(0).shuffle`` of all names in sorted order, cut at 1,100 and 1,200, each part sorted.
 - ``nichol``: 1,200 / none / 423 (Nichol et al., arXiv 1803.02999), the same shuffle cut at 1,200, so that it shares its
@@ -22,11 +23,11 @@ import torch
 
 from lightning_meta.data.images import CacheDevice, ClassImages, ImageEpisodes, Rotations
 from lightning_meta.data.learn2learn import download_omniglot
-from lightning_meta.data.omniglot_cache import Rendering, Resample, cached_images
+from lightning_meta.data.omniglot_cache import Rendering, Resample, cached_drawings
 from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
 
-OmniglotSplit = Literal["vinyals", "finn", "nichol"]
+OmniglotSplit = Literal["lake", "vinyals", "finn", "nichol"]
 
 DRAWINGS = 20  # of every character
 
@@ -44,7 +45,7 @@ class OmniglotEpisodes(ImageEpisodes):
         queries: query drawings of a class.
         train_shots: support drawings of a class in training; ``shots`` when None.
         train_queries: query drawings of a class in training; ``queries`` when None.
-        split: whose split of the classes; ``nichol`` has none for validation.
+        split: whose split of the classes; ``lake`` and ``nichol`` have none for validation.
         rotations: ``none``; ``classes``: every class turned by 90, 180 and 270 degrees is a further class in training
             (Nichol et al.); ``tasks``: every class of a task is turned by a random multiple of 90 degrees (Finn
             et al.).
@@ -101,7 +102,7 @@ class OmniglotEpisodes(ImageEpisodes):
 
     def has_validation(self) -> bool:
         """Whether the split has validation classes and tasks are asked for."""
-        return self.split != "nichol" and super().has_validation()
+        return self.split not in ("lake", "nichol") and super().has_validation()
 
     def prepare_data(self) -> None:
         """Download and decode in one process, before the ranks read the cache."""
@@ -125,7 +126,7 @@ class OmniglotEpisodes(ImageEpisodes):
             files = _drawings(source, characters)
         place = {name: index for index, name in enumerate(characters)}
         return ClassImages(
-            cached_images(source, files, self.rendering, self.cache_dir),
+            cached_drawings(source, files, self.rendering, self.cache_dir),
             torch.arange(len(characters)) * DRAWINGS,
             torch.full((len(characters),), DRAWINGS),
             {

@@ -16,7 +16,8 @@ from tests.data.conftest import draw_characters, first_drawing, images
 
 
 @pytest.mark.parametrize(
-    ("name", "sizes"), [("vinyals", (1028, 172, 423)), ("finn", (1100, 100, 423)), ("nichol", (1200, 0, 423))]
+    ("name", "sizes"),
+    [("lake", (964, 0, 659)), ("vinyals", (1028, 172, 423)), ("finn", (1100, 100, 423)), ("nichol", (1200, 0, 423))],
 )
 def test_splits_are_a_partition(name: OmniglotSplit, sizes: tuple[int, int, int]) -> None:
     splits = read_splits(name)
@@ -42,9 +43,10 @@ def test_finn_and_nichol_test_on_the_same_classes() -> None:
     assert read_splits("finn")["test"] == read_splits("nichol")["test"]
 
 
-def test_only_nichol_has_no_validation() -> None:
-    assert not OmniglotEpisodes(split="nichol").has_validation()
-    assert OmniglotEpisodes(split="nichol").val_dataloader() == []
+@pytest.mark.parametrize("split", ["lake", "nichol"])
+def test_splits_without_validation_classes(split: OmniglotSplit) -> None:
+    assert not OmniglotEpisodes(split=split).has_validation()
+    assert OmniglotEpisodes(split=split).val_dataloader() == []
     assert OmniglotEpisodes(split="finn").has_validation()
     assert not OmniglotEpisodes(split="finn", validation_tasks=0).has_validation()
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_meta.data import omniglot_cache
+from lightning_meta.data import image_cache
 from lightning_meta.data.omniglot import OmniglotEpisodes
 from lightning_meta.errors import MetaLearningError
 from tests.data.conftest import CHARACTERS, first_drawing, images
@@ -18,7 +18,7 @@ def test_cache_is_reused(root: Path, decoded: list[int]) -> None:
     first = images(root)
     assert torch.equal(images(root), first)
     assert decoded == [60]
-    assert [path.name for path in (root / "lightning_meta_cache").iterdir()] == ["omniglot28-lanczos-grey-ink1.pt"]
+    assert [path.name for path in (root / "lightning_meta_cache").iterdir()] == ["omniglot28-lanczos-grey-ink1.images"]
 
 
 def test_cache_is_where_it_is_asked_for(root: Path, tmp_path: Path, decoded: list[int]) -> None:
@@ -49,7 +49,7 @@ def test_every_setting_has_its_own_cache(root: Path, decoded: list[int], options
 def test_cache_of_other_settings_under_the_name_is_not_taken(root: Path, decoded: list[int]) -> None:
     images(root, ink=0)
     folder = root / "lightning_meta_cache"
-    (folder / "omniglot28-lanczos-grey-ink0.pt").rename(folder / "omniglot28-lanczos-grey-ink1.pt")
+    (folder / "omniglot28-lanczos-grey-ink0.images").rename(folder / "omniglot28-lanczos-grey-ink1.images")
     assert images(root)[:, :, 0, 0].eq(0).all()
     assert decoded == [60, 60]
 
@@ -85,7 +85,7 @@ def flip_a_byte(content: bytes) -> bytes:
 )
 def test_damaged_cache_is_made_anew(root: Path, decoded: list[int], damage: Any) -> None:
     whole = images(root)
-    cache = root / "lightning_meta_cache" / "omniglot28-lanczos-grey-ink1.pt"
+    cache = root / "lightning_meta_cache" / "omniglot28-lanczos-grey-ink1.images"
     cache.write_bytes(damage(cache.read_bytes()))
     for _ in range(2):
         assert torch.equal(images(root), whole)
@@ -94,7 +94,7 @@ def test_damaged_cache_is_made_anew(root: Path, decoded: list[int], damage: Any)
 
 def test_cache_that_holds_something_else_is_made_anew(root: Path, decoded: list[int]) -> None:
     images(root)
-    torch.save([1, 2], root / "lightning_meta_cache" / "omniglot28-lanczos-grey-ink1.pt")
+    torch.save([1, 2], root / "lightning_meta_cache" / "omniglot28-lanczos-grey-ink1.images")
     images(root)
     assert decoded == [60, 60]
 
@@ -103,10 +103,10 @@ def test_read_only_root_falls_back(
     root: Path, tmp_path: Path, decoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(omniglot_cache, "rank_zero_info", said.append)
+    monkeypatch.setattr(image_cache, "rank_zero_info", said.append)
     (root / "lightning_meta_cache").write_text("a file, so that no folder can be made here")
     first = images(root)
-    fallback = tmp_path / "user" / "lightning_meta" / "omniglot28-lanczos-grey-ink1.pt"
+    fallback = tmp_path / "user" / "lightning_meta" / "omniglot28-lanczos-grey-ink1.images"
     assert fallback.is_file()
     assert any(str(fallback) in line for line in said)
     assert torch.equal(images(root), first)
@@ -121,28 +121,25 @@ def test_no_cache_anywhere_still_loads(root: Path, tmp_path: Path, decoded: list
 
 
 def test_failed_write_leaves_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full_disk(cache: object, stream: Any) -> None:
-        stream.write(b"half")
+    def full_disk(file: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     images(root)
     assert list((root / "lightning_meta_cache").iterdir()) == []
 
 
 def test_caches_made_at_the_same_time(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save, others = torch.save, []
+    sync, others = os.fsync, []
 
-    def overtaken(cache: object, stream: Any) -> None:
-        monkeypatch.setattr(torch, "save", save)
-        stream.write(b"half")
+    def overtaken(file: int) -> None:
+        monkeypatch.setattr(os, "fsync", sync)
         others.append(images(root))
-        stream.seek(0)
-        save(cache, stream)
+        sync(file)
 
-    monkeypatch.setattr(torch, "save", overtaken)
+    monkeypatch.setattr(os, "fsync", overtaken)
     assert torch.equal(images(root), others[0])
-    assert [path.name for path in (root / "lightning_meta_cache").iterdir()] == ["omniglot28-lanczos-grey-ink1.pt"]
+    assert [path.name for path in (root / "lightning_meta_cache").iterdir()] == ["omniglot28-lanczos-grey-ink1.images"]
     assert not (tmp_path / "user").exists()
     assert torch.equal(images(root), others[0])
 
@@ -206,4 +203,4 @@ def test_unreadable_drawing(root: Path, size: int) -> None:
         images(root)
     assert str(error.value).startswith(f"{first_drawing(root)} is no readable image")
     assert "--data.download true" in str(error.value)
-    assert not (root / "lightning_meta_cache").exists()
+    assert list((root / "lightning_meta_cache").iterdir()) == []

@@ -1,0 +1,83 @@
+"""CIFAR-FS: the 100 classes of CIFAR-100 as a few-shot data set.
+
+Bertinetto, Henriques, Torr and Vedaldi, "Meta-learning with differentiable closed-form solvers", arXiv 1805.08136
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from lightning_meta.data.downloads import download_archive
+from lightning_meta.data.rgb import LabelledImages, RGBEpisodes, decode_image, image_names, missing
+from lightning_meta.episode import Split
+from lightning_meta.errors import MetaLearningError
+
+IMAGES = 600  # of every class
+FOLDER = "cifarfs/cifar100"
+
+
+class CIFARFSEpisodes(RGBEpisodes):
+    """CIFAR-FS: 64 / 16 / 20 classes of 600 images, 32 x 32 pixels.
+
+    Bertinetto, Henriques, Torr and Vedaldi, "Meta-learning with differentiable closed-form solvers", arXiv 1805.08136.
+
+    ``root/cifarfs/cifar100/data/CLASS/*.png``, and the classes of every split in
+    ``root/cifarfs/cifar100/splits/bertinetto/{train,val,test}.txt``. Settings: as in `RGBEpisodes`.
+    """
+
+    title = "CIFAR-FS"
+    side = 32
+
+    def sources(self) -> dict[Split, list[str]]:
+        files: dict[Split, list[str]] = {"train": [], "validation": [], "test": []}
+        seen: dict[str, Path] = {}
+        for split, name in zip(files, ("train", "val", "test"), strict=True):
+            path = self.root / FOLDER / "splits" / "bertinetto" / f"{name}.txt"
+            try:
+                classes = path.read_text("utf-8").split()
+            except FileNotFoundError:
+                raise missing(self.title, path, "fetch it with --data.download true") from None
+            for label in classes:
+                if label in seen:
+                    raise MetaLearningError(
+                        f"{self.title}: class {label} is in both {seen[label]} and {path}: delete the folder "
+                        f"{self.root / FOLDER} and fetch it anew with --data.download true"
+                    )
+                seen[label] = path
+            files[split] = class_files(self.title, self.root, classes)
+        return files
+
+    def read(self, split: Split, files: list[str]) -> LabelledImages:
+        return read_folders(self.root, files)
+
+    def fetch(self) -> None:
+        download_archive(self.title, "cifar100.zip", self.root / "cifarfs", ["cifar100"])
+
+
+def class_files(title: str, root: Path, classes: list[str]) -> list[str]:
+    """Paths in ``root`` of the images of these classes, class by class.
+
+    Raises:
+        MetaLearningError: a class does not have 600.
+    """
+    files = []
+    for label in classes:
+        names = image_names(os.path.join(root, FOLDER, "data", label))
+        if len(names) != IMAGES:
+            raise MetaLearningError(
+                f"{title}: {root / FOLDER / 'data' / label} holds {len(names)} images, expected {IMAGES}. Say which "
+                f"folder holds {FOLDER} with --data.root DIR, or delete {root / FOLDER} and fetch CIFAR-FS anew with "
+                "--data.download true"
+            )
+        files += [f"{FOLDER}/data/{label}/{name}" for name in names]
+    return files
+
+
+def read_folders(root: Path, files: list[str]) -> LabelledImages:
+    """Images whose folder is their class."""
+
+    def decode(rows: np.ndarray) -> np.ndarray:
+        return np.stack([decode_image(root / files[row], 32, str(root / files[row]), "CIFAR-FS") for row in rows])
+
+    return LabelledImages(np.array([file.split("/")[-2] for file in files]), decode)

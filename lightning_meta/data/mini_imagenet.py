@@ -1,0 +1,57 @@
+"""mini-ImageNet: 100 classes of ImageNet in small images.
+
+Vinyals, Blundell, Lillicrap, Kavukcuoglu and Wierstra, "Matching networks for one shot learning", arXiv 1606.04080;
+split by Ravi and Larochelle, "Optimization as a model for few-shot learning", ICLR 2017
+"""
+
+import numpy as np
+
+from lightning_meta.data.downloads import download
+from lightning_meta.data.rgb import SPLITS, LabelledImages, RGBEpisodes, missing
+from lightning_meta.data.safe_pickle import damaged, load_pickle
+from lightning_meta.episode import Split
+
+
+class MiniImageNetEpisodes(RGBEpisodes):
+    """mini-ImageNet: 64 / 16 / 20 classes of 600 images, 84 x 84 pixels.
+
+    Vinyals, Blundell, Lillicrap, Kavukcuoglu and Wierstra, "Matching networks for one shot learning", arXiv 1606.04080;
+    split by Ravi and Larochelle, "Optimization as a model for few-shot learning", ICLR 2017.
+
+    ``root/mini-imagenet-cache-{train,validation,test}.pkl``. Settings: as in `RGBEpisodes`.
+    """
+
+    title = "mini-ImageNet"
+    side = 84
+
+    def sources(self) -> dict[Split, list[str]]:
+        for split in SPLITS:
+            if not (self.root / _name(split)).exists():
+                raise missing(self.title, self.root / _name(split), "fetch it with --data.download true")
+        return {split: [_name(split)] for split in SPLITS}
+
+    def read(self, split: Split, files: list[str]) -> LabelledImages:
+        path = self.root / files[0]
+        content = load_pickle(self.title, path)
+        if not isinstance(content, dict) or not {"image_data", "class_dict"} <= content.keys():
+            raise damaged(self.title, path, "expected a dict with image_data and class_dict")
+        images, classes = content["image_data"], content["class_dict"]
+        try:
+            rows = np.concatenate([np.asarray(rows, np.int64) for rows in classes.values()])
+            sizes = [len(rows) for rows in classes.values()]
+        except Exception as error:  # whatever stands in the place of the dict of lists
+            raise damaged(self.title, path, "expected class_dict to map names to lists of rows") from error
+        if not np.array_equal(np.sort(rows), np.arange(len(rows))):
+            raise damaged(self.title, path, f"the {len(rows)} rows in class_dict are not 0..{len(rows) - 1}, each once")
+        labels = np.empty(len(rows), np.int64)
+        labels[rows] = np.repeat(np.arange(len(sizes)), sizes)
+        return self.from_array(path, images, labels)
+
+    def fetch(self) -> None:
+        for split in SPLITS:
+            if not (self.root / _name(split)).exists():
+                download(self.title, _name(split), self.root / _name(split))
+
+
+def _name(split: Split) -> str:
+    return f"mini-imagenet-cache-{split}.pkl"
