@@ -1,6 +1,8 @@
 """The command line: LightningCLI with any algorithm, any data and one number of outputs between them."""
 
 import pickle
+import re
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -18,7 +20,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from lightning_meta import backbones as backbones
 from lightning_meta.algorithms import MetaLearner
 from lightning_meta.allocator import keep_freed_memory
-from lightning_meta.callbacks import Figures, PredictionFile, Results, TasksPerSecond
+from lightning_meta.callbacks import Ensemble, Figures, PredictionFile, Results, TasksPerSecond
 from lightning_meta.data import EpisodeDataModule
 from lightning_meta.errors import MetaLearningError
 
@@ -60,6 +62,7 @@ class MetaCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Links, so that outputs and seed are given once, and defaults of the run."""
         parser.add_argument("--experiment", type=str, default="experiment", help="Folder of the run, below the root.")
+        parser.add_argument("--ensemble", type=int, default=1, help="Best checkpoints whose outputs a test averages.")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(CHECKPOINT_DEFAULTS)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_task_seed)
@@ -68,17 +71,28 @@ class MetaCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, which logs to TensorBoard and CSV under ROOT/EXPERIMENT/version_K unless loggers are given."""
         config = self._get(self.config_init, "trainer")
-        callbacks: list[Callback] = [Results(), TasksPerSecond(), PredictionFile()]
+        experiment = self._get(self.config_init, "experiment")
+        callbacks: list[Callback] = [Results(experiment, self.command), TasksPerSecond(), PredictionFile()]
         if config["logger"] in (None, True):
-            experiment = self._get(self.config_init, "experiment")
             board = TensorBoardLogger(config["default_root_dir"], experiment)
             kwargs["logger"] = [board, CSVLogger(config["default_root_dir"], experiment, board.version)]
         if config["logger"] is not False:
             callbacks += [LearningRateMonitor(), Figures()]
         if config["enable_progress_bar"] is not False:
             callbacks.append(TQDMProgressBar())
+        if self.subcommand == "test":
+            callbacks += self._ensemble()
         self.trainer_defaults["callbacks"] = callbacks
         return super().instantiate_trainer(**kwargs)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Keep what was typed for the record of the results, without the folders, which are the machine's own."""
+        typed = shlex.join(["lightning-meta", *(sys.argv[1:] if args is None else map(str, args))])
+        self.command = re.sub(r"(--(?:data\.root|data\.cache_dir|trainer\.default_root_dir))[= ]\S+", r"\1 DIR", typed)
+        super().parse_arguments(parser, args)
+        settings = self.config[self.config.subcommand]
+        if settings["ensemble"] > 1 and settings["checkpoint"]["save_top_k"] >= 0:
+            settings["checkpoint"]["save_top_k"] = max(settings["checkpoint"]["save_top_k"], settings["ensemble"])
 
     def _parse_ckpt_path(self) -> None:
         """Check the file, and leave the settings as given: Lightning would put the checkpoint's over all of them."""
@@ -111,6 +125,14 @@ class MetaCLI(LightningCLI):
             path = best if best and Path(best).parent == Path(checkpoint.dirpath) else path
         if self.datamodule.tasks["test"]:
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=path, verbose=False)
+            if ensemble := self._ensemble():
+                self.trainer.callbacks += ensemble  # type: ignore[attr-defined]
+                self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=path, verbose=False)
+
+    def _ensemble(self) -> list[Callback]:
+        """What makes a test one of several checkpoints, where that is asked for."""
+        size = self.config[str(self.subcommand)]["ensemble"]
+        return [Ensemble(size)] if size > 1 else []
 
     def before_validate(self) -> None:
         """Our own table stands for Lightning's."""

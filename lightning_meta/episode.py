@@ -47,8 +47,10 @@ class InnerBatches(NamedTuple):
 class EpisodeSource(Protocol):
     """What an algorithm may ask of a data module and tell it, so that neither has to import the other."""
 
+    seed: int
     ways: int
-    queries: dict[str, int]  # of a class, by split
+    shots: dict[str, int]  # of a class, by split
+    queries: dict[str, int]  # likewise
     outputs: int  # width that the backbone's output must have: the ways, or the targets of a regression
     train_batches: InnerBatches
     evaluation_batches: InnerBatches

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 NORMAL_95 = 1.959964
 
@@ -65,3 +66,8 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     """
     right = (outputs.argmax(-1) == targets).double().mean(-1)
     return right.where(outputs.isfinite().flatten(-2).all(-1), torch.nan)
+
+
+def confusion(outputs: Tensor, targets: Tensor) -> Tensor:
+    """How often each class (row) was taken for each (column); outputs (rows, ways), targets (rows,) -> (ways, ways)."""
+    return multiclass_confusion_matrix(outputs, targets, outputs.shape[-1])

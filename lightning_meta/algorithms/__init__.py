@@ -2,7 +2,8 @@
 
 from lightning_meta.algorithms.base import MetaLearner
 from lightning_meta.algorithms.fomaml import FOMAML
+from lightning_meta.algorithms.gradient_combination import GradientCombination
 from lightning_meta.algorithms.maml import MAML
 from lightning_meta.algorithms.reptile import Reptile
 
-__all__ = ["FOMAML", "MAML", "MetaLearner", "Reptile"]
+__all__ = ["FOMAML", "MAML", "GradientCombination", "MetaLearner", "Reptile"]

@@ -1,6 +1,8 @@
 """The LightningModule that all algorithms share: the pieces of an algorithm, and the meta-step."""
 
+import copy
 import dataclasses
+import time
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils import _pytree as pytree
 
 from lightning_meta.algorithms import checks
 from lightning_meta.algorithms.carry import Carry
@@ -32,6 +35,8 @@ from lightning_meta.inner import (
     with_gradient,
 )
 from lightning_meta.params import Params, map_params, named, trainable
+
+ROWS = 512  # that are classified together in a non-transductive evaluation, to bound its memory
 
 
 class MetaLearner(EpisodeScores):
@@ -58,6 +63,7 @@ class MetaLearner(EpisodeScores):
     serial = False
     needs_queries = True  # whether training learns from the query sets
     meta_steps = 0  # that the weights have been trained for
+    train_seconds = 0.0  # which that took, with validation
 
     def __init__(
         self,
@@ -94,6 +100,7 @@ class MetaLearner(EpisodeScores):
         learned = inner.optimizer.learned(trainable(backbone))
         self.inner_parameters = nn.ParameterDict({name.replace(".", "/"): rate for name, rate in learned.items()})
         self.carry = Carry()
+        self._members: list[tuple[Params, Any]] = []  # of an ensemble
 
     # What an algorithm says, and the pieces it says it with: pure functions of one task.
 
@@ -129,21 +136,25 @@ class MetaLearner(EpisodeScores):
         query = self.run_backbone(fast, task.query_x)
         if not self.vectorised:
             return Predictions(support, query, torch.stack([alone(x) for x in task.query_x]))
-        return Predictions(support, query, torch.func.vmap(alone)(task.query_x))
+        together = max(ROWS // (len(task.support_x) + 1), 1)
+        return Predictions(support, query, torch.func.vmap(alone, chunk_size=together)(task.query_x))
 
     def adapt(self, params: Params, task: Episode, state: Any = None) -> Iterator[tuple[Params, Any]]:
         """The inner loop on the support set: weights and optimizer state before the first step and after each."""
-
-        def inner_loss(fast: Params, rows: Tensor) -> Tensor:
-            outputs = self.run_backbone(fast, task.support_x[rows])
-            return self.loss(outputs, task.support_y[rows], reduction=self.inner.reduction)
-
         meta = {name.replace("/", "."): rate for name, rate in named("inner_parameters", params).items()}
-        return adapt(inner_loss, self.inner.optimizer, self.fast(params), meta, task.inner_order, state)
+        return adapt(
+            lambda fast, rows: self.inner_loss(fast, task, rows), self.inner.optimizer, self.fast(params), meta,
+            task.inner_order, state,
+        )  # fmt: skip
 
     def fast(self, params: Params) -> Params:
         """Those meta-parameters that the inner loop adapts: the backbone's."""
         return named("backbone", params)
+
+    def inner_loss(self, fast: Params, task: Episode, rows: Tensor) -> Tensor:
+        """Loss of these rows of the support set: what an inner step descends."""
+        outputs = self.run_backbone(fast, task.support_x[rows])
+        return self.loss(outputs, task.support_y[rows], reduction=self.inner.reduction)
 
     def query_loss(self, fast: Params, task: Episode) -> Tensor:
         """Mean loss over the query set."""
@@ -229,27 +240,48 @@ class MetaLearner(EpisodeScores):
         self.chunk.choose(lambda size: run(next(episode.chunks(size)), size), tasks, self.device, share)
         return self.chunk.halving(lambda size: run(episode, size), tasks)
 
+    def on_train_start(self) -> None:
+        """Start the clock where an interrupted run stopped it."""
+        self._clock = time.perf_counter() - self.train_seconds
+
     def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:
-        """Count meta-steps."""
+        """Count meta-steps and their time."""
         self.meta_steps = self.trainer.global_step
+        self.train_seconds = time.perf_counter() - self._clock
 
     def all_predictions(self, episode: Episode) -> Predictions:
         """`predictions` of every task, chunk by chunk: every tensor (tasks, steps + 1, rows, outputs)."""
-        arguments = self.meta_parameters(), self.carry.tree()
 
         def run(size: int) -> Predictions:
-            chunks = [
-                map_tasks(self.predictions, (None, 0, None), arguments[0], tasks, arguments[1])
-                for tasks in episode.chunks(size)
-            ]
+            chunks = [self._mean_predictions(tasks) for tasks in episode.chunks(size)]
             return Predictions(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
 
         return self.chunk.halving(run, len(episode.number))
+
+    def _mean_predictions(self, tasks: Episode) -> Predictions:
+        weights = self._members or [(self.meta_parameters(), self.carry.tree())]
+        members = [map_tasks(self.predictions, (None, 0, None), params, tasks, carry) for params, carry in weights]
+        return Predictions(*(sum(parts) / len(members) for parts in zip(*members, strict=True)))
+
+    @property
+    def members(self) -> int:
+        """Sets of weights over which predictions are the mean."""
+        return len(self._members) or 1
+
+    def load_members(self, states: list[dict[str, Any]]) -> None:
+        """Take predictions as the mean over these weights (``state_dict``s); over its own when there are none."""
+        own = copy.deepcopy(self.state_dict())
+        self._members = []
+        for state in states:
+            self.load_state_dict(state)
+            self._members.append(pytree.tree_map(torch.clone, (self.meta_parameters(), self.carry.tree())))
+        self.load_state_dict(own)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what loading has to compare."""
         checkpoint["not_plain"] = sorted(self._not_plain)
         checkpoint["max_steps"] = self.trainer.max_steps
+        checkpoint["train_seconds"] = self.train_seconds
         checkpoint["task_chunk"] = self.chunk.size if self.chunk.chosen else None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -259,5 +291,6 @@ class MetaLearner(EpisodeScores):
         if self._trainer is not None and self._trainer.state.fn == "fit" and self._lr_scheduler is not None:
             checks.refuse_length(checkpoint["max_steps"], self._trainer.max_steps)
         self.meta_steps = checkpoint["global_step"]
+        self.train_seconds = max(self.train_seconds, checkpoint["train_seconds"])  # the run's, even of an early best
         if checkpoint.get("task_chunk") is not None:
             self.chunk.restore(checkpoint["task_chunk"])

@@ -8,7 +8,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from lightning_meta.episode import Episode, Predictions
-from lightning_meta.metrics import Interval, TaskMean, accuracy
+from lightning_meta.metrics import Interval, TaskMean, accuracy, confusion
 
 
 class EpisodeScores(LightningModule, ABC):
@@ -23,6 +23,7 @@ class EpisodeScores(LightningModule, ABC):
         super().__init__()
         self.loss = loss
         self.intervals: dict[str, Interval] = {}
+        self.confusion: Tensor | None = None  # of the first task's queries after the last step, (ways, ways)
         names = [f"{part}_{kind}" for kind in ("loss", "accuracy") for part in Predictions._fields]
         self.task_means = nn.ModuleDict({name: TaskMean(steps + 1) for name in names})
 
@@ -33,14 +34,14 @@ class EpisodeScores(LightningModule, ABC):
     def log_training(self, loss: Tensor, episode: Episode) -> None:
         """The outer loss, and support and query accuracy (or loss) before and after the inner steps of training."""
         self.log("train/outer_loss", loss, prog_bar=True, sync_dist=True)
-        for name, values in self.evaluate(episode).items():
+        for name, values in self.score(self.all_predictions(episode), episode).items():
             self.log(f"train/{name}/before", values[:, 0].mean(), sync_dist=True)
             self.log(f"train/{name}/after", values[:, -1].mean(), sync_dist=True)
 
-    def evaluate(self, episode: Episode) -> dict[str, Tensor]:
+    def score(self, predictions: Predictions, episode: Episode) -> dict[str, Tensor]:
         """Loss, and for classes accuracy, of every task after every inner step, each (tasks, steps + 1)."""
         values: dict[str, Tensor] = {}
-        for part, outputs in self.all_predictions(episode)._asdict().items():
+        for part, outputs in predictions._asdict().items():
             targets = episode.support_y if part == "support" else episode.query_y
             if targets.shape[1] == 0:  # training episodes may come without queries
                 continue
@@ -55,7 +56,11 @@ class EpisodeScores(LightningModule, ABC):
         values: dict[str, Tensor] = {}
         if len(episode.number):  # the list may have no task left for this rank
             with torch.inference_mode(False):  # adaptation needs gradients, which tensors made under inference refuse
-                values = self.evaluate(Episode(*(tensor.clone() for tensor in episode)))
+                episode = Episode(*(tensor.clone() for tensor in episode))
+                predictions = self.all_predictions(episode)
+                values = self.score(predictions, episode)
+            if episode.number[0] == 0 and not episode.query_y.is_floating_point():
+                self.confusion = confusion(predictions.query[0, -1], episode.query_y[0])
         for name in self.task_means:
             metric = self._task_mean(name)
             metric.update(values.get(name, metric.total.new_zeros(0, len(metric.total))))

@@ -22,6 +22,7 @@ class Predictor(Protocol):
     """What a picture is drawn from."""
 
     intervals: dict[str, Interval]
+    confusion: torch.Tensor | None  # of the first task's queries after the last step, (ways, ways)
 
     def all_predictions(self, episode: Episode) -> Predictions:
         """Outputs of every task before adaptation and after each inner step."""
@@ -30,8 +31,9 @@ class Predictor(Protocol):
 class Figures(Callback):
     """Draws after every validation and test, into TensorBoard and, after a test, as PNG into the run's folder.
 
-    An adaptation curve always; for images one episode with right and wrong predictions; for a regression of one number
-    on one number the curves before and after adaptation.
+    An adaptation curve always; for classes which of them the first task's queries were taken for; for images that task
+    with right and wrong predictions; for a regression of one number on one number the curves before and after
+    adaptation.
     """
 
     def __init__(self) -> None:
@@ -61,6 +63,8 @@ class Figures(Callback):
             return
         assert isinstance(pl_module, Predictor)
         figures = {"adaptation": adaptation_curve(pl_module.intervals)}
+        if pl_module.confusion is not None:
+            figures["confusion"] = confusion_matrix(pl_module.confusion)
         with torch.inference_mode(False):
             episode = Episode(*(tensor.clone() for tensor in self._episode))
             if episode.support_x.dim() == 5:
@@ -115,6 +119,19 @@ def episode_grid(learner: Predictor, episode: Episode) -> Figure:
     figure.suptitle(
         f"support (left), queries (right): {int((guesses == query_y).sum())} of {len(query_y)} right", size=9
     )
+    return figure
+
+
+def confusion_matrix(counts: torch.Tensor) -> Figure:
+    """One task: how many queries of each class (row) were taken for each class (column)."""
+    figure, axes = _axes(*[0.45 * len(counts) + 1.6] * 2)
+    axes.imshow(counts.cpu(), cmap="Blues", vmin=0)
+    for row, column in counts.nonzero().tolist():
+        dark = counts[row, column] > counts.max() / 2
+        axes.text(column, row, str(int(counts[row, column])), ha="center", va="center", color="w" if dark else "k")
+    axes.set(xlabel="taken for", ylabel="class", title=f"{int(counts.diag().sum())} of {int(counts.sum())} right")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 

@@ -8,20 +8,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lightning_meta.episode import EpisodeSource
 from lightning_meta.metrics import Interval
 
 SHOWN_STEPS = (0, 1, 2, 3, 4, 5, 10, 20, 30, 40, 50)
+# What makes another entry, and not a new figure of the same.
+KEY = ("experiment", "checkpoint", "members", "split", "ways", "shots", "queries")
 
 
 class Results(Callback):
     """Prints a table after ``validate`` and ``test``, and writes ``results.json`` and ``results.csv``.
 
-    They stand beside the checkpoint that was evaluated, or in the run's folder when there was none. One entry a
-    checkpoint and split: what other checkpoints of the folder gave stays in the files.
+    They stand beside the checkpoint that was evaluated, or in the run's folder when there was none. One entry for each
+    checkpoint, split and kind of task (ways, shots, queries): what others gave stays in the files.
+
+    Args:
+        experiment: name of the experiment, which is kept with the results.
+        command: the command line that led here, likewise.
     """
+
+    def __init__(self, experiment: str | None = None, command: str | None = None) -> None:
+        self.experiment = experiment
+        self.command = command
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report a validation that was asked for, not those during a fit."""
@@ -39,12 +50,22 @@ class Results(Callback):
         intervals: dict[str, Interval] = pl_module.intervals  # type: ignore[assignment]
         checkpoint = Path(str(trainer.ckpt_path)) if trainer.ckpt_path else None
         data: Any = getattr(trainer, "datamodule", None)
+        tasks = dict.fromkeys(("seed", "ways", "shots", "queries"))
+        if isinstance(data, EpisodeSource):
+            tasks = {"seed": data.seed, "ways": data.ways, "shots": data.shots[split], "queries": data.queries[split]}
+        confusion: Any = pl_module.confusion
         entry = {
+            "experiment": self.experiment,
             "checkpoint": checkpoint.name if checkpoint else None,
+            "members": pl_module.members,
             "split": split,
+            **tasks,
             "meta_steps": pl_module.meta_steps,
-            "queries_per_task": data.ways * data.queries[split] if isinstance(data, EpisodeSource) else None,
+            "minutes": round(float(pl_module.train_seconds) / 60, 2),  # type: ignore[arg-type]
+            "device": _device(trainer),
+            "command": self.command,
             "measured": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "confusion": None if confusion is None else confusion.tolist(),
             "metrics": {name: _plain(interval) for name, interval in intervals.items()},
         }
         print(_table(entry))
@@ -52,6 +73,16 @@ class Results(Callback):
         if folder is not None and not getattr(trainer, "fast_dev_run", False):
             folder.mkdir(parents=True, exist_ok=True)
             _write(folder, entry)
+
+
+def _device(trainer: Trainer) -> str:
+    """What computed, such as ``cpu, 2 threads``."""
+    device = trainer.strategy.root_device
+    ranks = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
+    if device.type == "cuda":
+        return ranks + torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{ranks}{device.type}, {threads} thread{'s' * (threads > 1)}"
 
 
 def _plain(interval: Interval) -> dict[str, Any]:
@@ -67,8 +98,7 @@ def _write(folder: Path, entry: dict[str, Any]) -> None:
     """Put ``entry`` among those that stand in the folder already."""
     path = folder / "results.json"
     entries = json.loads(path.read_text()) if path.exists() else []
-    key = (entry["checkpoint"], entry["split"])
-    entries = [other for other in entries if (other["checkpoint"], other["split"]) != key] + [entry]
+    entries = [other for other in entries if any(other.get(name) != entry[name] for name in KEY)] + [entry]
     _replace(path, json.dumps(entries, indent=1))
     rows = [row for other in entries for row in _rows(other)]
     partial = folder / "results.csv.partial"
@@ -91,9 +121,9 @@ def _rows(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
             zip(metric["mean"], metric["half_width"], metric["diverged"], strict=True)
         ):
             yield {
-                "checkpoint": entry["checkpoint"], "split": entry["split"], "meta_steps": entry["meta_steps"],
+                **{name: entry.get(name) for name in (*KEY, "seed", "meta_steps", "minutes", "device")},
                 "metric": name, "step": step, "mean": mean, "half_width_95": half_width, "tasks": metric["tasks"],
-                "queries_per_task": entry["queries_per_task"], "diverged": diverged,
+                "diverged": diverged,
             }  # fmt: skip
 
 
@@ -110,8 +140,9 @@ def _table(entry: dict[str, Any]) -> str:
     unit = " in %" if kind == "accuracy" else ""
     lines = [
         f"{entry['split']} {kind}{unit}, mean and 95% interval over {tasks} tasks"
-        + (f" of {entry['queries_per_task']} queries" if entry["queries_per_task"] else "")
+        + (f" of {entry['ways'] * entry['queries']} queries" if entry["queries"] else "")
         + (f", {entry['checkpoint']}" if entry["checkpoint"] else "")
+        + (f", mean of the outputs of the best {entry['members']}" if entry["members"] > 1 else "")
         + ("" if entry["meta_steps"] else ", UNTRAINED weights (no ckpt_path)"),
         f"{'inner steps':>11}" + "".join(f"{title:>26}" for title in columns),
     ]

@@ -1,0 +1,84 @@
+"""Sums of inner gradients: Nichol, Achiam and Schulman, arXiv 1803.02999, section 6.1 and figure 3."""
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lightning_meta.algorithms.base import MetaLearner
+from lightning_meta.episode import Episode
+from lightning_meta.errors import MetaLearningError
+from lightning_meta.inner import InnerLoop
+from lightning_meta.params import Params, detach, straight_through
+
+
+class GradientCombination(MetaLearner):
+    """Take as meta-gradient a weighted sum of the gradients that the inner loop meets on its way.
+
+    With w_0 = phi and L_i the loss on the i-th mini-batch of the support set:
+
+        g_i = grad L_i(w_{i-1}),   w_i = w_{i-1} - a g_i,   meta-gradient = sum_i weights_i g_i
+
+    Weights (0, ..., 0, 1) are first-order MAML whose query set is the last mini-batch. Weights (1, ..., 1) are Reptile
+    with inner SGD, whose phi - w_k is a times this sum. Weights (1, 0, ...) are joint training, which learns no
+    initialisation. Query sets are not used in training.
+
+    Args:
+        backbone: the network that is adapted.
+        weights: of the gradient of every inner step; as many as ``inner.steps``.
+        inner: the inner loop.
+        loss: as in `MetaLearner`.
+        outer_reduction: as in `MetaLearner`.
+        optimizer: makes the outer optimizer; SGD of rate eps a is the paper's outer step eps.
+        lr_scheduler: as in `MetaLearner`.
+        task_chunk: as in `MetaLearner`.
+        compile: as in `MetaLearner`.
+        replace_norms: as in `MetaLearner`.
+
+    Raises:
+        MetaLearningError: there are more or fewer weights than inner steps, or all are zero.
+    """
+
+    needs_queries = False
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        weights: Sequence[float] = (1.0,),
+        inner: InnerLoop = InnerLoop(),
+        loss: Callable[..., Tensor] = functional.cross_entropy,
+        outer_reduction: Literal["mean", "sum"] = "mean",
+        optimizer: OptimizerCallable = lambda parameters: SGD(parameters, lr=0.01),
+        lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
+        task_chunk: int | Literal["auto"] = "auto",
+        compile: bool = True,  # noqa: A002
+        replace_norms: bool = False,
+    ) -> None:
+        super().__init__(
+            backbone, inner, loss, outer_reduction, optimizer, lr_scheduler, task_chunk, compile,
+            replace_norms,
+        )  # fmt: skip
+        self.weights = tuple(weights)
+        if len(self.weights) != inner.steps:
+            raise MetaLearningError(
+                f"model.weights has {len(self.weights)} entries, but model.inner.steps is {inner.steps}: give one "
+                "weight for each inner step"
+            )
+        if not any(self.weights):
+            raise MetaLearningError(f"model.weights is {list(self.weights)}: at least one must differ from 0")
+
+    def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
+        """The weighted sum of the inner losses on the way, each with the derivative of the identity through the way."""
+        way = islice(self.adapt(detach(params), task), len(self.weights))  # the last inner step is not needed
+        losses = [
+            weight * self.inner_loss(straight_through(fast, self.fast(params)), task, rows)
+            for weight, rows, (fast, _) in zip(self.weights, task.inner_order, way, strict=True)
+            if weight
+        ]
+        return torch.stack(losses).sum(), carry

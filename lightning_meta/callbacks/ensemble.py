@@ -1,0 +1,64 @@
+"""Several checkpoints of one run as one learner."""
+
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from lightning_meta.errors import MetaLearningError
+
+
+@runtime_checkable
+class Members(Protocol):
+    """A learner whose outputs may be the mean over several sets of weights."""
+
+    def load_members(self, states: list[dict[str, Any]]) -> None:
+        """Take the mean over these weights from now on; over its own when there are none."""
+
+
+class Ensemble(Callback):
+    """Tests the mean of the outputs (logits) of a run's best checkpoints, each adapted to the task by itself.
+
+    Antoniou, Edwards and Storkey, "How to train your MAML", arXiv 1810.09502, take the five with the best validation
+    accuracy.
+
+    Args:
+        size: how many checkpoints; the run must have kept as many (``checkpoint.save_top_k``).
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Load the weights of all members.
+
+        Raises:
+            MetaLearningError: the run did not keep enough checkpoints.
+        """
+        assert isinstance(pl_module, Members)
+        states = [torch.load(path, weights_only=True, map_location="cpu") for path in self._paths(trainer)]
+        pl_module.load_members([state["state_dict"] for state in states])
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the learner be itself again."""
+        assert isinstance(pl_module, Members)
+        pl_module.load_members([])
+
+    def _paths(self, trainer: Trainer) -> list[Path]:
+        """The best checkpoints, in the folder of the one that is tested."""
+        folder = Path(str(trainer.ckpt_path)).parent
+        last = folder / "last.ckpt"  # the only one that knows how all validations of the run ended
+        callback = trainer.checkpoint_callback
+        found: dict[str, Any] = {}
+        if trainer.ckpt_path and last.exists() and isinstance(callback, ModelCheckpoint):
+            states = torch.load(last, weights_only=True, map_location="cpu")["callbacks"]
+            found = states.get(callback.state_key, {}).get("best_k_models", {})
+        paths = sorted(found, key=lambda path: float(found[path]), reverse=callback.mode == "max")  # type: ignore[union-attr]
+        if len(paths) < self.size:
+            raise MetaLearningError(
+                f"ensemble is {self.size}, but the run in {folder} kept {len(paths)} checkpoints by their validation: "
+                f"fit with --ensemble {self.size}, on a split with validation classes, and with as many validations"
+            )
+        return [folder / Path(path).name for path in paths[: self.size]]

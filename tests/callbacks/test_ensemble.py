@@ -1,0 +1,57 @@
+"""The mean of the outputs of several checkpoints."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_meta.algorithms import MAML
+from lightning_meta.cli import main
+from lightning_meta.data import GlyphEpisodes
+from lightning_meta.episode import InnerBatches
+from tests.test_cli import refused
+from tests.test_cli import small as small_compiled
+
+
+def small(tmp_path: Path, steps: int = 2) -> list[str]:
+    return [*small_compiled(tmp_path, steps=steps), "--model.compile=false"]
+
+
+def test_a_fit_tests_the_best_checkpoint_and_then_all_members(tmp_path: Path) -> None:
+    arguments = [*small(tmp_path, steps=6), "--ensemble=3"]
+    assert main(["fit", *arguments]) == 0
+    (folder,) = tmp_path.rglob("checkpoints")
+    paths = sorted(folder.glob("best-*.ckpt"))
+    assert len(paths) == 3
+    entries = json.loads((folder / "results.json").read_text())
+    assert [entry["members"] for entry in entries] == [1, 3]
+
+    assert main(["test", *arguments, f"--ckpt_path={folder / 'last.ckpt'}"]) == 0
+    again = json.loads((folder / "results.json").read_text())[-1]
+    assert (again["checkpoint"], again["members"]) == ("last.ckpt", 3)
+    assert again["metrics"] == entries[1]["metrics"]
+
+
+def test_outputs_are_the_mean_over_the_members(tmp_path: Path) -> None:
+    assert main(["fit", *small(tmp_path, steps=4), "--ensemble=2"]) == 0
+    members = [MAML.load_from_checkpoint(path, weights_only=True) for path in sorted(tmp_path.rglob("best-*.ckpt"))]
+    data = GlyphEpisodes(3, 2, train_classes=20, validation_classes=6, test_classes=6)
+    data.evaluation_batches = InnerBatches(2)
+    episode = data.draw("test", torch.arange(2))
+    alone = [member.all_predictions(episode) for member in members]
+    own = {name: tensor.clone() for name, tensor in members[0].state_dict().items()}
+    members[0].load_members([member.state_dict() for member in members])
+    assert members[0].members == 2
+    for together, *parts in zip(members[0].all_predictions(episode), *alone, strict=True):
+        assert not torch.equal(*parts)
+        torch.testing.assert_close(together, sum(parts) / 2)
+    torch.testing.assert_close(dict(members[0].state_dict()), own, rtol=0, atol=0)
+
+
+def test_a_run_that_kept_too_few_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *small(tmp_path)]) == 0
+    (last,) = tmp_path.rglob("last.ckpt")
+    said = refused(["test", *small(tmp_path), "--ensemble=2", f"--ckpt_path={last}"], capsys)
+    assert "ensemble is 2, but the run" in said
+    assert "kept 1 checkpoints" in said
