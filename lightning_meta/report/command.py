@@ -1,0 +1,95 @@
+"""The command line ``lightning-meta-report``: runs in, a table and pictures out."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lightning_meta.errors import MetaLearningError
+from lightning_meta.report import figures, table
+from lightning_meta.report.published import read_published
+from lightning_meta.report.rows import PROTOCOLS, Protocol, build_rows
+from lightning_meta.report.runs import find_runs
+
+MANIFEST = ".lightning-meta-report"  # names of the files that a report wrote, so that the next may replace them
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status, 2 where nothing could be reported.
+
+    Args:
+        args: arguments; those of the process when None.
+    """
+    parser = argparse.ArgumentParser("lightning-meta-report", description="Show all runs below folders RUNS.")
+    parser.add_argument("runs", nargs="*", type=Path, default=[Path("logs")], metavar="RUNS", help="default: logs")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the report (default: RUNS/report)")
+    help_text = "how queries are classified in the pictures (default: %(default)s); the table has both"
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="transductive", help=help_text)
+    options = parser.parse_args(args)
+    try:
+        report(options.runs, options.output or options.runs[0] / "report", options.protocol)
+    except MetaLearningError as error:
+        _say(f"error: {error}")
+        return 2
+    return 0
+
+
+def report(roots: Sequence[Path], output: Path, protocol: Protocol) -> None:
+    """Print the table, and write it and the pictures.
+
+    Args:
+        roots: folders that hold runs, at any depth.
+        output: folder of the report.
+        protocol: of the pictures.
+
+    Raises:
+        MetaLearningError: no run with results, or the report would replace a file that is not its own.
+    """
+    runs, notes = find_runs(roots)
+    rows, superseded = build_rows(runs, read_published())
+    for note in notes + superseded:
+        _say(note)
+    if not rows:
+        raise MetaLearningError(
+            f"RUNS is {', '.join(map(str, roots))}, where no run has test results: "
+            "name folders below which lightning-meta fit or test has written checkpoints/results.json"
+        )
+    text = table.markdown(rows)
+    print(text, end="")
+    files: dict[str, Callable[[Path], object]] = {
+        "table.md": lambda path: path.write_text(text, encoding="utf-8"),
+        "table.csv": lambda path: path.write_text(table.comma_separated(rows), encoding="utf-8"),
+        "table.tex": lambda path: path.write_text(table.latex(rows), encoding="utf-8"),
+    }
+    for name, figure in figures.draw_all(rows, protocol).items():
+        files[name] = lambda path, figure=figure: figure.savefig(path, format="png", dpi=120)  # type: ignore[misc]
+    _write(output, files)
+
+
+def _write(folder: Path, files: dict[str, Callable[[Path], object]]) -> None:
+    """Write the files in place of those of the report before, and touch no other."""
+    manifest = folder / MANIFEST
+    try:
+        own = set(manifest.read_text(encoding="utf-8").split("\n")) if manifest.exists() else set()
+        foreign = sorted(name for name in files if name not in own and (folder / name).exists())
+        if foreign:
+            raise MetaLearningError(
+                f"--output is {folder}, where {foreign[0]} is no file of a report: name another folder"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        manifest.write_text("\n".join(sorted(own | files.keys())), encoding="utf-8")
+        for name, write in files.items():
+            partial = folder / f"{name}.partial"
+            write(partial)
+            os.replace(partial, folder / name)
+        for name in own - files.keys():
+            if Path(name).name == name and Path(name).suffix == ".png":
+                (folder / name).unlink(missing_ok=True)
+        manifest.write_text("\n".join(sorted(files)), encoding="utf-8")
+    except OSError as error:
+        raise MetaLearningError(f"--output is {folder}, which cannot be written: {error}") from error
+
+
+def _say(line: str) -> None:
+    print(f"lightning-meta-report: {line}", file=sys.stderr)

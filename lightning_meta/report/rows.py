@@ -1,0 +1,211 @@
+"""What the table and the pictures show: runs that differ in their seed alone, as one row."""
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from lightning_meta.report.published import Published
+from lightning_meta.report.runs import Entry, Run
+from lightning_meta.report.settings import LENGTH, describe, identity, varying
+
+Protocol = Literal["transductive", "non-transductive"]
+PROTOCOLS: tuple[Protocol, Protocol] = ("transductive", "non-transductive")
+
+# The .975 quantile of Student's t distribution for 1 to 30 degrees of freedom; that for 30 serves beyond.
+STUDENT_975 = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+
+
+class Estimate(NamedTuple):
+    """A mean with the half-width of its 95% interval: accuracy in %, or a loss."""
+
+    mean: float
+    half_width: float
+
+
+def over_seeds(values: Sequence[float], half_widths: Sequence[float] = ()) -> Estimate:
+    """Mean over seeds, with its 95% interval.
+
+    Of several seeds that is Student's t interval over their figures, which holds the spread of training and of the
+    tasks (each seed draws its own), but never less than the tasks alone allow: two seeds may agree by chance. Of one
+    seed it is the interval over its tasks.
+
+    Args:
+        values: a figure for each seed.
+        half_widths: those of their intervals over tasks, where they are known.
+
+    >>> over_seeds([90.0, 92.0, 94.0], [1.0, 1.0, 1.0])
+    Estimate(mean=92.0, half_width=4.968676...)
+    """
+    mean = statistics.fmean(values)
+    of_tasks = math.sqrt(sum(half_width**2 for half_width in half_widths)) / len(values) if half_widths else math.nan
+    if len(values) == 1 or not math.isfinite(mean):
+        return Estimate(mean, of_tasks)
+    quantile = STUDENT_975[min(len(values) - 1, len(STUDENT_975)) - 1]
+    of_seeds = quantile * statistics.stdev(values) / math.sqrt(len(values))
+    return Estimate(mean, max(of_seeds, of_tasks) if half_widths else of_seeds)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs of one experiment with the same settings, one a seed, trained for the same number of meta-steps."""
+
+    runs: list[Run]  # by seed
+    entries: list[Entry]  # the test of each
+    setting: str  # what tells it from others of the experiment
+    published: Published | None
+
+    @property
+    def first(self) -> Run:
+        """One of the runs, for what they have in common."""
+        return self.runs[0]
+
+    @property
+    def members(self) -> int:
+        """Checkpoints whose outputs were averaged."""
+        return self.entries[0].members
+
+    @property
+    def name(self) -> str:
+        """The experiment, and what tells this row from others of it."""
+        ensemble = f"ensemble of {self.members}" if self.members > 1 else ""
+        return ", ".join(filter(None, (self.first.experiment, self.setting, ensemble)))
+
+    @property
+    def meta_steps(self) -> str:
+        """Meta-steps done, and those of the source where it is known."""
+        done = f"{self.first.meta_steps:,}"
+        return f"{done} of {self.published.meta_steps:,}" if self.published else done
+
+    @property
+    def kind(self) -> str:
+        """What is measured, for a classification or a regression."""
+        return "accuracy" if all("query_accuracy" in entry.metrics for entry in self.entries) else "loss"
+
+    @property
+    def scale(self) -> float:
+        """Accuracies are shown in %."""
+        return 100.0 if self.kind == "accuracy" else 1.0
+
+    @property
+    def task(self) -> str:
+        """Ways and shots."""
+        ways = f"{self.first.ways}-way " if self.first.ways and self.kind == "accuracy" else ""
+        return f"{ways}{self.first.shots}-shot" if self.first.shots else ways.strip()
+
+    @property
+    def minutes(self) -> float | None:
+        """Of training, the mean over seeds."""
+        known = [entry.minutes for entry in self.entries if entry.minutes is not None]
+        return statistics.fmean(known) if known else None
+
+    @property
+    def inner_step(self) -> int:
+        """The inner step that counts: the source's, where the runs were evaluated as far, or the last."""
+        last = min(len(entry.metrics[f"query_{self.kind}"].mean) for entry in self.entries) - 1
+        return min(last, self.published.inner_steps) if self.published else last
+
+    def metric(self, protocol: Protocol) -> str:
+        """The name of the metric in ``results.json``."""
+        return f"query_{self.kind}" if protocol == "transductive" else f"query_nontransductive_{self.kind}"
+
+    def curve(self, protocol: Protocol) -> list[Estimate]:
+        """The figure before adaptation and after each inner step; empty where it was not measured."""
+        return self._curve(self.entries, protocol)
+
+    def figure(self, protocol: Protocol) -> Estimate | None:
+        """The figure after the inner step that counts."""
+        curve = self.curve(protocol)
+        return curve[self.inner_step] if curve else None
+
+    def by_shots(self, protocol: Protocol) -> dict[int, Estimate]:
+        """The figure by shots at test, where the same checkpoints were tested with several."""
+        entries: dict[int, list[Entry]] = defaultdict(list)
+        if self.members == 1:
+            for run in self.runs:
+                for shots, entry in run.by_shots().items():
+                    entries[shots].append(entry)
+        curves = {shots: self._curve(entries[shots], protocol) for shots in sorted(entries)}
+        return {shots: curve[min(self.inner_step, len(curve) - 1)] for shots, curve in curves.items() if curve}
+
+    def diverged(self, protocol: Protocol) -> int:
+        """Tasks whose figure is not finite at the inner step that counts."""
+        name, step = self.metric(protocol), self.inner_step
+        return sum(entry.metrics[name].diverged[step] for entry in self.entries if name in entry.metrics)
+
+    def difference(self) -> float | None:
+        """Ours less the published figure, each under the protocol of the source."""
+        ours = self._compared()
+        return ours.mean - self.published.mean if ours and self.published else None
+
+    def verdict(self) -> str:
+        """Whether our 95% interval and the published one overlap (``inside``), or on which side ours lies."""
+        ours, difference = self._compared(), self.difference()
+        if ours is None or difference is None or self.published is None:
+            return ""
+        if math.isnan(difference):
+            return "diverged"
+        if abs(difference) <= ours.half_width + self.published.half_width:
+            return "inside"
+        return "below" if difference < 0 else "above"
+
+    def _compared(self) -> Estimate | None:
+        if self.published is None or self.kind == "loss":
+            return None
+        return self.figure("transductive" if self.published.transductive else "non-transductive")
+
+    def _curve(self, entries: Sequence[Entry], protocol: Protocol) -> list[Estimate]:
+        metrics = [entry.metrics[self.metric(protocol)] for entry in entries if self.metric(protocol) in entry.metrics]
+        steps = range(min((len(metric.mean) for metric in metrics), default=0))  # as far as all were evaluated
+        return [
+            over_seeds(
+                [metric.mean[step] * self.scale for metric in metrics],
+                [metric.half_width[step] * self.scale for metric in metrics],
+            )
+            for step in steps
+        ]
+
+
+def build_rows(runs: Iterable[Run], published: Mapping[str, Published]) -> tuple[list[Row], list[str]]:
+    """All rows in the order of the table, and a line for each run whose seed was run again."""
+    experiments: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        experiments[run.experiment].append(run)
+    rows: list[Row] = []
+    notes: list[str] = []
+    for experiment, members in experiments.items():
+        names = [name for name in varying([run.settings for run in members]) if name != LENGTH]
+        groups: dict[Hashable, list[tuple[Run, Entry]]] = defaultdict(list)
+        for run in members:
+            for entry in _tests(run):
+                groups[run.meta_steps, identity(run.settings, without=LENGTH), entry.members].append((run, entry))
+        for group in groups.values():
+            kept = _last_of_each_seed(group, notes)
+            setting = describe(kept[0][0].settings, names)
+            rows.append(Row([run for run, _ in kept], [entry for _, entry in kept], setting, published.get(experiment)))
+    return sorted(rows, key=_place), notes
+
+
+def _tests(run: Run) -> list[Entry]:
+    main = run.main_entry()
+    return [*([main] if main else []), *run.ensembles().values()]
+
+
+def _last_of_each_seed(group: list[tuple[Run, Entry]], notes: list[str]) -> list[tuple[Run, Entry]]:
+    """A seed that was run twice is not two seeds: what was measured last counts."""
+    kept: dict[int | None, tuple[Run, Entry]] = {}
+    for run, entry in sorted(group, key=lambda pair: pair[1].measured):
+        if run.seed in kept:
+            notes.append(f"note: {run.folder} stands for {kept[run.seed][0].folder}, an earlier run of the same seed")
+        kept[run.seed] = run, entry
+    return [kept[seed] for seed in sorted(kept, key=lambda seed: -1 if seed is None else seed)]
+
+
+def _place(row: Row) -> tuple[str | int, ...]:
+    run = row.first
+    return run.data, run.ways or 0, run.shots or 0, run.experiment, row.setting, run.meta_steps, row.members

@@ -1,0 +1,273 @@
+"""Runs as they stand on disk: ``config.yaml``, ``metrics.csv`` and ``checkpoints/results.json`` of each."""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import yaml
+
+from lightning_meta.errors import MetaLearningError
+from lightning_meta.report.settings import Settings, flatten
+
+Value = TypeVar("Value")
+
+
+class Metric(NamedTuple):
+    """A figure after each inner step, 0 to k, with the half-width of its 95% interval over tasks."""
+
+    tasks: int
+    mean: list[float]
+    half_width: list[float]
+    diverged: list[int]  # tasks
+
+
+class Entry(NamedTuple):
+    """One evaluation of one checkpoint, or of the mean of several."""
+
+    experiment: str | None  # that measured it; the run's own where a file does not say
+    checkpoint: str | None
+    members: int
+    split: str
+    meta_steps: int
+    shots: int | None
+    queries: int | None  # of a task
+    minutes: float | None
+    device: str | None
+    seed: int | None
+    command: str | None
+    measured: str
+    metrics: dict[str, Metric]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: what it was told, how its validation went, and what it came to."""
+
+    folder: Path
+    experiment: str
+    settings: Settings
+    algorithm: str
+    data: str
+    ways: int | None
+    shots: int | None
+    seed: int | None
+    entries: list[Entry]  # of the test
+    validation: dict[str, dict[int, float]]  # column of metrics.csv -> meta-steps -> value
+    meta_steps: int
+
+    def main_entry(self) -> Entry | None:
+        """The test that stands for the run: one checkpoint, with the shots of ``config.yaml``.
+
+        The checkpoint is the best by its validation; else that of the end of the training; else the last; else any. Of
+        several tests of it, the last measured.
+        """
+        candidates = [entry for entry in self.entries if entry.members == 1 and self._has_shots(entry)]
+        return max(candidates, key=lambda entry: (*self._rank(entry), entry.measured), default=None)
+
+    def _has_shots(self, entry: Entry) -> bool:
+        return self.shots is None or entry.shots in (None, self.shots)
+
+    def _rank(self, entry: Entry) -> tuple[int, float]:
+        name = entry.checkpoint or ""
+        ranks = {"best": 4, "end": 3, "last": 2}
+        kind = next((rank for start, rank in ranks.items() if name.startswith(start)), 1 if name else 0)
+        monitor = str(self.settings.get("checkpoint.monitor"))
+        step = re.search(r"step=(\d+)", name)
+        value = self.validation.get(monitor, {}).get(int(step[1])) if step else None
+        if value is None:
+            return kind, -math.inf
+        return kind, -value if self.settings.get("checkpoint.mode") == "min" else value
+
+    def ensembles(self) -> dict[int, Entry]:
+        """The last measured test of each ensemble with the shots of ``config.yaml``, by the number of its members."""
+        fitting = (entry for entry in self.entries if entry.members > 1 and self._has_shots(entry))
+        return {entry.members: entry for entry in sorted(fitting, key=lambda entry: entry.measured)}
+
+    def by_shots(self) -> dict[int, Entry]:
+        """The tests of the main entry's checkpoint, by their shots."""
+        main = self.main_entry()
+        if main is None:
+            return {}
+        fitting = [entry for entry in self.entries if (entry.checkpoint, entry.members) == (main.checkpoint, 1)]
+        fitting.sort(key=lambda entry: entry.measured)
+        return {entry.shots: entry for entry in fitting if entry.shots is not None}
+
+
+def find_runs(roots: Iterable[Path]) -> tuple[list[Run], list[str]]:
+    """All runs with test results below these folders, and a line for whatever was passed over.
+
+    Raises:
+        MetaLearningError: a folder that is not there.
+    """
+    folders: dict[Path, Path] = {}
+    for root in roots:
+        if not root.is_dir():
+            raise MetaLearningError(f"RUNS names {root}, but there is no such folder: name folders that hold runs")
+        folders.update({path.parent.resolve(): path.parent for path in sorted(root.rglob("config.yaml"))})
+    runs, notes = [], []
+    for folder in folders.values():
+        try:
+            run, remarks = read_run(folder)
+            found = by_experiment(run)
+        except MetaLearningError as error:
+            notes.append(f"warning: skipped a damaged run: {error}")
+            continue
+        notes += remarks
+        runs += found
+        if not found:
+            notes.append(f"note: skipped {folder}: no test results (it still trains, or it tested another run)")
+    return sorted(runs, key=lambda run: (run.experiment, str(run.folder))), notes
+
+
+def by_experiment(run: Run) -> list[Run]:
+    """The run once for each experiment that tested it: one training may serve several of a paper's rows.
+
+    That is ``lightning-meta test`` with the configuration of another experiment and a checkpoint of this run.
+    """
+    experiments = dict.fromkeys(entry.experiment or run.experiment for entry in run.entries)
+    runs = []
+    for experiment in experiments:
+        entries = [entry for entry in run.entries if (entry.experiment or run.experiment) == experiment]
+        shots = run.shots if experiment == run.experiment else entries[-1].shots
+        runs.append(replace(run, experiment=experiment, entries=entries, shots=shots))
+    return runs
+
+
+def read_run(folder: Path) -> tuple[Run, list[str]]:
+    """The run in this folder, which may have no entries yet, and remarks on what was left out.
+
+    Raises:
+        MetaLearningError: a file of the run is damaged; a damaged ``metrics.csv`` only costs the learning curve.
+    """
+    remarks = []
+    config = read_yaml(folder / "config.yaml")
+    entries: list[Entry] = []
+    for path in (folder / "results.json", folder / "checkpoints" / "results.json"):
+        entries += _read_results(path) if path.exists() else []
+    try:
+        validation, logged = _read_metrics(folder / "metrics.csv")
+    except MetaLearningError as error:
+        remarks.append(f"warning: no learning curve: {error}")
+        validation, logged = {}, 0
+    model, data = (_object(config, name, folder / "config.yaml") for name in ("model", "data"))
+    arguments = data.get("init_args") or {}
+    seed = config.get("seed_everything")
+    seeds = [entry.seed for entry in entries if entry.seed is not None]
+    run = Run(
+        folder=folder,
+        experiment=str(config.get("experiment") or "experiment"),
+        settings=flatten(config),
+        algorithm=_class(model),
+        data=_class(data).removesuffix("Episodes"),
+        ways=_count(arguments, "ways", folder),
+        shots=_count(arguments, "shots", folder),
+        seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else next(iter(seeds), None),
+        entries=[entry for entry in entries if entry.split == "test"],
+        validation=validation,
+        meta_steps=max([logged, *(entry.meta_steps for entry in entries)]),
+    )
+    return run, remarks
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping.
+
+    Raises:
+        MetaLearningError: it does not, or cannot be read.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise MetaLearningError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise MetaLearningError(f"{path} holds no settings")
+    return content
+
+
+def _object(config: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+    found = config.get(name)
+    if not isinstance(found, dict) or "class_path" not in found:
+        raise MetaLearningError(f"{path} lacks the key {name}.class_path")
+    return found
+
+
+def _count(arguments: Mapping[str, Any], name: str, folder: Path) -> int | None:
+    value = arguments.get(name)
+    if value is None or isinstance(value, int):
+        return value
+    raise MetaLearningError(f"{folder / 'config.yaml'}: data.{name} is {value!r}, which is no number")
+
+
+def _class(entry: Mapping[str, Any]) -> str:
+    return str(entry["class_path"]).rsplit(".", 1)[-1]
+
+
+def _read_results(path: Path) -> list[Entry]:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MetaLearningError(f"{path} cannot be read as JSON: {error}") from error
+    try:
+        return [_read_entry(entry) for entry in entries]
+    except KeyError as error:
+        raise MetaLearningError(f"{path} lacks the key {error} in an entry: evaluate the checkpoint again") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise MetaLearningError(f"{path} holds something else than a list of evaluations: {error}") from error
+
+
+def _read_entry(entry: dict[str, Any]) -> Entry:
+    """Keys that older files lack are optional."""
+    ways, queries = entry.get("ways"), entry.get("queries")
+    entry["metrics"]["query_loss"]  # in every file
+    return Entry(
+        experiment=_maybe(str, entry.get("experiment")),
+        checkpoint=_maybe(str, entry["checkpoint"]),
+        members=int(entry.get("members", 1)),
+        split=entry["split"],
+        meta_steps=int(entry["meta_steps"]),
+        shots=_maybe(int, entry.get("shots")),
+        queries=ways * queries if ways and queries else entry.get("queries_per_task"),
+        minutes=_maybe(float, entry.get("minutes")),
+        device=_maybe(str, entry.get("device")),
+        seed=_maybe(int, entry.get("seed")),
+        command=_maybe(str, entry.get("command")),
+        measured=str(entry.get("measured", "")),
+        metrics={name: _read_metric(name, metric) for name, metric in entry["metrics"].items()},
+    )
+
+
+def _maybe(kind: Callable[[Any], Value], value: Any) -> Value | None:
+    return None if value is None else kind(value)
+
+
+def _read_metric(name: str, metric: dict[str, Any]) -> Metric:
+    mean, half_width = ([float(value) for value in metric[key]] for key in ("mean", "half_width"))
+    diverged = [int(value) for value in metric.get("diverged", [0] * len(mean))]
+    if not mean or not len(mean) == len(half_width) == len(diverged):
+        raise ValueError(f"{name} has {len(mean)} means, {len(half_width)} half widths, {len(diverged)} diverged")
+    return Metric(int(metric["tasks"]), mean, half_width, diverged)
+
+
+def _read_metrics(path: Path) -> tuple[dict[str, dict[int, float]], int]:
+    """The validation's columns, and the meta-steps of the training; its rows stand for meta-step ``step`` + 1."""
+    columns: dict[str, dict[int, float]] = {}
+    last = 0
+    if not path.exists():
+        return columns, last
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                step = int(row["step"]) + 1
+                if row.get("train/outer_loss") or row.get("val_loss"):
+                    last = max(last, step)
+                for name, value in row.items():
+                    if name.startswith("val") and value:
+                        columns.setdefault(name, {})[step] = float(value)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
+        raise MetaLearningError(f"{path} cannot be read as Lightning's CSV: {error!r}") from error
+    return columns, last

@@ -1,0 +1,160 @@
+"""The table of all rows: Markdown and LaTeX for people, CSV for programs."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+
+from lightning_meta.report.rows import PROTOCOLS, Protocol, Row
+
+TITLES = (
+    "experiment", "algorithm", "data", "task", "meta-steps", "seeds", "device", "minutes", "inner steps", "test tasks",
+    "transductive", "non-transductive", "published", "difference", "verdict",
+)  # fmt: skip
+
+NOTES = (
+    "Accuracy in % (or the loss, where it says so) of the best checkpoint on unseen tasks, ± the half-width of the 95% "
+    "interval: of one seed the normal interval over test tasks; of several seeds their mean with Student's t interval "
+    "over seeds, which holds the spread of training and of test tasks, but never less than the tasks alone allow.",
+    "Transductive: the queries of a task are classified together; non-transductive: one at a time. The difference is "
+    "ours less the published figure under the protocol of the source; inside: the two intervals overlap. "
+    "Meta-steps: done, of those of the source. Minutes: of training, mean over seeds. Test tasks: of each seed, by "
+    "queries of a task.",
+)
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table in Markdown, with the notes, the sources and the commands below."""
+    cells = [[cell.replace("|", "\\|") for cell in _cells(row)] for row in rows]
+    lines = [f"| {' | '.join(line)} |" for line in [TITLES, ["---"] * len(TITLES), *cells]]
+    commands = [
+        f"- {row.name}, {row.meta_steps} meta-steps: `{command}`" for row in rows if (command := row.entries[0].command)
+    ]
+    blocks = [lines, *([note] for note in NOTES), *([source] for source in sources(rows)), commands]
+    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+def latex(rows: Sequence[Row]) -> str:
+    """The table for LaTeX with the package booktabs, and the notes below."""
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        f"\\begin{{tabular}}{{{'l' * len(TITLES)}}}",
+        "\\toprule",
+        " & ".join(_escaped(title) for title in TITLES) + " \\\\",
+        "\\midrule",
+        *(" & ".join(_escaped(cell) for cell in _cells(row)) + " \\\\" for row in rows),
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+    notes = [f"\\par\\smallskip\\footnotesize {_escaped(note)}" for note in (*NOTES, *sources(rows))]
+    return "\n".join([*lines, *notes]) + "\n"
+
+
+def sources(rows: Sequence[Row]) -> list[str]:
+    """Where the published figures are from, in one line where there are any."""
+    papers = sorted({(row.published.authors, row.published.year, row.published.arxiv) for row in rows if row.published})
+    listed = "; ".join(f"{authors} ({year}), arXiv {arxiv}" for authors, year, arxiv in papers)
+    return [f"Published: {listed}."] if papers else []
+
+
+def comma_separated(rows: Sequence[Row]) -> str:
+    """The table as CSV with bare numbers, one column each."""
+    file = io.StringIO()
+    records = [_record(row) for row in rows]
+    writer = csv.DictWriter(file, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return file.getvalue()
+
+
+def _cells(row: Row) -> list[str]:
+    first, minutes = row.entries[0], row.minutes
+    name = f"query_{row.kind}"
+    tasks = " and ".join(sorted({str(entry.metrics[name].tasks) for entry in row.entries}))
+    difference = row.difference()
+    return [
+        row.name,
+        row.first.algorithm,
+        row.first.data,
+        row.task,
+        row.meta_steps,
+        seeds(row),
+        devices(row),
+        "" if minutes is None else f"{minutes:.1f}",
+        str(row.inner_step),
+        f"{tasks} x {first.queries}" if first.queries else tasks,
+        *(_figure(row, protocol) for protocol in PROTOCOLS),
+        _published(row),
+        "" if difference is None or math.isnan(difference) else f"{difference:+.2f}",
+        row.verdict(),
+    ]
+
+
+def seeds(row: Row) -> str:
+    """The seeds of a row, in order."""
+    return ", ".join("?" if run.seed is None else str(run.seed) for run in row.runs)
+
+
+def devices(row: Row) -> str:
+    """The devices of a row, each once."""
+    return "; ".join(sorted({entry.device for entry in row.entries if entry.device}))
+
+
+def _figure(row: Row, protocol: Protocol) -> str:
+    figure = row.figure(protocol)
+    if figure is None:
+        return ""
+    if not math.isfinite(figure.mean):
+        return f"diverged in {row.diverged(protocol)} tasks"
+    digits, unit = (2, "") if row.kind == "accuracy" else (4, "loss ")
+    return f"{unit}{figure.mean:.{digits}f} ± {figure.half_width:.{digits}f}"
+
+
+def _published(row: Row) -> str:
+    if row.published is None:
+        return ""
+    return f"{row.published} ({'transductive' if row.published.transductive else 'non-transductive'})"
+
+
+def _record(row: Row) -> dict[str, object]:
+    run, published, difference = row.first, row.published, row.difference()
+    figures: dict[str, object] = {}
+    for protocol in PROTOCOLS:
+        figure = row.figure(protocol)
+        name = protocol.replace("-", "")
+        figures[name] = round(figure.mean, 6) if figure else None
+        figures[f"{name}_half_width_95"] = round(figure.half_width, 6) if figure else None
+        figures[f"{name}_diverged"] = row.diverged(protocol)
+    return {
+        "experiment": run.experiment,
+        "setting": row.setting,
+        "members": row.members,
+        "algorithm": run.algorithm,
+        "data": run.data,
+        "ways": run.ways,
+        "shots": run.shots,
+        "meta_steps": run.meta_steps,
+        "published_meta_steps": published.meta_steps if published else None,
+        "seeds": seeds(row),
+        "device": devices(row),
+        "minutes": row.minutes,
+        "inner_steps": row.inner_step,
+        "tasks": row.entries[0].metrics[f"query_{row.kind}"].tasks,
+        "queries_per_task": row.entries[0].queries,
+        "metric": row.kind,
+        **figures,
+        "published": published.mean if published else None,
+        "published_half_width_95": published.half_width if published else None,
+        "published_transductive": published.transductive if published else None,
+        "published_arxiv": published.arxiv if published else None,
+        "difference": None if difference is None else round(difference, 6),
+        "verdict": row.verdict(),
+        "runs": " ".join(str(run.folder) for run in row.runs),
+        "command": row.entries[0].command,
+    }
+
+
+def _escaped(text: str) -> str:
+    replaced = {"\\": "\\textbackslash{}", "±": "$\\pm$", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
+    replaced |= {character: f"\\{character}" for character in "&%$#_{}"}
+    return "".join(replaced.get(character, character) for character in text)

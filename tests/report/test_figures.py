@@ -1,0 +1,192 @@
+"""What the pictures hold: their lines, axes and legends."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lightning_meta.report.figures import draw_all
+from lightning_meta.report.rows import Protocol, build_rows
+from lightning_meta.report.runs import find_runs
+
+Make = Callable[..., Any]
+
+
+def draw(root: Path, protocol: Protocol = "transductive") -> dict[str, Figure]:
+    figures = draw_all(build_rows(find_runs([root])[0], {})[0], protocol)
+    for figure in figures.values():
+        figure.draw_without_rendering()  # warnings are errors
+    return figures
+
+
+def labels(axes: Axes) -> list[str]:
+    return axes.get_legend_handles_labels()[1]
+
+
+def points(axes: Axes, line: int = 0) -> np.ndarray:
+    return np.asarray(axes.lines[line].get_xydata())
+
+
+def sgd(lr: float) -> dict[str, Any]:
+    return {"class_path": "lightning_meta.inner.SGD", "init_args": {"lr": lr}}
+
+
+def test_learning_curves_are_means_over_seeds_with_a_band(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
+    make_run("a", [make_entry([0.9])], seed=0, validation={250: 0.4, 500: 0.6})
+    make_run("a", [make_entry([0.9])], seed=1, validation={250: 0.5, 500: 0.7, 750: 0.8})
+    make_run("b", [make_entry([0.9])])  # was not validated
+    (axes,) = draw(tmp_path)["learning_curves.png"].axes
+    assert labels(axes) == ["a (1,500 meta-steps)"]
+    np.testing.assert_allclose(points(axes), [[250, 45], [500, 65]])  # where both seeds were validated
+    (band,) = axes.collections
+    extent = band.get_paths()[0].get_extents()
+    assert extent.y0 == pytest.approx(45 - 12.706 * 5)
+    assert extent.y1 == pytest.approx(65 + 12.706 * 5)
+    assert axes.get_ylim() == pytest.approx((43, 67))  # the means', not the band's
+    (axes,) = draw(tmp_path, "non-transductive")["learning_curves.png"].axes
+    np.testing.assert_allclose(points(axes), [[250, 45 / 4], [500, 65 / 4]])  # after the last inner step, 10
+    assert "non-transductive" in axes.get_ylabel()
+
+
+def test_no_validation_no_learning_curves(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
+    make_run("a", [make_entry([0.2, 0.9], minutes=None)])
+    assert draw(tmp_path).keys() == {"adaptation.png"}
+
+
+def test_adaptation_shows_both_protocols(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
+    make_run("a", [make_entry([0.2, 0.8, 0.9], 0.05, nontransductive=[0.2, 0.6, 0.7])])
+    (axes,) = draw(tmp_path)["adaptation.png"].axes
+    np.testing.assert_allclose(points(axes, 0), [[0, 20], [1, 80], [2, 90]])
+    np.testing.assert_allclose(points(axes, 1), [[0, 20], [1, 60], [2, 70]])
+    assert [line.get_linestyle() for line in axes.lines] == ["-", "--"]
+    assert axes.collections[0].get_paths()[0].get_extents().y1 == pytest.approx(95)
+    assert labels(axes) == ["a (1,500 meta-steps)"]
+
+
+def test_many_inner_steps_leave_room_for_the_first(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
+    make_run("a", [make_entry([0.2, 0.9])])
+    make_run("b", [make_entry([0.2] + [0.9] * 50, ways=20)], ways=20)
+    few, many = draw(tmp_path)["adaptation.png"].axes
+    assert (few.get_xscale(), many.get_xscale()) == ("linear", "symlog")
+    assert many.get_xticks().tolist() == [0, 1, 2, 5, 10, 20, 50]
+
+
+def test_cost_is_one_point_a_row_over_the_logarithm_of_minutes(
+    tmp_path: Path, make_run: Make, make_entry: Make
+) -> None:
+    make_run("a", [make_entry([0.9], minutes=2), make_entry([0.95], members=3, minutes=20)])
+    make_run("b", [make_entry([0.8], minutes=None)])
+    (axes,) = draw(tmp_path)["cost.png"].axes
+    assert axes.get_xscale() == "log"
+    assert labels(axes) == ["a (1,500 meta-steps)", "a, ensemble of 3 (1,500 meta-steps)"]
+    assert [container.lines[0].get_xydata().tolist() for container in axes.containers] == [
+        [[2, pytest.approx(90)]],
+        [[20, pytest.approx(95)]],
+    ]
+
+
+def test_shots_only_where_there_are_several(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
+    make_run("a", [make_entry([0.9]), make_entry([0.95], shots=5)])
+    make_run("b", [make_entry([0.8])])
+    (axes,) = draw(tmp_path)["shots.png"].axes
+    assert labels(axes) == ["a (1,500 meta-steps)"]
+    np.testing.assert_allclose(points(axes), [[1, 90], [5, 95]])
+    (axes,) = draw(tmp_path, "non-transductive")["shots.png"].axes
+    np.testing.assert_allclose(points(axes), [[1, 45], [5, 47.5]])
+
+
+@pytest.mark.parametrize(("rates", "scale"), [((0.4, 0.01, 0.1), "log"), ((0.1, 0.5), "linear"), ((0, 1.0), "linear")])
+def test_a_sweep_has_the_axis_of_its_values(
+    rates: tuple[float, ...], scale: str, tmp_path: Path, make_run: Make, make_entry: Make
+) -> None:
+    for rate in rates:
+        make_run("omniglot/a", [make_entry([0.9 + rate / 100], 0.02)], optimizer=sgd(rate))
+    figures = draw(tmp_path)
+    assert [name for name in figures if name.startswith("sweep")] == ["sweep_omniglot_a_model.inner.optimizer.lr.png"]
+    (axes,) = figures["sweep_omniglot_a_model.inner.optimizer.lr.png"].axes
+    assert (axes.get_xscale(), axes.get_xlabel()) == (scale, "model.inner.optimizer.lr")
+    np.testing.assert_allclose(points(axes), [[rate, 90 + rate] for rate in sorted(rates)])
+    (bar,) = axes.containers[0].lines[2][0].get_segments()[:1]
+    assert bar[1, 1] - bar[0, 1] == pytest.approx(4)  # twice the half-width
+
+
+def test_a_sweep_takes_means_over_seeds(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
+    for rate in (0.1, 0.2):
+        for seed in (0, 1):
+            make_run("a", [make_entry([rate + seed / 10])], optimizer=sgd(rate), seed=seed)
+    (axes,) = draw(tmp_path)["sweep_a_model.inner.optimizer.lr.png"].axes
+    np.testing.assert_allclose(points(axes), [[0.1, 15], [0.2, 25]])
+
+
+def test_words_have_a_place_each_and_other_settings_a_line_each(
+    tmp_path: Path, make_run: Make, make_entry: Make
+) -> None:
+    for split in ("finn", None):
+        for rate in (0.1, 0.2):
+            make_run("a", [make_entry([rate])], optimizer=sgd(rate), split=split)
+    figures = draw(tmp_path)
+    (axes,) = figures["sweep_a_data.split.png"].axes
+    figures["sweep_a_data.split.png"].draw_without_rendering()
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["finn", "null"]
+    assert labels(axes) == [f"model.inner.optimizer.lr={rate} (1,500 meta-steps)" for rate in (0.1, 0.2)]
+    (axes,) = figures["sweep_a_model.inner.optimizer.lr.png"].axes
+    assert labels(axes) == ["data.split=finn (1,500 meta-steps)", "data.split=null (1,500 meta-steps)"]
+
+
+def test_ensembles_have_no_learning_curve_and_no_sweep(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
+    for rate in (0.1, 0.2):
+        entries = [make_entry([rate]), make_entry([0.9], members=3)]
+        make_run("a", entries, optimizer=sgd(rate), validation={250: rate})
+    figures = draw(tmp_path)
+    assert len(figures["learning_curves.png"].axes[0].lines) == 2
+    np.testing.assert_allclose(points(figures["sweep_a_model.inner.optimizer.lr.png"].axes[0]), [[0.1, 10], [0.2, 20]])
+
+
+def test_lengths_are_a_sweep(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
+    for steps in (1500, 3000):
+        make_run("a", [make_entry([steps / 10000])], max_steps=steps)
+    (axes,) = draw(tmp_path)["sweep_a_trainer.max_steps.png"].axes
+    np.testing.assert_allclose(points(axes), [[1500, 15], [3000, 30]])
+
+
+def test_runs_that_differ_in_two_settings_are_no_sweep(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
+    make_run("a", [make_entry([0.9])], optimizer=sgd(0.1), split="finn")
+    make_run("a", [make_entry([0.9])], optimizer=sgd(0.2), split="nichol")
+    make_run("b", [make_entry([0.9])], optimizer=sgd(0.3), split="nichol")  # another experiment
+    assert draw(tmp_path).keys() == {"adaptation.png", "cost.png"}
+
+
+def test_panels_by_data_and_task_of_at_most_eight_lines(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
+    for number in range(11):
+        make_run(f"a{number}", [make_entry([0.9])], validation={250: 0.5})
+    make_run("b", [make_entry([0.9], ways=20)], ways=20, validation={250: 0.5})
+    figures = draw(tmp_path)
+    axes = [axes for axes in figures["learning_curves.png"].axes if axes.axison]
+    assert [(axis.get_title(), len(axis.lines)) for axis in axes] == [
+        ("Omniglot, 5-way 1-shot (1)", 8),
+        ("Omniglot, 5-way 1-shot (2)", 1),
+        ("Omniglot, 20-way 1-shot", 1),
+    ]
+    assert len({line.get_color() for line in axes[0].lines}) == 8
+    assert max(len(axis.lines) for axis in figures["adaptation.png"].axes) == 10  # five runs under two protocols
+
+
+def test_losses_have_an_axis_of_their_own(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
+    make_run("a", [make_entry([3.0, 0.1], kind="loss")], kind="loss", validation={250: 0.5})
+    make_run("b", [make_entry([0.2, 0.9])])
+    figures = draw(tmp_path)
+    assert [(axes.get_yscale(), axes.get_ylabel()) for axes in figures["adaptation.png"].axes] == [
+        ("log", "loss, test"), ("linear", "accuracy (%), test"),
+    ]  # fmt: skip
+
+
+def test_diverged_runs_are_drawn_without_a_warning(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
+    for rate in (0.1, 10.0):
+        make_run("a", [make_entry([math.nan, math.nan])], optimizer=sgd(rate), validation={250: math.nan})
+        make_run("b", [make_entry([math.nan, math.inf], kind="loss")], optimizer=sgd(rate), kind="loss")
+    assert len(draw(tmp_path)) == 5
