@@ -1,8 +1,9 @@
-# Two commands for people: `make quickstart` and `make test`. The README shows what they run.
+# Two commands for people, `make quickstart` and `make test`, and those that draw the figures of docs/. The README shows
+# what they run.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test setup
+.PHONY: quickstart test figure3 setup
 
 quickstart: setup  ## meta-train on data that need no download
 	$(BIN)/lightning-meta fit -c configs/quickstart.yaml
@@ -13,6 +14,10 @@ test: setup  ## linters, import contracts, types, tests
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+figure3: setup  ## the Reptile paper's figure 3, shortened, on Omniglot in DATA: make figure3 DATA=folder
+	$(BIN)/lightning-meta-sweep configs/sweeps/figure3.yaml --data.root $(DATA) $(FIGURE3)
+	$(BIN)/lightning-meta-report logs/figure3 --output docs/figure3
 
 setup: .venv/installed
 

@@ -1,4 +1,4 @@
-"""The command line, for every algorithm and every configuration, and what it says when something is wrong."""
+"""The command line, for every algorithm, and what it says when something is wrong."""
 
 import csv
 import json
@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from torch import nn
 
 from lightning_meta import algorithms
@@ -18,7 +17,6 @@ from lightning_meta.backbones import Conv4
 from lightning_meta.cli import main
 from lightning_meta.inner import SGD, InnerLoop
 
-CONFIGS = sorted(Path(__file__).parents[1].joinpath("configs").rglob("*.yaml"))
 ALGORITHMS = [name for name in algorithms.__all__ if name != "MetaLearner"]
 SMALL_DATA = ["--data=GlyphEpisodes", "--data.train_classes=20", "--data.validation_classes=6", "--data.test_classes=6"]
 SMALL_DATA += ["--data.ways=3", "--data.shots=2", "--data.meta_batch_size=2", "--data.validation_tasks=3"]
@@ -70,6 +68,13 @@ def test_fit_validate_test_predict_and_load(algorithm: str, tmp_path: Path, caps
     entries = json.loads((run / "checkpoints" / "results.json").read_text())
     assert [entry["split"] for entry in entries] == ["validation", "test"]
     assert {entry["meta_steps"] for entry in entries} == {2}
+    for entry in entries:
+        expected = {"experiment": "experiment", "checkpoint": checkpoint.name, "members": 1, "seed": 0}
+        expected |= {"ways": 3, "shots": 2, "queries": 1}
+        assert expected.items() <= entry.items()
+        assert entry["minutes"] > 0
+        assert entry["device"].startswith("cpu, ")
+        assert torch.tensor(entry["confusion"]).sum(1).tolist() == [1, 1, 1]  # a query a class
     names = {
         f"{part}_{kind}" for part in ("support", "query", "query_nontransductive") for kind in ("loss", "accuracy")
     }
@@ -101,28 +106,9 @@ def test_what_is_logged(tmp_path: Path) -> None:
         for part, protocol in (("support", ""), ("query", ""), ("query", "_nontransductive"))
     }
     assert expected <= logged
-    for name in ("config.yaml", "adaptation.png", "episode.png"):
+    for name in ("config.yaml", "adaptation.png", "confusion.png", "episode.png"):
         assert (run / name).stat().st_size > 0
     assert list(run.glob("events.out.tfevents.*"))
-
-
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: str(path.relative_to(path.parents[2])))
-def test_every_configuration_runs(config: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    overrides = ["--trainer.max_steps=2", "--trainer.val_check_interval=2", f"--trainer.default_root_dir={tmp_path}"]
-    overrides += [*SHORT_RUN, "--data.validation_tasks=2", "--data.test_tasks=2"]
-    if "omniglot" in config.parts:
-        overrides += [
-            f"--data.root={request.getfixturevalue('omniglot_root')}",
-            f"--data.cache_dir={config_cache(tmp_path)}",
-        ]
-    assert main(["fit", f"--config={config}", *overrides]) == 0
-    experiment = yaml.safe_load(config.read_text())["experiment"]
-    assert list((tmp_path / experiment / "version_0" / "checkpoints").glob("*.ckpt"))
-
-
-def config_cache(tmp_path: Path) -> Path:
-    """One cache for all configurations of a session."""
-    return tmp_path.parent / "omniglot_cache"
 
 
 def test_reptile_trains_without_queries(tmp_path: Path) -> None:
@@ -170,6 +156,18 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert second["GlyphEpisodes"] == whole["GlyphEpisodes"]
     assert whole["GlyphEpisodes"] == {"consumed_tasks": 12, "consumed_batches": 6, "seed": 0}
     torch.testing.assert_close(dict(second["state_dict"]), dict(whole["state_dict"]), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("algorithm", ["MAML", "Reptile"])
+def test_a_deterministic_run_repeats_to_the_last_digit(algorithm: str, tmp_path: Path) -> None:
+    arguments = [*small(tmp_path, algorithm), "--trainer.deterministic=true"]
+    assert main(["fit", *arguments]) == 0
+    assert main(["fit", *arguments]) == 0
+    assert main(["fit", *arguments, "--seed_everything=1"]) == 0
+    paths = sorted(tmp_path.rglob("results.json"))
+    first, second, other = (json.loads(path.read_text())[0]["metrics"] for path in paths)
+    assert first == second
+    assert first != other
 
 
 def test_ways_reach_a_backbone_that_takes_nothing_else(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lightning_meta.cli import main
 
-CONFIG = Path(__file__).parents[1] / "configs" / "omniglot" / "maml_5w1s.yaml"
+CONFIG = Path(__file__).parents[1] / "configs" / "omniglot" / "finn_5w1s_maml.yaml"
 
 
 def test_sixty_meta_steps_of_maml_learn(omniglot_root: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_meta.episode import EpisodeSource
 from lightning_meta.metrics import Interval
@@ -97,7 +98,7 @@ def _plain(interval: Interval) -> dict[str, Any]:
 def _write(folder: Path, entry: dict[str, Any]) -> None:
     """Put ``entry`` among those that stand in the folder already."""
     path = folder / "results.json"
-    entries = json.loads(path.read_text()) if path.exists() else []
+    entries = _read(path)
     entries = [other for other in entries if any(other.get(name) != entry[name] for name in KEY)] + [entry]
     _replace(path, json.dumps(entries, indent=1))
     rows = [row for other in entries for row in _rows(other)]
@@ -107,6 +108,22 @@ def _write(folder: Path, entry: dict[str, Any]) -> None:
         writer.writeheader()
         writer.writerows(rows)
     os.replace(partial, folder / "results.csv")
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """What stands in the file; one that is damaged is put aside, so that it costs neither itself nor the new entry."""
+    if not path.exists():
+        return []
+    try:
+        entries = json.loads(path.read_text())
+        if isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries):
+            return entries
+    except ValueError:
+        pass
+    aside = path.with_name(f"{path.name}.damaged")
+    os.replace(path, aside)
+    rank_zero_warn(f"{path} holds no list of results: it is now {aside.name}, and a new one begins")
+    return []
 
 
 def _replace(path: Path, text: str) -> None:

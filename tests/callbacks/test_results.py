@@ -1,0 +1,36 @@
+"""What stands in a results file stays there."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lightning_meta.cli import main
+from tests.test_cli import small
+
+
+def test_a_test_of_other_shots_stands_beside_the_first_and_a_repeated_one_replaces_it(tmp_path: Path) -> None:
+    arguments = [*small(tmp_path), "--model.compile=false"]
+    assert main(["fit", *arguments]) == 0
+    (checkpoint,) = tmp_path.rglob("best-*.ckpt")
+    for more in ("--data.shots=3", "--data.shots=4", "--data.shots=3", "--experiment=another"):
+        assert main(["test", *arguments, more, f"--ckpt_path={checkpoint}"]) == 0
+    entries = json.loads((checkpoint.parent / "results.json").read_text())
+    assert [(entry["experiment"], entry["shots"]) for entry in entries] == [
+        ("experiment", 2), ("experiment", 4), ("experiment", 3), ("another", 2),
+    ]  # fmt: skip
+    assert {entry["meta_steps"] for entry in entries} == {2}
+    assert len({entry["minutes"] for entry in entries}) == 1  # of the training, whoever tests
+
+
+@pytest.mark.filterwarnings("ignore:.*holds no list of results")
+@pytest.mark.parametrize("content", ["[{", "{}", "[1]"])
+def test_a_damaged_file_is_put_aside(content: str, tmp_path: Path) -> None:
+    arguments = [*small(tmp_path), "--model.compile=false"]
+    assert main(["fit", *arguments]) == 0
+    (path,) = tmp_path.rglob("results.json")
+    path.write_text(content)
+    (checkpoint,) = tmp_path.rglob("best-*.ckpt")
+    assert main(["test", *arguments, f"--ckpt_path={checkpoint}"]) == 0
+    assert len(json.loads(path.read_text())) == 1
+    assert path.with_name("results.json.damaged").read_text() == content

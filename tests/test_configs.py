@@ -1,0 +1,92 @@
+"""Every configuration runs, and says at its head what a person wants to know."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lightning_meta.cli import main
+from lightning_meta.data import cifarfs
+from lightning_meta.report.published import read_published
+from lightning_meta.sweep import read_sweep
+from tests.data import test_rgb
+from tests.test_cli import SHORT_RUN
+
+FOLDER = Path(__file__).parents[1] / "configs"
+SWEEPS = sorted(FOLDER.joinpath("sweeps").glob("*.yaml"))
+CONFIGS = [path for path in sorted(FOLDER.rglob("*.yaml")) if path not in SWEEPS]
+PUBLISHED = read_published()
+RGB = ("cifarfs", "fc100", "mini_imagenet", "tiered_imagenet")
+SMALL = ["--trainer.max_steps=1", "--trainer.val_check_interval=1", "--model.compile=false", "--model.task_chunk=1"]
+SMALL += ["--model.inner.evaluation_steps=1", "--data.meta_batch_size=2", "--data.validation_tasks=2"]
+SMALL += ["--data.test_tasks=2", "--trainer.logger=false", *SHORT_RUN]
+SMALL_IMAGES = ["--data.ways=2", "--data.shots=1", "--data.train_shots=1", "--data.queries=1", "--data.train_queries=1"]
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(FOLDER).with_suffix(""))
+
+
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all configurations of a session."""
+    return tmp_path_factory.mktemp("caches")
+
+
+@pytest.fixture(scope="session")
+def rgb_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small files of all colour data sets, two classes a split."""
+    root = tmp_path_factory.mktemp("rgb")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(test_rgb, "CLASSES", dict.fromkeys(test_rgb.CLASSES, 2))
+        patch.setattr(test_rgb, "EACH", 4)
+        for _, make, _ in test_rgb.KINDS.values():
+            make(root)
+    return root
+
+
+def place(folder: str, request: pytest.FixtureRequest) -> list[str]:
+    """Where the data of a configuration of this folder are, and small tasks of them."""
+    if folder not in ("omniglot", *RGB):
+        return []
+    if folder in RGB:
+        request.getfixturevalue("monkeypatch").setattr(cifarfs, "IMAGES", 4)
+    root = request.getfixturevalue("rgb_root" if folder in RGB else "omniglot_root")
+    return [f"--data.root={root}", f"--data.cache_dir={request.getfixturevalue('caches')}", *SMALL_IMAGES]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=name)
+def test_every_configuration_runs(config: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    arguments = [*SMALL, f"--trainer.default_root_dir={tmp_path}", *place(config.parent.name, request)]
+    assert main(["fit", f"--config={config}", *arguments]) == 0
+    assert len(list(tmp_path.rglob("results.json"))) == 1
+
+
+@pytest.mark.parametrize("config", [path for path in CONFIGS if path.parent != FOLDER], ids=name)
+def test_heads_say_source_figure_and_reduction(config: Path) -> None:
+    text = config.read_text()
+    head = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
+    assert yaml.safe_load(text)["experiment"] == name(config)
+    assert "Inner loss: " in head
+    assert "Outer loss: " in head or "Outer step: " in head
+    assert re.search(r"Published: \S", head)
+    assert re.search(r"Ours: \S", head)
+    figure = re.search(r"Published: ([\d.]+) ± ([\d.]+)", head)
+    published = PUBLISHED.get(name(config))
+    assert (published and (published.mean, published.half_width)) == (figure and tuple(map(float, figure.groups())))
+
+
+def test_published_figures_have_a_configuration() -> None:
+    assert PUBLISHED.keys() <= {name(path) for path in CONFIGS}
+
+
+@pytest.mark.parametrize("sweep", SWEEPS, ids=name)
+def test_every_sweep_has_runs_that_the_command_line_takes(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(FOLDER.parent)
+    for run in read_sweep(sweep):
+        if run[0] == "test":  # of whatever learner a person has
+            run.append(f"--config={CONFIGS[0]}")
+        with pytest.raises(SystemExit) as exit_:
+            main([*run, "--print_config"])
+        assert exit_.value.code == 0
