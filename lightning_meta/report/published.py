@@ -1,4 +1,4 @@
-"""The figures that the sources print, from ``published.yaml`` beside this file."""
+"""The figures that the sources print and the lengths of their runs, from ``published.yaml`` beside this file."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,16 @@ class Published(NamedTuple):
         return f"{self.mean:.{digits}f} ± {self.half_width:.{digits}f}"
 
 
+FILE = Path(__file__).with_name("published.yaml")
+
+
+def read_lengths() -> dict[str, int]:
+    """Meta-steps of the source's run for experiments without a published figure."""
+    lengths: dict[str, int] = read_yaml(FILE)["lengths"]
+    return lengths
+
+
 def read_published() -> dict[str, Published]:
     """All published figures by experiment."""
-    figures = read_yaml(Path(__file__).with_name("published.yaml"))["figures"]
+    figures = read_yaml(FILE)["figures"]
     return {name: Published(**figure.pop("source"), **figure) for name, figure in figures.items()}

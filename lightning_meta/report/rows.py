@@ -59,6 +59,7 @@ class Row:
     entries: list[Entry]  # the test of each
     setting: str  # what tells it from others of the experiment
     published: Published | None
+    full_meta_steps: int | None  # of the source's run, where it is known
 
     @property
     def first(self) -> Run:
@@ -80,7 +81,7 @@ class Row:
     def meta_steps(self) -> str:
         """Meta-steps done, and those of the source where it is known."""
         done = f"{self.first.meta_steps:,}"
-        return f"{done} of {self.published.meta_steps:,}" if self.published else done
+        return f"{done} of {self.full_meta_steps:,}" if self.full_meta_steps else done
 
     @property
     def kind(self) -> str:
@@ -171,8 +172,16 @@ class Row:
         ]
 
 
-def build_rows(runs: Iterable[Run], published: Mapping[str, Published]) -> tuple[list[Row], list[str]]:
-    """All rows in the order of the table, and a line for each run whose seed was run again."""
+def build_rows(
+    runs: Iterable[Run], published: Mapping[str, Published], lengths: Mapping[str, int]
+) -> tuple[list[Row], list[str]]:
+    """All rows in the order of the table, and a line for each run whose seed was run again.
+
+    Args:
+        runs: what was found.
+        published: the sources' figures by experiment.
+        lengths: the meta-steps of experiments without a published figure.
+    """
     experiments: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         experiments[run.experiment].append(run)
@@ -187,7 +196,9 @@ def build_rows(runs: Iterable[Run], published: Mapping[str, Published]) -> tuple
         for group in groups.values():
             kept = _last_of_each_seed(group, notes)
             setting = describe(kept[0][0].settings, names)
-            rows.append(Row([run for run, _ in kept], [entry for _, entry in kept], setting, published.get(experiment)))
+            figure = published.get(experiment)
+            length = figure.meta_steps if figure else lengths.get(experiment)
+            rows.append(Row([run for run, _ in kept], [entry for _, entry in kept], setting, figure, length))
     return sorted(rows, key=_place), notes
 
 

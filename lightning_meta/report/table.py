@@ -134,7 +134,7 @@ def _record(row: Row) -> dict[str, object]:
         "ways": run.ways,
         "shots": run.shots,
         "meta_steps": run.meta_steps,
-        "published_meta_steps": published.meta_steps if published else None,
+        "full_meta_steps": row.full_meta_steps,
         "seeds": seeds(row),
         "device": devices(row),
         "minutes": row.minutes,

@@ -18,7 +18,7 @@ Make = Callable[..., Any]
 
 
 def draw(root: Path, protocol: Protocol = "transductive") -> dict[str, Figure]:
-    figures = draw_all(build_rows(find_runs([root])[0], {})[0], protocol)
+    figures = draw_all(build_rows(find_runs([root])[0], {}, {})[0], protocol)
     for figure in figures.values():
         figure.draw_without_rendering()  # warnings are errors
     return figures
@@ -161,18 +161,18 @@ def test_runs_that_differ_in_two_settings_are_no_sweep(tmp_path: Path, make_run:
     assert draw(tmp_path).keys() == {"adaptation.png", "cost.png"}
 
 
-def test_panels_by_data_and_task_of_at_most_eight_lines(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
+def test_panels_by_data_and_task_of_at_most_ten_lines(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
     for number in range(11):
         make_run(f"a{number}", [make_entry([0.9])], validation={250: 0.5})
     make_run("b", [make_entry([0.9], ways=20)], ways=20, validation={250: 0.5})
     figures = draw(tmp_path)
     axes = [axes for axes in figures["learning_curves.png"].axes if axes.axison]
     assert [(axis.get_title(), len(axis.lines)) for axis in axes] == [
-        ("Omniglot, 5-way 1-shot (1)", 8),
+        ("Omniglot, 5-way 1-shot (1)", 10),
         ("Omniglot, 5-way 1-shot (2)", 1),
         ("Omniglot, 20-way 1-shot", 1),
     ]
-    assert len({line.get_color() for line in axes[0].lines}) == 8
+    assert len({line.get_color() for line in axes[0].lines}) == 10
     assert max(len(axis.lines) for axis in figures["adaptation.png"].axes) == 10  # five runs under two protocols
 
 

@@ -22,7 +22,7 @@ def published(mean: float, half_width: float, transductive: bool = True, inner_s
 def rows_of(root: Path, figure: Published | None = None) -> list[Row]:
     runs, notes = find_runs([root])
     assert notes == []
-    return build_rows(runs, {MAML: figure} if figure else {})[0]
+    return build_rows(runs, {MAML: figure} if figure else {}, {})[0]
 
 
 def test_students_interval_over_seeds() -> None:
@@ -63,7 +63,7 @@ def test_seeds_make_one_row(tmp_path: Path, make_run: Make, make_entry: Make) ->
 def test_a_seed_that_was_run_twice_counts_once(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
     later = make_run(MAML, [make_entry([0.95], measured="2026-12-01")])
     earlier = make_run(MAML, [make_entry([0.90], measured="2026-11-01")])
-    rows, (note,) = build_rows(find_runs([tmp_path])[0], {})
+    rows, (note,) = build_rows(find_runs([tmp_path])[0], {}, {})
     assert [run.folder for run in rows[0].runs] == [later]
     assert str(earlier) in note
 
@@ -148,3 +148,11 @@ def test_shots_at_test_are_those_of_the_same_checkpoint(tmp_path: Path, make_run
         1: pytest.approx((90, math.sqrt(0.5))),
         5: pytest.approx((95.5, 12.706 * 0.5)),
     }
+
+
+def test_a_row_without_a_published_figure_says_the_source_s_length(make_run: Make, make_entry: Make) -> None:
+    make_run("a", [make_entry([0.9])])
+    make_run("b", [make_entry([0.9])])
+    runs, _ = find_runs([make_run("c", [make_entry([0.9])]).parents[1]])
+    rows, _ = build_rows(runs, {}, {"a": 60000})
+    assert [row.meta_steps for row in rows] == ["1,500 of 60,000", "1,500", "1,500"]
