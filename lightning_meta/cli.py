@@ -62,7 +62,8 @@ class MetaCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Links, so that outputs and seed are given once, and defaults of the run."""
         parser.add_argument("--experiment", type=str, default="experiment", help="Folder of the run, below the root.")
-        parser.add_argument("--ensemble", type=int, default=1, help="Best checkpoints whose outputs a test averages.")
+        help_text = "Checkpoints, the best by their validation, whose outputs a test averages."
+        parser.add_argument("--ensemble", type=int, default=1, help=help_text)
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(CHECKPOINT_DEFAULTS)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_task_seed)
@@ -91,8 +92,16 @@ class MetaCLI(LightningCLI):
         self.command = re.sub(r"(--(?:data\.root|data\.cache_dir|trainer\.default_root_dir))[= ]\S+", r"\1 DIR", typed)
         super().parse_arguments(parser, args)
         settings = self.config[self.config.subcommand]
-        if settings["ensemble"] > 1 and settings["checkpoint"]["save_top_k"] >= 0:
-            settings["checkpoint"]["save_top_k"] = max(settings["checkpoint"]["save_top_k"], settings["ensemble"])
+        checkpoint, size = settings["checkpoint"], settings["ensemble"]
+        if size < 1:
+            raise MetaLearningError(f"ensemble is {size}, expected a number of checkpoints that is at least 1")
+        if size > 1 and self.config.subcommand == "fit" and checkpoint["monitor"] is None:
+            raise MetaLearningError(
+                f"ensemble is {size}, but checkpoint.monitor is null: set it to what a validation logs, such as "
+                "val_accuracy, on a split with validation classes"
+            )
+        if size > 1 and checkpoint["save_top_k"] >= 0:
+            checkpoint["save_top_k"] = max(checkpoint["save_top_k"], size)
 
     def _parse_ckpt_path(self) -> None:
         """Check the file, and leave the settings as given: Lightning would put the checkpoint's over all of them."""

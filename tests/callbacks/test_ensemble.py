@@ -55,3 +55,14 @@ def test_a_run_that_kept_too_few_is_refused(tmp_path: Path, capsys: pytest.Captu
     said = refused(["test", *small(tmp_path), "--ensemble=2", f"--ckpt_path={last}"], capsys)
     assert "ensemble is 2, but the run" in said
     assert "kept 1 checkpoints" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [("--ensemble=0", "ensemble is 0, expected"), ("--checkpoint.monitor=null", "ensemble is 2, but checkpoint.monitor is null")],
+)
+def test_ensembles_of_nothing_are_refused(
+    change: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said in refused(["fit", *small(tmp_path), "--ensemble=2", change], capsys)
+    assert not list(tmp_path.rglob("*.ckpt"))
