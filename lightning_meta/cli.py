@@ -1,7 +1,6 @@
 """The command line: LightningCLI with any algorithm, any data and one number of outputs between them."""
 
 import pickle
-import re
 import shlex
 import sys
 import warnings
@@ -53,6 +52,8 @@ NOISE = [
     "LightningCLI's args parameter",  # `main` is called from Python in tests and notebooks
 ]
 
+FOLDERS = ("--data.root", "--data.cache_dir", "--trainer.default_root_dir")  # the machine's own
+
 MISTAKES = (MetaLearningError, MisconfigurationException)
 
 
@@ -87,9 +88,9 @@ class MetaCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Keep what was typed for the record of the results, without the folders, which are the machine's own."""
-        typed = shlex.join(["lightning-meta", *(sys.argv[1:] if args is None else map(str, args))])
-        self.command = re.sub(r"(--(?:data\.root|data\.cache_dir|trainer\.default_root_dir))[= ]\S+", r"\1 DIR", typed)
+        """Keep what was typed for the record of the results, and the checkpoints that an ensemble needs."""
+        assert args is None or isinstance(args, list)
+        self.command = _recorded(sys.argv[1:] if args is None else args)
         super().parse_arguments(parser, args)
         settings = self.config[self.config.subcommand]
         checkpoint, size = settings["checkpoint"], settings["ensemble"]
@@ -179,6 +180,18 @@ def main(args: list[str] | None = None) -> int:
             print(f"lightning-meta: error: {mistake}", file=sys.stderr)
             return 2
     return 0
+
+
+def _recorded(args: list[str]) -> str:
+    """The command line for the record, without folders."""
+    shown = list(args)
+    for place, argument in enumerate(args):
+        name, equals, _ = argument.partition("=")
+        if name in FOLDERS and equals:
+            shown[place] = f"{name}=DIR"
+        elif name in FOLDERS and place + 1 < len(args):
+            shown[place + 1] = "DIR"
+    return shlex.join(["lightning-meta", *shown])
 
 
 def _task_seed(seed_everything: bool | int) -> int:

@@ -10,6 +10,7 @@ Settings after FILE go to all runs, after the file's own. A run that fails does 
 """
 
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,13 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _status(args: list[str]) -> int:
-    """Exit status of one run; argument parsers raise theirs."""
+    """Exit status of one run; argument parsers raise theirs, and Lightning one for an interrupt from the keyboard."""
     try:
         return cli.main(args)
     except SystemExit as exit_:
+        if isinstance(exit_.__context__, KeyboardInterrupt):
+            raise
         return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    except Exception:  # whatever it was, the next run may not meet it
+        traceback.print_exc()
+        return 1

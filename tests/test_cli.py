@@ -74,7 +74,10 @@ def test_fit_validate_test_predict_and_load(algorithm: str, tmp_path: Path, caps
         assert expected.items() <= entry.items()
         assert entry["minutes"] > 0
         assert entry["device"].startswith("cpu, ")
-        assert torch.tensor(entry["confusion"]).sum(1).tolist() == [1, 1, 1]  # a query a class
+    confusion = torch.zeros(3, 3, dtype=torch.int64)
+    for target, guess in zip(predictions[0]["targets"][0], predictions[0]["outputs"][0].argmax(-1), strict=True):
+        confusion[target, guess] += 1
+    assert entries[1]["confusion"] == confusion.tolist()
     names = {
         f"{part}_{kind}" for part in ("support", "query", "query_nontransductive") for kind in ("loss", "accuracy")
     }
@@ -144,6 +147,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
 
     def run(root: Path, steps: int, *more: str) -> dict[str, Any]:
         arguments = ["fit", *small(root, "Reptile", steps), "--model.inner.optimizer=Adam", *more]
+        arguments.append("--model.task_chunk=1")  # the fastest size, on which rounding depends, is another each time
         assert main([*arguments, "--trainer.limit_val_batches=0", "--model.lr_scheduler=null"]) == 0
         (path,) = sorted(root.rglob("last.ckpt"))[-1:]
         return torch.load(path, weights_only=True)
@@ -153,6 +157,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert first["GlyphEpisodes"]["consumed_tasks"] == 6
     path = next((tmp_path / "first").rglob("last.ckpt"))
     second = run(tmp_path / "second", 6, f"--ckpt_path={path}")
+    assert second["train_seconds"] > first["train_seconds"] > 0
     assert second["GlyphEpisodes"] == whole["GlyphEpisodes"]
     assert whole["GlyphEpisodes"] == {"consumed_tasks": 12, "consumed_batches": 6, "seed": 0}
     torch.testing.assert_close(dict(second["state_dict"]), dict(whole["state_dict"]), rtol=0, atol=0)

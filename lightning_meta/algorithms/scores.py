@@ -59,8 +59,10 @@ class EpisodeScores(LightningModule, ABC):
                 episode = Episode(*(tensor.clone() for tensor in episode))
                 predictions = self.all_predictions(episode)
                 values = self.score(predictions, episode)
-            if episode.number[0] == 0 and not episode.query_y.is_floating_point():
-                self.confusion = confusion(predictions.query[0, -1], episode.query_y[0])
+            if episode.number[0] == 0:
+                outputs, targets = predictions.query[0, -1], episode.query_y[0]
+                classified = not targets.is_floating_point() and bool(outputs.isfinite().all())
+                self.confusion = confusion(outputs, targets) if classified else None
         for name in self.task_means:
             metric = self._task_mean(name)
             metric.update(values.get(name, metric.total.new_zeros(0, len(metric.total))))

@@ -1,5 +1,6 @@
 """Several checkpoints of one run as one learner."""
 
+import pickle
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -38,7 +39,7 @@ class Ensemble(Callback):
             MetaLearningError: the run did not keep enough checkpoints.
         """
         assert isinstance(pl_module, Members)
-        states = [torch.load(path, weights_only=True, map_location="cpu") for path in self._paths(trainer)]
+        states = [_load(path) for path in self._paths(trainer)]
         pl_module.load_members([state["state_dict"] for state in states])
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -53,7 +54,7 @@ class Ensemble(Callback):
         callback = trainer.checkpoint_callback
         found: dict[str, Any] = {}
         if trainer.ckpt_path and last.exists() and isinstance(callback, ModelCheckpoint):
-            states = torch.load(last, weights_only=True, map_location="cpu")["callbacks"]
+            states = _load(last)["callbacks"]
             found = states.get(callback.state_key, {}).get("best_k_models", {})
         paths = sorted(found, key=lambda path: float(found[path]), reverse=callback.mode == "max")  # type: ignore[union-attr]
         if len(paths) < self.size:
@@ -62,3 +63,13 @@ class Ensemble(Callback):
                 f"fit with --ensemble {self.size}, on a split with validation classes, and with as many validations"
             )
         return [folder / Path(path).name for path in paths[: self.size]]
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
+        raise MetaLearningError(
+            f"the ensemble needs {path}, which cannot be read ({error}): test with a smaller ensemble, or fit again"
+        ) from error
+    return checkpoint

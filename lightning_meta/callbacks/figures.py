@@ -21,6 +21,7 @@ SUPPORT_COLUMNS = 5
 class Predictor(Protocol):
     """What a picture is drawn from."""
 
+    members: int  # of an ensemble
     intervals: dict[str, Interval]
     confusion: torch.Tensor | None  # of the first task's queries after the last step, (ways, ways)
 
@@ -75,7 +76,8 @@ class Figures(Callback):
             if stage == "test":
                 folder = Path(log_dir)
                 folder.mkdir(parents=True, exist_ok=True)
-                figure.savefig(folder / f"{name}.png")
+                ensemble = f"_ensemble_of_{pl_module.members}" * (pl_module.members > 1)
+                figure.savefig(folder / f"{name}{ensemble}.png")
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     logger.experiment.add_figure(f"{stage}/{name}", figure, trainer.global_step)
@@ -156,7 +158,10 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def _pictures(images: torch.Tensor) -> torch.Tensor:
-    return images.cpu().movedim(1, -1).clamp(0, 1)
+    """Pixels in 0..1, stretched where they were normalised."""
+    images = images.cpu().movedim(1, -1)
+    low, high = images.min(), images.max()
+    return images if low >= 0 and high <= 1 else (images - low) / (high - low)
 
 
 def _picture(axes: Axes, image: torch.Tensor, title: str, color: str) -> None:

@@ -17,14 +17,14 @@ from lightning_meta.metrics import Interval
 
 SHOWN_STEPS = (0, 1, 2, 3, 4, 5, 10, 20, 30, 40, 50)
 # What makes another entry, and not a new figure of the same.
-KEY = ("experiment", "checkpoint", "members", "split", "ways", "shots", "queries")
+KEY = ("experiment", "checkpoint", "members", "split", "data", "seed", "tasks", "ways", "shots", "queries")
 
 
 class Results(Callback):
     """Prints a table after ``validate`` and ``test``, and writes ``results.json`` and ``results.csv``.
 
     They stand beside the checkpoint that was evaluated, or in the run's folder when there was none. One entry for each
-    checkpoint, split and kind of task (ways, shots, queries): what others gave stays in the files.
+    checkpoint and list of tasks (split, data, seed, number, ways, shots, queries): what others gave stays in the files.
 
     Args:
         experiment: name of the experiment, which is kept with the results.
@@ -51,9 +51,10 @@ class Results(Callback):
         intervals: dict[str, Interval] = pl_module.intervals  # type: ignore[assignment]
         checkpoint = Path(str(trainer.ckpt_path)) if trainer.ckpt_path else None
         data: Any = getattr(trainer, "datamodule", None)
-        tasks = dict.fromkeys(("seed", "ways", "shots", "queries"))
+        tasks = dict.fromkeys(("data", "seed", "ways", "shots", "queries"))
         if isinstance(data, EpisodeSource):
-            tasks = {"seed": data.seed, "ways": data.ways, "shots": data.shots[split], "queries": data.queries[split]}
+            tasks = {"data": type(data).__name__, "seed": data.seed, "ways": data.ways}
+            tasks |= {"shots": data.shots[split], "queries": data.queries[split]}
         confusion: Any = pl_module.confusion
         entry = {
             "experiment": self.experiment,
@@ -61,8 +62,9 @@ class Results(Callback):
             "members": pl_module.members,
             "split": split,
             **tasks,
+            "tasks": next(iter(intervals.values())).tasks,
             "meta_steps": pl_module.meta_steps,
-            "minutes": round(float(pl_module.train_seconds) / 60, 2),  # type: ignore[arg-type]
+            "minutes": round(_train_seconds(pl_module, checkpoint) / 60, 2),
             "device": _device(trainer),
             "command": self.command,
             "measured": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -74,6 +76,15 @@ class Results(Callback):
         if folder is not None and not getattr(trainer, "fast_dev_run", False):
             folder.mkdir(parents=True, exist_ok=True)
             _write(folder, entry)
+
+
+def _train_seconds(pl_module: LightningModule, checkpoint: Path | None) -> float:
+    """Of the whole run, also where its best checkpoint was saved before the end."""
+    seconds: Any = pl_module.train_seconds
+    last = checkpoint.with_name("last.ckpt") if checkpoint else None
+    if last and last.exists():
+        seconds = max(seconds, torch.load(last, weights_only=True, mmap=True).get("train_seconds", 0.0))
+    return float(seconds)
 
 
 def _device(trainer: Trainer) -> str:

@@ -87,7 +87,7 @@ def _write(folder: Path, files: dict[str, Callable[[Path], object]]) -> None:
             if Path(name).name == name and Path(name).suffix == ".png":
                 (folder / name).unlink(missing_ok=True)
         manifest.write_text("\n".join(sorted(files)), encoding="utf-8")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise MetaLearningError(f"--output is {folder}, which cannot be written: {error}") from error
 
 

@@ -12,6 +12,8 @@ class Published(NamedTuple):
     authors: str
     year: int
     arxiv: str
+    ways: int
+    shots: int
     mean: float
     half_width: float
     transductive: bool

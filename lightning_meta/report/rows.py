@@ -198,6 +198,8 @@ def build_rows(
             setting = describe(kept[0][0].settings, names)
             figure = published.get(experiment)
             length = figure.meta_steps if figure else lengths.get(experiment)
+            if figure and (kept[0][0].ways, kept[0][0].shots) != (figure.ways, figure.shots):
+                figure = None  # other tasks than the source's
             rows.append(Row([run for run, _ in kept], [entry for _, entry in kept], setting, figure, length))
     return sorted(rows, key=_place), notes
 

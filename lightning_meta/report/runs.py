@@ -64,10 +64,13 @@ class Run:
         """The test that stands for the run: one checkpoint, with the shots of ``config.yaml``.
 
         The checkpoint is the best by its validation; else that of the end of the training; else the last; else any. Of
-        several tests of it, the last measured.
+        several tests of it, that on the run's own seed with the most tasks, and then the last measured.
         """
         candidates = [entry for entry in self.entries if entry.members == 1 and self._has_shots(entry)]
-        return max(candidates, key=lambda entry: (*self._rank(entry), entry.measured), default=None)
+        return max(candidates, key=self._weight, default=None)
+
+    def _weight(self, entry: Entry) -> tuple[int, float, bool, int, str]:
+        return *self._rank(entry), entry.seed == self.seed, entry.metrics["query_loss"].tasks, entry.measured
 
     def _has_shots(self, entry: Entry) -> bool:
         return self.shots is None or entry.shots in (None, self.shots)
@@ -84,9 +87,9 @@ class Run:
         return kind, -value if self.settings.get("checkpoint.mode") == "min" else value
 
     def ensembles(self) -> dict[int, Entry]:
-        """The last measured test of each ensemble with the shots of ``config.yaml``, by the number of its members."""
+        """The test of each ensemble with the shots of ``config.yaml``, by the number of its members."""
         fitting = (entry for entry in self.entries if entry.members > 1 and self._has_shots(entry))
-        return {entry.members: entry for entry in sorted(fitting, key=lambda entry: entry.measured)}
+        return {entry.members: entry for entry in sorted(fitting, key=self._weight)}
 
     def by_shots(self) -> dict[int, Entry]:
         """The tests of the main entry's checkpoint, by their shots."""
@@ -94,7 +97,7 @@ class Run:
         if main is None:
             return {}
         fitting = [entry for entry in self.entries if (entry.checkpoint, entry.members) == (main.checkpoint, 1)]
-        fitting.sort(key=lambda entry: entry.measured)
+        fitting.sort(key=self._weight)
         return {entry.shots: entry for entry in fitting if entry.shots is not None}
 
 
@@ -117,6 +120,9 @@ def find_runs(roots: Iterable[Path]) -> tuple[list[Run], list[str]]:
         except MetaLearningError as error:
             notes.append(f"warning: skipped a damaged run: {error}")
             continue
+        except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RecursionError) as error:
+            notes.append(f"warning: skipped a damaged run: {folder} holds what no run writes ({error!r})")
+            continue
         notes += remarks
         runs += found
         if not found:
@@ -133,7 +139,7 @@ def by_experiment(run: Run) -> list[Run]:
     runs = []
     for experiment in experiments:
         entries = [entry for entry in run.entries if (entry.experiment or run.experiment) == experiment]
-        shots = run.shots if experiment == run.experiment else entries[-1].shots
+        shots = run.shots if experiment == run.experiment else entries[0].shots
         runs.append(replace(run, experiment=experiment, entries=entries, shots=shots))
     return runs
 
@@ -224,6 +230,10 @@ def _read_entry(entry: dict[str, Any]) -> Entry:
     """Keys that older files lack are optional."""
     ways, queries = entry.get("ways"), entry.get("queries")
     entry["metrics"]["query_loss"]  # in every file
+    metrics = {name: _read_metric(name, metric) for name, metric in entry["metrics"].items()}
+    steps = {name: len(metric.mean) for name, metric in metrics.items()}
+    if len(set(steps.values())) > 1:
+        raise ValueError(f"metrics of different lengths: {steps}")
     return Entry(
         experiment=_maybe(str, entry.get("experiment")),
         checkpoint=_maybe(str, entry["checkpoint"]),
@@ -237,7 +247,7 @@ def _read_entry(entry: dict[str, Any]) -> Entry:
         seed=_maybe(int, entry.get("seed")),
         command=_maybe(str, entry.get("command")),
         measured=str(entry.get("measured", "")),
-        metrics={name: _read_metric(name, metric) for name, metric in entry["metrics"].items()},
+        metrics=metrics,
     )
 
 

@@ -2,11 +2,15 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from lightning_meta.algorithms import MAML
+from lightning_meta.callbacks import Ensemble
 from lightning_meta.cli import main
 from lightning_meta.data import GlyphEpisodes
 from lightning_meta.episode import InnerBatches
@@ -49,6 +53,24 @@ def test_outputs_are_the_mean_over_the_members(tmp_path: Path) -> None:
     torch.testing.assert_close(dict(members[0].state_dict()), own, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(("mode", "best"), [("max", ["b", "c"]), ("min", ["a", "c"])])
+def test_the_members_are_the_best_by_their_validation(mode: str, best: list[str], tmp_path: Path) -> None:
+    callback = ModelCheckpoint(monitor="val_loss", mode=mode)
+    scores = {f"elsewhere/{name}": torch.tensor(score) for name, score in {"a": 0.1, "b": 0.9, "c": 0.5}.items()}
+    torch.save({"callbacks": {callback.state_key: {"best_k_models": scores}}}, tmp_path / "last.ckpt")
+    trainer: Any = SimpleNamespace(ckpt_path=str(tmp_path / "b"), checkpoint_callback=callback)
+    assert Ensemble(2)._paths(trainer) == [tmp_path / name for name in best]
+
+
+def test_a_member_that_is_gone_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *small(tmp_path, steps=4), "--ensemble=2"]) == 0
+    gone, *_ = tmp_path.rglob("best-*.ckpt")
+    gone.unlink()
+    (last,) = tmp_path.rglob("last.ckpt")
+    said = refused(["test", *small(tmp_path), "--ensemble=2", f"--ckpt_path={last}"], capsys)
+    assert f"the ensemble needs {gone}, which cannot be read" in said
+
+
 def test_a_run_that_kept_too_few_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", *small(tmp_path)]) == 0
     (last,) = tmp_path.rglob("last.ckpt")
@@ -59,7 +81,10 @@ def test_a_run_that_kept_too_few_is_refused(tmp_path: Path, capsys: pytest.Captu
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [("--ensemble=0", "ensemble is 0, expected"), ("--checkpoint.monitor=null", "ensemble is 2, but checkpoint.monitor is null")],
+    [
+        ("--ensemble=0", "ensemble is 0, expected"),
+        ("--checkpoint.monitor=null", "ensemble is 2, but checkpoint.monitor is null"),
+    ],
 )
 def test_ensembles_of_nothing_are_refused(
     change: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

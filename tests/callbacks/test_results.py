@@ -5,19 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from lightning_meta.cli import main
+from lightning_meta.cli import _recorded, main
 from tests.test_cli import small
 
 
 def test_a_test_of_other_shots_stands_beside_the_first_and_a_repeated_one_replaces_it(tmp_path: Path) -> None:
     arguments = [*small(tmp_path), "--model.compile=false"]
-    assert main(["fit", *arguments]) == 0
+    assert main(["fit", *arguments, "--trainer.max_steps=3"]) == 0  # the best is of the only validation, after two
     (checkpoint,) = tmp_path.rglob("best-*.ckpt")
-    for more in ("--data.shots=3", "--data.shots=4", "--data.shots=3", "--experiment=another"):
+    others = ["--data.shots=3", "--data.shots=4", "--data.shots=3", "--experiment=another", "--data.test_tasks=2"]
+    for more in (*others, "--seed_everything=5"):
         assert main(["test", *arguments, more, f"--ckpt_path={checkpoint}"]) == 0
     entries = json.loads((checkpoint.parent / "results.json").read_text())
-    assert [(entry["experiment"], entry["shots"]) for entry in entries] == [
-        ("experiment", 2), ("experiment", 4), ("experiment", 3), ("another", 2),
+    assert [(entry["experiment"], entry["shots"], entry["tasks"], entry["seed"]) for entry in entries] == [
+        ("experiment", 2, 5, 0), ("experiment", 4, 5, 0), ("experiment", 3, 5, 0), ("another", 2, 5, 0),
+        ("experiment", 2, 2, 0), ("experiment", 2, 5, 5),
     ]  # fmt: skip
     assert {entry["meta_steps"] for entry in entries} == {2}
     assert len({entry["minutes"] for entry in entries}) == 1  # of the training, whoever tests
@@ -34,3 +36,9 @@ def test_a_damaged_file_is_put_aside(content: str, tmp_path: Path) -> None:
     assert main(["test", *arguments, f"--ckpt_path={checkpoint}"]) == 0
     assert len(json.loads(path.read_text())) == 1
     assert path.with_name("results.json.damaged").read_text() == content
+
+
+def test_the_recorded_command_names_no_folder_of_the_machine() -> None:
+    assert _recorded(["fit", "--data.root", "/my data", "--data.cache_dir=/c d", "--seed_everything", "1"]) == (
+        "lightning-meta fit --data.root DIR --data.cache_dir=DIR --seed_everything 1"
+    )

@@ -16,7 +16,7 @@ MAML = "omniglot/finn_5w1s_maml"
 
 
 def published(mean: float, half_width: float, transductive: bool = True, inner_steps: int = 1) -> Published:
-    return Published("Finn", 2017, "1703.03400", mean, half_width, transductive, 60000, inner_steps)
+    return Published("Finn", 2017, "1703.03400", 5, 1, mean, half_width, transductive, 60000, inner_steps)
 
 
 def rows_of(root: Path, figure: Published | None = None) -> list[Row]:
@@ -156,3 +156,13 @@ def test_a_row_without_a_published_figure_says_the_source_s_length(make_run: Mak
     runs, _ = find_runs([make_run("c", [make_entry([0.9])]).parents[1]])
     rows, _ = build_rows(runs, {}, {"a": 60000})
     assert [row.meta_steps for row in rows] == ["1,500 of 60,000", "1,500", "1,500"]
+
+
+@pytest.mark.parametrize("other", [{"shots": 5}, {"ways": 20}])
+def test_other_tasks_than_the_source_s_are_not_compared_with_its_figure(
+    other: dict[str, int], tmp_path: Path, make_run: Make, make_entry: Make
+) -> None:
+    make_run(MAML, [make_entry([0.2, 0.987], **other)], **other)
+    (row,) = rows_of(tmp_path, published(98.7, 0.4))
+    assert (row.published, row.verdict()) == (None, "")
+    assert row.meta_steps == "1,500 of 60,000"

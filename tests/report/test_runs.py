@@ -1,6 +1,7 @@
 """Runs are read from their files; what is damaged is named, and costs no other run."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,41 @@ def test_one_training_serves_every_experiment_that_tested_it(make_run: Make, mak
     assert notes == []
     assert [(run.experiment, run.shots, len(run.entries)) for run in runs] == [("o15", 1, 2), ("o55", 5, 1)]
     assert [run.main_entry().metrics["query_accuracy"].mean for run in runs] == [[0.9], [0.8]]  # type: ignore[union-attr]
+
+
+def test_a_quick_retest_does_not_stand_for_the_run(make_run: Make, make_entry: Make) -> None:
+    """Neither one on fewer tasks nor one on the tasks of another seed, however late they were measured."""
+    full, few = make_entry([0.9], tasks=600, measured="1"), make_entry([0.8], tasks=2, measured="2")
+    few["metrics"]["query_loss"]["tasks"] = 2
+    other = make_entry([0.7], seed=7, measured="3")
+    for entries in ([full, few, other], [other, few, full]):
+        run, _ = read_run(make_run("a", entries))
+        assert run.main_entry().metrics["query_accuracy"].mean == [0.9]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("config.yaml", lambda text: re.sub(r"(data:\n  class_path: .*\n  init_args:)", r"\1 [1]\n  rest:", text)),
+        ("config.yaml", lambda text: text + "again: &again {more: *again}\n"),
+        ("checkpoints/results.json", lambda text: text.replace('"meta_steps": 1250', '"meta_steps": Infinity')),
+        ("checkpoints/results.json", lambda text: "[" * 100000),
+        ("checkpoints/results.json", lambda text: text.replace("[0.45, 0.45]", "[0.45]")),
+    ],
+)  # fmt: skip
+def test_a_run_of_nonsense_costs_no_other(
+    file: str, change: Callable[[str], str], make_run: Make, make_entry: Make
+) -> None:
+    make_run("good", [make_entry([0.9])])
+    folder = make_run("bad", [make_entry([0.9, 0.9])])
+    text = (folder / file).read_text()
+    (folder / file).write_text(change(text))
+    assert (folder / file).read_text() != text
+    runs, notes = find_runs([folder.parents[1]])
+    assert [run.experiment for run in runs] == ["good"]
+    assert len(notes) == 1
+    assert "damaged run" in notes[0]
+    assert "bad" in notes[0]
 
 
 def test_meta_steps_are_those_of_the_training_not_of_its_best_checkpoint(make_run: Make, make_entry: Make) -> None:
