@@ -141,10 +141,9 @@ def draw(curves: dict[str, dict[str, Tensor]], path: Path) -> None:
         row[0].set(yscale="log", xlabel="inner steps", ylabel="squared error", title=f"{TASKS} unseen tasks, quartiles")
         row[1].plot(curve["query_x"], curve["query_y"], color="grey", label="the wave")
         last = len(curve["fit"]) - 1
-        for fit, label, colour in (("fit", name, "tab:blue"), ("joint_fit", "joint", "tab:orange")):
-            for step, style in ((0, ":"), (1, "--"), (last, "-")):
-                when = f"after {step} step{'s' * (step > 1)}" if step else "before"
-                row[1].plot(curve["x"], curve[fit][step], style, color=colour, label=f"{label}, {when}")
+        row[1].plot(curve["x"], curve["fit"][0], ":", label=f"{name}, before")
+        row[1].plot(curve["x"], curve["fit"][last], label=f"{name}, {last} steps")
+        row[1].plot(curve["x"], curve["joint_fit"][last], "--", label=f"joint, {last} steps")
         row[1].scatter(curve["task_x"], curve["task_y"], marker="^", color="black", zorder=3, label="ten points")
         row[1].set(xlabel="x", ylabel="y", title="one unseen task")
         for axes in row:
