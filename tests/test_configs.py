@@ -10,7 +10,7 @@ from lightning_meta.cli import main
 from lightning_meta.data import cifarfs
 from lightning_meta.report.published import read_lengths, read_published
 from lightning_meta.sweep import read_sweep
-from tests.data import test_rgb
+from tests.data import rgb_files
 from tests.test_cli import SHORT_RUN
 
 FOLDER = Path(__file__).parents[1] / "configs"
@@ -39,9 +39,9 @@ def rgb_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small files of all colour data sets, two classes a split."""
     root = tmp_path_factory.mktemp("rgb")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(test_rgb, "CLASSES", dict.fromkeys(test_rgb.CLASSES, 2))
-        patch.setattr(test_rgb, "EACH", 4)
-        for _, make, _ in test_rgb.KINDS.values():
+        patch.setattr(rgb_files, "CLASSES", dict.fromkeys(rgb_files.CLASSES, 2))
+        patch.setattr(rgb_files, "EACH", 4)
+        for _, make, _ in rgb_files.KINDS.values():
             make(root)
     return root
 

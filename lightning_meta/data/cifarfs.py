@@ -36,17 +36,23 @@ class CIFARFSEpisodes(RGBEpisodes):
             path = self.root / FOLDER / "splits" / "bertinetto" / f"{name}.txt"
             try:
                 classes = path.read_text("utf-8").split()
+                if not classes:
+                    raise ValueError("it names none")
             except FileNotFoundError:
                 raise missing(self.title, path, "fetch it with --data.download true") from None
+            except (OSError, ValueError) as error:
+                raise self._damaged(f"{path} is no list of classes ({error})") from error
             for label in classes:
                 if label in seen:
-                    raise MetaLearningError(
-                        f"{self.title}: class {label} is in both {seen[label]} and {path}: delete the folder "
-                        f"{self.root / FOLDER} and fetch it anew with --data.download true"
-                    )
+                    raise self._damaged(f"class {label} is in both {seen[label]} and {path}")
                 seen[label] = path
             files[split] = class_files(self.title, self.root, classes)
         return files
+
+    def _damaged(self, what: str) -> MetaLearningError:
+        return MetaLearningError(
+            f"{self.title}: {what}: delete the folder {self.root / FOLDER} and fetch it anew with --data.download true"
+        )
 
     def read(self, split: Split, files: list[str]) -> LabelledImages:
         return read_folders(self.root, files)

@@ -12,19 +12,10 @@ from lightning_meta.errors import MetaLearningError
 SOURCE = "https://zenodo.org/record/7978538/files/"  # as in learn2learn 0.2.0's data sets
 
 
-def refuse_web_page(title: str, path: Path) -> None:
-    """Refuse a page that a server sent in a file's place.
-
-    Raises:
-        MetaLearningError: the file is a web page.
-    """
+def is_web_page(path: Path) -> bool:
+    """Whether a file is a page that a server sent in its place."""
     with path.open("rb") as stream:
-        start = stream.read(1024).lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html", b"<head")):
-        raise MetaLearningError(
-            f"{title}: {path} is a web page, not the data: the download asked for a confirmation or the server "
-            "answered with an error. Delete it and fetch the file anew, in a browser if need be"
-        )
+        return stream.read(1024).lstrip().lower().startswith((b"<!doctype html", b"<html", b"<head"))
 
 
 def download(title: str, name: str, path: Path) -> None:
@@ -37,7 +28,11 @@ def download(title: str, name: str, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         download_file(SOURCE + name, partial)
-        refuse_web_page(title, partial)
+        if is_web_page(partial):
+            raise MetaLearningError(
+                f"{title}: {SOURCE}{name} answered with a web page, not the data: it asks for a confirmation or says "
+                f"what is wrong. Open it in a browser, and put the file at {path} yourself"
+            )
         partial.replace(path)
     except OSError as error:
         raise MetaLearningError(

@@ -51,7 +51,8 @@ class FC100Episodes(RGBEpisodes):
         content = load_pickle(self.title, path)
         if not isinstance(content, dict) or not {"data", "labels"} <= content.keys():
             raise damaged(self.title, path, "expected a dict with data and labels")
-        return self.from_array(path, content["data"], content["labels"])
+        images = self.pixels(path, content["data"])
+        return LabelledImages(self.labels(path, content["labels"], len(images)), images.__getitem__)
 
     def fetch(self) -> None:
         download_archive(self.title, "fc100.zip", self.root, list(PICKLES.values()))

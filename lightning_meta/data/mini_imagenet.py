@@ -7,7 +7,7 @@ split by Ravi and Larochelle, "Optimization as a model for few-shot learning", I
 import numpy as np
 
 from lightning_meta.data.downloads import download
-from lightning_meta.data.rgb import SPLITS, LabelledImages, RGBEpisodes, missing
+from lightning_meta.data.rgb import SPLITS, LabelledImages, RGBEpisodes, missing, whole_numbers
 from lightning_meta.data.safe_pickle import damaged, load_pickle
 from lightning_meta.episode import Split
 
@@ -35,17 +35,19 @@ class MiniImageNetEpisodes(RGBEpisodes):
         content = load_pickle(self.title, path)
         if not isinstance(content, dict) or not {"image_data", "class_dict"} <= content.keys():
             raise damaged(self.title, path, "expected a dict with image_data and class_dict")
-        images, classes = content["image_data"], content["class_dict"]
+        images, classes = self.pixels(path, content["image_data"]), content["class_dict"]
         try:
-            rows = np.concatenate([np.asarray(rows, np.int64) for rows in classes.values()])
             sizes = [len(rows) for rows in classes.values()]
-        except Exception as error:  # whatever stands in the place of the dict of lists
+            if sum(sizes) != len(images) or not len(images):  # before they are joined: classes can share one long list
+                raise damaged(self.title, path, f"{sum(sizes)} rows in class_dict for {len(images)} images")
+            rows = np.concatenate([whole_numbers(rows) for rows in classes.values()])
+        except (AttributeError, TypeError, ValueError) as error:  # whatever stands in the place of the dict of lists
             raise damaged(self.title, path, "expected class_dict to map names to lists of rows") from error
         if not np.array_equal(np.sort(rows), np.arange(len(rows))):
             raise damaged(self.title, path, f"the {len(rows)} rows in class_dict are not 0..{len(rows) - 1}, each once")
         labels = np.empty(len(rows), np.int64)
         labels[rows] = np.repeat(np.arange(len(sizes)), sizes)
-        return self.from_array(path, images, labels)
+        return LabelledImages(labels, images.__getitem__)
 
     def fetch(self) -> None:
         for split in SPLITS:

@@ -160,26 +160,48 @@ class RGBEpisodes(ImageEpisodes):
 
     def labels(self, path: Path, labels: object, images: int) -> np.ndarray:
         """The labels of a file, checked: one whole number for each image."""
-        array = np.asarray(labels)
-        if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-            raise damaged(self.title, path, f"labels are {array.dtype} {array.shape}, expected a list of whole numbers")
+        try:
+            array = whole_numbers(labels)
+        except ValueError as error:
+            raise damaged(self.title, path, f"labels are {error}, expected a list of whole numbers") from error
         if len(array) != images or not images:
             raise damaged(self.title, path, f"{len(array)} labels for {images} images")
         return array
 
-    def from_array(self, path: Path, images: object, labels: object) -> LabelledImages:
+    def pixels(self, path: Path, images: object) -> np.ndarray:
         """The images of a file, checked: uint8 (images, side, side, 3)."""
         shape = (self.side, self.side, 3)
         if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != shape:
             found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
             raise damaged(self.title, path, f"images are {found}, expected uint8 {('images', *shape)}")
-        return LabelledImages(self.labels(path, labels, len(images)), np.asarray(images).__getitem__)
+        return np.asarray(images)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy opens a memory map itself, rather than being sent all that is in it."""
         data = self._data
         mapped = data is not None and not data.images.is_cuda and data.images.nbytes > MAPPED
         return self.__dict__ | ({"_data": None} if mapped else {})
+
+
+def whole_numbers(values: object) -> np.ndarray:
+    """A list, tuple or array from a file, checked: int64 (values,).
+
+    Raises:
+        ValueError: it is something else, and the message says what.
+    """
+    if isinstance(values, np.ndarray):
+        if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
+            raise ValueError(f"{values.dtype} {values.shape}")
+    elif not isinstance(values, list | tuple):
+        raise ValueError(type(values).__name__)
+    else:  # before NumPy sees them, to which nested lists that share their content are as large as they look
+        for value in values:
+            if not isinstance(value, int | np.integer):
+                raise ValueError(f"{type(values).__name__} with {type(value).__name__}")
+    try:
+        return np.asarray(values, np.int64)
+    except OverflowError:
+        raise ValueError(f"{type(values).__name__} with integers above 64 bits") from None
 
 
 def missing(title: str, path: Path, remedy: str) -> MetaLearningError:
@@ -209,9 +231,9 @@ def decode_image(source: Path | BytesIO, side: int, name: str, title: str) -> np
 
 
 def image_names(folder: str) -> list[str]:
-    """Names of the PNG images in a folder, sorted; none where there is no folder."""
+    """Names of the PNG images in a folder, sorted; none where there is no folder or no such name can be."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if entry.name.endswith(".png") and entry.is_file())
-    except OSError:
+    except (OSError, ValueError):
         return []

@@ -46,7 +46,9 @@ class TieredImageNetEpisodes(RGBEpisodes):
         if not isinstance(content, dict) or "label_specific" not in content:
             raise damaged(self.title, labels_path, "expected a dict with label_specific")
         images = load_pickle(self.title, path)
-        if not isinstance(images, list | tuple | np.ndarray):
+        if isinstance(images, np.ndarray) and images.ndim == 1 and images.dtype == object:
+            images = images.tolist()
+        if not isinstance(images, list | tuple):
             raise damaged(self.title, path, "expected a list of encoded images")
 
         def decode(rows: np.ndarray) -> np.ndarray:
@@ -56,10 +58,12 @@ class TieredImageNetEpisodes(RGBEpisodes):
 
     def _decode_row(self, encoded: object, path: Path, row: int) -> np.ndarray:
         if isinstance(encoded, str):  # what Python 2 had in the place of bytes
-            encoded = encoded.encode("latin1")
-        if not isinstance(encoded, bytes | np.ndarray):  # OpenCV makes arrays
+            encoded = encoded.encode("latin1", "replace")  # no image has other letters, and PIL says so
+        if isinstance(encoded, np.ndarray):  # OpenCV makes them
+            encoded = encoded.tobytes()
+        if not isinstance(encoded, bytes):
             raise damaged(self.title, path, f"image {row} is {type(encoded).__name__}, expected an encoded image")
-        return decode_image(io.BytesIO(bytes(encoded)), self.side, f"{path}, image {row},", self.title)
+        return decode_image(io.BytesIO(encoded), self.side, f"{path}, image {row},", self.title)
 
     def fetch(self) -> None:
         for names in FILES.values():

@@ -12,6 +12,7 @@ from lightning_meta.data import omniglot, omniglot_cache
 from lightning_meta.data.images import ClassImages, ImageEpisodes
 from lightning_meta.data.omniglot import OmniglotEpisodes
 from lightning_meta.episode import Episode, InnerBatches, Split
+from tests.data.rgb_files import KINDS, Made, make
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 CLASSES = {"train": torch.arange(3, 9), "validation": torch.arange(9, 14), "test": torch.tensor([0, 1, 2, 14, 15])}
@@ -96,3 +97,9 @@ class TinyEpisodes(ImageEpisodes):
 def assert_same(left: Episode, right: Episode) -> None:
     for name, one, other in zip(Episode._fields, left, right, strict=True):
         assert torch.equal(one, other), name
+
+
+@pytest.fixture(params=KINDS)
+def made(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
+    """A data module's class and a folder with small files of its layout."""
+    return make(request.param, tmp_path, monkeypatch)

@@ -71,14 +71,18 @@ def left(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"<!doctype html><title>Sign in", "is a web page, not the data"),
+        (
+            b"<!doctype html><title>Sign in",
+            "^Set: https.*/file.pkl answered with a web page.* put the file at .*root/file",
+        ),
         (b"offline", "learn2learn cannot download .*ConnectionError: no route.*go online"),
     ],
 )
 def test_failed_download(tmp_path: Path, server: Server, answer: bytes, said: str) -> None:
     server.files = {"file.pkl": answer}
-    with pytest.raises(MetaLearningError, match=said):
+    with pytest.raises(MetaLearningError, match=said) as error:
         downloads.download("Set", "file.pkl", tmp_path / "root" / "file.pkl")
+    assert "/.file.pkl" not in str(error.value) and "elete" not in str(error.value)  # what is not there
     assert left(tmp_path / "root") == []
 
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import struct
 import subprocess
+import tracemalloc
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lightning_meta.data import safe_pickle
 from lightning_meta.data.safe_pickle import load_pickle
 from lightning_meta.errors import MetaLearningError
 
@@ -129,6 +131,60 @@ def array(kind: str, flags: int, shape: str, content: bytes) -> bytes:
 def test_lies_about_memory_are_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(MetaLearningError, match="is damaged, not whole or another data set's"):
         load(tmp_path / "file", content)
+
+
+@pytest.mark.parametrize("content", [b"\x80\x02Nr" + struct.pack("<I", 2**24) + b".", b"Np16777216\n."])
+def test_few_bytes_take_little_memory(tmp_path: Path, content: bytes) -> None:
+    tracemalloc.start()
+    try:
+        load(tmp_path / "file", content)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_bytearrays_are_bytes(tmp_path: Path) -> None:
+    """Memory for bytes is taken as they come, for a bytearray at once, however long it is said to be."""
+    assert type(load(tmp_path / "file", pickle.dumps(bytearray(b"abc"), 5))) is bytes
+
+
+@pytest.mark.parametrize("name", sorted({key for key, value in safe_pickle._KNOWN.items() if callable(value)}), ids=str)
+@pytest.mark.parametrize(
+    "state",
+    [
+        b"}\x8c\x04keptK\x01s",  # for its __dict__
+        b"N}\x8c\x0c__defaults__K\x01\x85s\x86",  # for its attributes
+        b"N}\x8c\x04keptK\x01s\x86",
+        b"N}\x8c\x08__call__K\x01s\x86",
+    ],
+)
+def test_nothing_outlives_the_load(tmp_path: Path, name: tuple[str, str], state: bytes) -> None:
+    named = b"".join(b"\x8c" + struct.pack("B", len(part)) + part.encode() for part in name)
+    with pytest.raises(MetaLearningError, match="is damaged"):
+        load(tmp_path / "file", b"\x80\x04" + named + b"\x93" + state + b"b.")
+    assert load(tmp_path / "file", pickle.dumps(CONTENT, 2)).keys() == CONTENT.keys()
+
+
+def test_message_does_not_print_nested_lists(tmp_path: Path) -> None:
+    nested: list[Any] = []
+    for _ in range(4):
+        nested = [nested] * 64
+    with pytest.raises(MetaLearningError) as error:
+        load(tmp_path / "file", pickle.dumps(Call(codecs.encode, "a", nested), 2))
+    assert "unexpected encoding" in str(error.value) and len(str(error.value)) < 500
+
+
+def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MetaLearningError, match=r"^Set: .* cannot be read \(IsADirectoryError: .*--data.download true"):
+        load_pickle("Set", tmp_path)
+
+    def refuse(*args: object) -> None:
+        raise PermissionError(13, "Permission denied")  # root can read all files
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(MetaLearningError, match=r"cannot be read \(PermissionError: Permission denied\)"):
+        load_pickle("Set", tmp_path / "file")
 
 
 def test_array_of_the_same_form_without_a_lie(tmp_path: Path) -> None:
