@@ -6,11 +6,13 @@ FILE is a YAML with
 - ``arguments``: a list of what all runs are given, as on the command line.
 - ``runs``: a list of lists, what each run is given besides.
 
-Settings after FILE go to all runs, after the file's own. A run that fails does not keep the next from starting.
+Settings after FILE go to all runs, after the file's arguments and before those of each run. A run that fails does not
+keep the next from starting.
 """
 
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,12 @@ from lightning_meta import cli
 from lightning_meta.errors import MetaLearningError
 
 
-def read_sweep(path: Path) -> list[list[str]]:
+def read_sweep(path: Path, settings: Sequence[str] = ()) -> list[list[str]]:
     """The arguments of every run.
+
+    Args:
+        path: of the YAML file.
+        settings: further arguments of all runs.
 
     Raises:
         MetaLearningError: the file is missing, no YAML, or not of the form above.
@@ -40,7 +46,8 @@ def read_sweep(path: Path) -> list[list[str]]:
             f"the sweep {path} must hold `command` (such as fit), `arguments` (a list for all runs) and `runs` (a list "
             "of lists, one for each run), and nothing else"
         )
-    return [[content["command"], *map(str, content["arguments"]), *map(str, run)] for run in content["runs"]]
+    common = [content["command"], *map(str, content["arguments"]), *settings]
+    return [[*common, *map(str, run)] for run in content["runs"]]
 
 
 def main(args: list[str] | None = None) -> int:
@@ -54,11 +61,11 @@ def main(args: list[str] | None = None) -> int:
         print(__doc__)
         return 0
     try:
-        runs = read_sweep(Path(args[0]))
+        runs = read_sweep(Path(args[0]), args[1:])
     except MetaLearningError as error:
         print(f"lightning-meta-sweep: error: {error}", file=sys.stderr)
         return 2
-    return max(_status([*run, *args[1:]]) for run in runs)
+    return max(_status(run) for run in runs)
 
 
 def _status(args: list[str]) -> int:

@@ -92,9 +92,8 @@ def test_every_configuration_has_the_length_of_its_source() -> None:
 @pytest.mark.parametrize("sweep", SWEEPS, ids=name)
 def test_every_sweep_has_runs_that_the_command_line_takes(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(FOLDER.parent)
-    for run in read_sweep(sweep):
-        if run[0] == "test":  # of whatever learner a person has
-            run.append(f"--config={CONFIGS[0]}")
+    settings = [f"--config={CONFIGS[0]}"] if sweep.stem == "shots_at_test" else []  # of whatever learner a person has
+    for run in read_sweep(sweep, settings):
         with pytest.raises(SystemExit) as exit_:
             main([*run, "--print_config"])
         assert exit_.value.code == 0

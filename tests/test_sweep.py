@@ -26,6 +26,12 @@ def test_a_run_that_fails_does_not_keep_the_next_from_starting(tmp_path: Path) -
     assert found == {0: 1, 1: 1}
 
 
+def test_settings_stand_between_those_of_the_file_and_those_of_a_run(tmp_path: Path) -> None:
+    """A configuration given by hand may not undo what makes the runs different."""
+    file = write(tmp_path / "sweep.yaml", {"command": "test", "arguments": ["--a"], "runs": [["--b"], ["--c"]]})
+    assert sweep.read_sweep(Path(file), ["--d"]) == [["test", "--a", "--d", "--b"], ["test", "--a", "--d", "--c"]]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
