@@ -224,9 +224,12 @@ def _inner_steps(axes: Axes) -> None:
 
 
 def _log_axis(axes: Axes) -> None:
-    """A logarithmic axis with plain numbers, also within a decade."""
-    axes.set_xscale("log")
+    """A logarithmic axis with plain numbers, also within a decade; a linear one where it would have no numbers."""
     axes.margins(x=0.15)
+    low, high = axes.dataLim.intervalx
+    if high < 1.5 * low:
+        return
+    axes.set_xscale("log")
     low, high = axes.get_xlim()
     if high / low < 100:
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if _leads(value) else ""))

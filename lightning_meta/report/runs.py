@@ -139,8 +139,10 @@ def by_experiment(run: Run) -> list[Run]:
     runs = []
     for experiment in experiments:
         entries = [entry for entry in run.entries if (entry.experiment or run.experiment) == experiment]
-        shots = run.shots if experiment == run.experiment else entries[0].shots
-        runs.append(replace(run, experiment=experiment, entries=entries, shots=shots))
+        if experiment == run.experiment:
+            runs.append(replace(run, entries=entries))
+        else:  # its validation was on other tasks
+            runs.append(replace(run, experiment=experiment, entries=entries, shots=entries[0].shots, validation={}))
     return runs
 
 

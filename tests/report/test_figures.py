@@ -190,3 +190,17 @@ def test_diverged_runs_are_drawn_without_a_warning(tmp_path: Path, make_run: Mak
         make_run("a", [make_entry([math.nan, math.nan])], optimizer=sgd(rate), validation={250: math.nan})
         make_run("b", [make_entry([math.nan, math.inf], kind="loss")], optimizer=sgd(rate), kind="loss")
     assert len(draw(tmp_path)) == 5
+
+
+@pytest.mark.parametrize("minutes", [(8.3, 8.4), (8.0, 16.0), (8.0, 800.0), (8.0, 8.0)])
+def test_the_axis_of_cost_has_numbers(
+    minutes: tuple[float, float], tmp_path: Path, make_run: Make, make_entry: Make
+) -> None:
+    for name, value in zip("ab", minutes, strict=True):
+        make_run(name, [make_entry([0.9], minutes=value)])
+    figure = draw(tmp_path)["cost.png"]
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    low, high = axes.get_xlim()
+    ticks = [*axes.xaxis.get_major_ticks(), *axes.xaxis.get_minor_ticks()]
+    assert [tick for tick in ticks if low <= tick.get_loc() <= high and tick.label1.get_text()]

@@ -32,8 +32,9 @@ def test_reads_what_a_run_says_of_itself(make_run: Make, make_entry: Make) -> No
 def test_one_training_serves_every_experiment_that_tested_it(make_run: Make, make_entry: Make) -> None:
     own, shots = make_entry([0.9], experiment="o15"), make_entry([0.95], experiment="o15", shots=5)
     other = make_entry([0.8], experiment="o55", shots=5)
-    folder = make_run("o15", [own, shots, other])
+    folder = make_run("o15", [own, shots, other], validation={250: 0.5})
     runs, notes = find_runs([folder])
+    assert [bool(run.validation) for run in runs] == [True, False]  # which was of the tasks of the training
     assert notes == []
     assert [(run.experiment, run.shots, len(run.entries)) for run in runs] == [("o15", 1, 2), ("o55", 5, 1)]
     assert [run.main_entry().metrics["query_accuracy"].mean for run in runs] == [[0.9], [0.8]]  # type: ignore[union-attr]
