@@ -1,5 +1,6 @@
 """Every configuration runs, and says at its head what a person wants to know."""
 
+import csv
 import re
 from pathlib import Path
 
@@ -97,3 +98,16 @@ def test_every_sweep_has_runs_that_the_command_line_takes(sweep: Path, monkeypat
         with pytest.raises(SystemExit) as exit_:
             main([*run, "--print_config"])
         assert exit_.value.code == 0
+
+
+def test_heads_say_what_the_committed_runs_came_to() -> None:
+    with (FOLDER.parent / "docs" / "report" / "table.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["members"] == "1"]
+    assert rows
+    for row in rows:
+        head = FOLDER.joinpath(f"{row['experiment']}.yaml").read_text().partition("\nexperiment:")[0]
+        text = " ".join(head.replace("\n#", "").split())
+        for protocol in ("transductive", "nontransductive"):
+            figure = f"{float(row[protocol]):.2f} ± {float(row[f'{protocol}_half_width_95']):.2f}"
+            assert figure in text, (row["experiment"], figure)
+        assert f"{int(row['meta_steps']):,} meta-steps" in text
