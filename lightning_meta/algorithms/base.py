@@ -291,8 +291,7 @@ class MetaLearner(EpisodeScores):
         if self._trainer is not None and self._trainer.state.fn == "fit" and self._lr_scheduler is not None:
             checks.refuse_length(checkpoint["max_steps"], self._trainer.max_steps)
         self.meta_steps = checkpoint["global_step"]
-        self.train_seconds = max(
-            self.train_seconds, checkpoint.get("train_seconds", 0.0)
-        )  # that of an early best is less
+        # An early best checkpoint, tested after the fit, does not shorten the run.
+        self.train_seconds = max(self.train_seconds, checkpoint.get("train_seconds", 0.0))
         if checkpoint.get("task_chunk") is not None:
             self.chunk.restore(checkpoint["task_chunk"])

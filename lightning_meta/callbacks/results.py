@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pickle
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,7 +84,11 @@ def _train_seconds(pl_module: LightningModule, checkpoint: Path | None) -> float
     seconds: Any = pl_module.train_seconds
     last = checkpoint.with_name("last.ckpt") if checkpoint else None
     if last and last.exists():
-        seconds = max(seconds, torch.load(last, weights_only=True, mmap=True).get("train_seconds", 0.0))
+        try:
+            saved = torch.load(last, weights_only=True, map_location="cpu", mmap=True)
+            seconds = max(seconds, saved.get("train_seconds", 0.0))
+        except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:  # no reason to lose the evaluation
+            rank_zero_warn(f"{last} cannot be read, so the minutes are those of {checkpoint} alone: {error}")
     return float(seconds)
 
 
@@ -127,7 +132,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
         return []
     try:
         entries = json.loads(path.read_text())
-        if isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries):
+        if isinstance(entries, list) and all(isinstance(entry, dict) and "metrics" in entry for entry in entries):
             return entries
     except ValueError:
         pass

@@ -25,8 +25,19 @@ def test_a_test_of_other_shots_stands_beside_the_first_and_a_repeated_one_replac
     assert len({entry["minutes"] for entry in entries}) == 1  # of the training, whoever tests
 
 
+def test_a_damaged_last_checkpoint_does_not_cost_the_test_of_another(tmp_path: Path) -> None:
+    arguments = [*small(tmp_path), "--model.compile=false"]
+    assert main(["fit", *arguments]) == 0
+    (best,) = tmp_path.rglob("best-*.ckpt")
+    best.with_name("last.ckpt").write_bytes(b"<html>")
+    best.with_name("results.json").unlink()
+    with pytest.warns(UserWarning, match="last.ckpt cannot be read, so the minutes are those of"):
+        assert main(["test", *arguments, f"--ckpt_path={best}"]) == 0
+    assert len(json.loads(best.with_name("results.json").read_text())) == 1
+
+
 @pytest.mark.filterwarnings("ignore:.*holds no list of results")
-@pytest.mark.parametrize("content", ["[{", "{}", "[1]"])
+@pytest.mark.parametrize("content", ["[{", "{}", "[1]", "[{}]"])
 def test_a_damaged_file_is_put_aside(content: str, tmp_path: Path) -> None:
     arguments = [*small(tmp_path), "--model.compile=false"]
     assert main(["fit", *arguments]) == 0
