@@ -21,6 +21,9 @@ class Episode(NamedTuple):
     query_y: Tensor  # (tasks, ways * queries) or (tasks, queries, outputs)
     inner_order: Tensor  # (tasks, inner steps, inner batch): the support rows of every inner step
     number: Tensor  # (tasks,): the place of each task in its endless stream
+    classes: (
+        Tensor  # (tasks, ways): which of the split's classes each label is; (tasks, 0) where none
+    )
 
     def chunks(self, size: int | None) -> Iterator["Episode"]:
         """Cut along the task axis into episodes of ``size`` tasks (all of them when ``size`` is None)."""
@@ -52,6 +55,7 @@ class EpisodeSource(Protocol):
     shots: dict[str, int]  # of a class, by split
     queries: dict[str, int]  # likewise
     outputs: int  # width that the backbone's output must have: the ways, or the targets of a regression
+    train_classes: int  # in the training split; 0 where there are none
     train_batches: InnerBatches
     evaluation_batches: InnerBatches
 

@@ -46,4 +46,5 @@ def image_episode(tasks: int = 3, ways: int = 3, shots: int = 2, queries: int = 
         torch.arange(ways).repeat_interleave(queries).expand(tasks, -1),
         torch.arange(support).expand(tasks, steps, -1),
         torch.arange(tasks),
+        torch.arange(ways).expand(tasks, -1),
     )

@@ -116,8 +116,13 @@ def refuse_accumulation(carries: bool, batches: int) -> None:
         )
 
 
-def refuse_ranks(serial: bool, ranks: int) -> None:
-    """Refuse tasks one after another on several ranks."""
+def refuse_ranks(serial: bool, task_carry: bool, algorithm: str, ranks: int) -> None:
+    """Refuse several ranks where tasks run one after another, or have what one rank's checkpoint cannot hold."""
+    if task_carry and ranks > 1:
+        raise MetaLearningError(
+            f"{algorithm} keeps the weights of every task from one meta-step to the next, on one rank, but there are "
+            f"{ranks}: set trainer.devices and trainer.num_nodes to 1"
+        )
     if serial and ranks > 1:
         raise MetaLearningError(
             f"model.serial is true, which runs the tasks one after another on one rank, but there are {ranks}: "

@@ -28,7 +28,7 @@ def refuse_unmappable(learner: nn.Module, backbone: str, outer_loss: str, task: 
         backbone: name of its module whose parts are to blame.
         outer_loss: name of its method.
         task: one real task, for its shapes and labels.
-        carry: what the tasks start from.
+        carry: what the tasks start from; of one task where every task has its own.
 
     Raises:
         MetaLearningError: the two differ, or vectorising fails; with the module where it does.
@@ -75,7 +75,9 @@ def refuse_unmappable(learner: nn.Module, backbone: str, outer_loss: str, task: 
 def _gradient(learner: nn.Module, outer_loss: str, carry: Any, tasks: Episode) -> Params:
     params = trainable(learner)
     progress = torch.zeros((), dtype=next(iter(params.values())).dtype)
-    return chunk_gradient(getattr(learner, outer_loss))(params, tasks, carry, progress).grads
+    if learner.task_carry:
+        carry = pytree.tree_map(lambda leaf: leaf[:1].expand(len(tasks.number), *leaf.shape[1:]), carry)
+    return chunk_gradient(getattr(learner, outer_loss), bool(learner.task_carry))(params, tasks, carry, progress).grads
 
 
 def _where(network: nn.Module, running: list[str], error: Exception) -> str:
@@ -97,7 +99,8 @@ def _two_tasks(task: Episode, dtype: torch.dtype) -> Episode:
 
     order = task.inner_order[None].expand(2, -1, -1)[:, :, :_SUPPORT] % min(_SUPPORT, len(task.support_x))
     support = rows(task.support_x, _SUPPORT), rows(task.support_y, _SUPPORT)
-    return Episode(*support, rows(task.query_x, _QUERIES), rows(task.query_y, _QUERIES), order, torch.arange(2))
+    queries = rows(task.query_x, _QUERIES), rows(task.query_y, _QUERIES)
+    return Episode(*support, *queries, order, torch.arange(2), task.classes.expand(2, -1))
 
 
 @contextmanager

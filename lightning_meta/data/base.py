@@ -73,6 +73,11 @@ class EpisodeDataModule(LightningDataModule, ABC):
     def outputs(self) -> int:
         """Width that a backbone's output must have for these tasks."""
 
+    @property
+    def train_classes(self) -> int:
+        """Classes of the training split, numbered as in `Episode.classes`; 0 where there are none."""
+        return 0
+
     @abstractmethod
     def draw(self, split: Split, numbers: Tensor) -> Episode:
         """The tasks of these numbers, shape (tasks,), which may be empty; a pure function of seed, split and number."""

@@ -65,6 +65,11 @@ class ImageEpisodes(EpisodeDataModule):
         """One output for each way."""
         return self.ways
 
+    @property
+    def train_classes(self) -> int:
+        """Classes to train on; a character that is turned is another one."""
+        return len(self.data.splits["train"]) * (1 if self.rotations == "none" else 4)
+
     @abstractmethod
     def load(self) -> ClassImages:
         """Read or make the images; called once."""
@@ -148,4 +153,5 @@ class ImageEpisodes(EpisodeDataModule):
             labels[:, :, shots:].flatten(1, 2),
             order,
             numbers,
+            picked % len(pool) + turns * len(pool),
         )

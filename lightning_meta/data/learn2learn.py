@@ -164,6 +164,7 @@ class TasksetEpisodes(EpisodeDataModule):
             labels[:, :, shots:].flatten(1, 2),
             order,
             drawn,
+            drawn.new_empty(len(drawn), 0),
         )
         return Episode(*(tensor[: len(numbers)] for tensor in episode))
 

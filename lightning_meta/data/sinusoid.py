@@ -66,4 +66,5 @@ class SinusoidEpisodes(EpisodeDataModule):
         x = random.uniform(-5.0, 5.0, shots + self.queries[split], 1)
         y = amplitude * torch.sin(x - phase)
         order = inner_order(random, shots, *self.inner_batches(split))
-        return Episode(x[:, :shots], y[:, :shots], x[:, shots:], y[:, shots:], order, numbers)
+        support, query = (x[:, :shots], y[:, :shots]), (x[:, shots:], y[:, shots:])
+        return Episode(*support, *query, order, numbers, numbers.new_empty(len(numbers), 0))

@@ -9,39 +9,43 @@ from torch import Tensor
 
 from lightning_meta.inner.optimizers import InnerOptimizer
 from lightning_meta.inner.scaling import loss_scale, unscaled
-from lightning_meta.params import Params
+from lightning_meta.params import Params, detach
 
 
 def adapt(
-    loss: Callable[[Params, Tensor], Tensor],
+    loss: Callable[[Params, Tensor, int], Tensor],
     optimizer: InnerOptimizer,
     fast: Params,
     meta: Params,
     order: Tensor,
     state: Any = None,
+    second_order: bool = True,
 ) -> Iterator[tuple[Params, Any]]:
     """Adapt ``fast`` step by step; yields weights and optimizer state before the first step and after each.
 
-    The whole loop is differentiable in ``fast``, ``meta`` and ``state``; hand in detached ones to hold the inner
-    gradients constant.
+    The whole loop is differentiable in ``fast``, ``meta`` and ``state``.
 
     Args:
-        loss: inner loss as a function of weights and of the support rows of a step.
+        loss: inner loss as a function of weights, of the support rows of a step and of the step's number.
         optimizer: the inner rule.
         fast: weights to start from.
         meta: meta-learned parameters of the rule.
         order: support rows of every step, shape (steps, batch).
         state: optimizer state to start from; None for a fresh one.
+        second_order: whether the inner gradients are differentiated, too. Otherwise they are constants, memory hardly
+            grows with the steps, and the derivative goes through the rule's own arithmetic alone.
     """
     state = optimizer.init(fast) if state is None else state
     scale = loss_scale(order.device)
 
-    def scaled_loss(fast: Params, rows: Tensor) -> Tensor:
-        return loss(fast, rows) * scale
+    def scaled_loss(fast: Params, rows: Tensor, step: int) -> Tensor:
+        return loss(fast, rows, step) * scale
 
     yield fast, state
     for step, rows in enumerate(order):
-        grads = unscaled(torch.func.grad(scaled_loss)(fast, rows), scale)
+        # Taken at detached weights, a constant gradient leaves no graph behind.
+        grads = unscaled(torch.func.grad(scaled_loss)(fast if second_order else detach(fast), rows, step), scale)
+        grads = grads if second_order else detach(grads)
         fast, state = optimizer.update(grads, state, fast, meta, step)
         yield fast, state
 

@@ -24,7 +24,7 @@ class MetaGradient(NamedTuple):
     carry: Any
 
 
-# Of the tasks of one chunk, with gradient and carry summed over them.
+# Of the tasks of one chunk, with the gradient summed over them, and the carry unless every task has its own.
 ChunkGradient = Callable[[Params, Episode, Any, Tensor], MetaGradient]
 
 
@@ -37,23 +37,26 @@ def map_tasks(function: Callable[..., Any], in_dims: tuple[int | None, ...], *ar
     return pytree.tree_map(lambda leaf: leaf[None], function(*single))
 
 
-def chunk_gradient(outer_loss: OuterLoss) -> ChunkGradient:
+def chunk_gradient(outer_loss: OuterLoss, task_carry: bool = False) -> ChunkGradient:
     """The gradient of ``outer_loss``, summed over the tasks of a chunk that are vectorised together.
 
     Args:
         outer_loss: pure function of (params, one task, carry, progress) that returns the task's loss and new carry.
+        task_carry: whether every task has a carry of its own, with the task axis in front, which is not summed.
     """
+    in_dims = (None, 0, 0 if task_carry else None, None)
 
     def gradient(params: Params, tasks: Episode, carry: Any, progress: Tensor) -> MetaGradient:
         scale = loss_scale(progress.device)
 
         def total(params: Params) -> tuple[Tensor, tuple[Tensor, Any]]:
-            losses, carries = map_tasks(outer_loss, (None, 0, None, None), params, tasks, carry, progress)
-            return losses.sum() * scale, (losses.detach(), pytree.tree_map(lambda leaf: leaf.detach().sum(0), carries))
+            losses, carries = map_tasks(outer_loss, in_dims, params, tasks, carry, progress)
+            carries = pytree.tree_map(lambda leaf: leaf.detach() if task_carry else leaf.detach().sum(0), carries)
+            return losses.sum() * scale, (losses.detach(), carries)
 
         with RoutedConvolutions() if len(tasks.number) > 1 else nullcontext():
-            grads, (losses, carry_sum) = torch.func.grad(total, has_aux=True)(params)
-        return MetaGradient(losses, unscaled(grads, scale), carry_sum)
+            grads, (losses, carries) = torch.func.grad(total, has_aux=True)(params)
+        return MetaGradient(losses, unscaled(grads, scale), carries)
 
     return gradient
 
@@ -68,6 +71,7 @@ def meta_gradient(
     chunk: int | None = None,
     reduction: Literal["mean", "sum"] = "mean",
     serial: bool = False,
+    task_carry: bool = False,
 ) -> MetaGradient:
     """Gradient of the outer loss over a batch of tasks, added up chunk by chunk.
 
@@ -81,23 +85,30 @@ def meta_gradient(
         chunk: tasks that are vectorised together; None for all, 1 for a plain loop.
         reduction: ``mean`` or ``sum`` over tasks.
         serial: tasks run one after another, each starting from the carry that the one before it left.
+        task_carry: every task starts from its own row of the carry, and leaves its own.
     """
-    losses, grads, carries = [], None, None
+    parts: list[MetaGradient] = []
+    grads, count = None, len(episode.number)
     for tasks in episode.chunks(1 if serial else chunk):
-        part = gradient(params, tasks, carry, progress)
-        losses.append(part.losses)
+        part = gradient(params, tasks, _rows(carry, parts, len(tasks.number)) if task_carry else carry, progress)
         grads = part.grads if grads is None else map_params(torch.add, grads, part.grads)
-        if serial:
-            carry = part.carry
-        else:
-            carries = part.carry if carries is None else pytree.tree_map(torch.add, carries, part.carry)
+        carry = part.carry if serial else carry
+        parts.append(part._replace(grads={}))
     assert grads is not None, "a training batch holds at least one task on every rank"
-    count = len(episode.number)
     if reduction == "mean":
         grads = map_params(lambda grad: grad / count, grads)
-    if not serial:
-        carry = pytree.tree_map(lambda leaf: leaf / count, carries)
-    return MetaGradient(torch.cat(losses), grads, carry)
+    carries = [part.carry for part in parts]
+    if task_carry:
+        carry = pytree.tree_map(lambda *leaves: torch.cat(leaves), *carries)
+    elif not serial:
+        carry = pytree.tree_map(lambda *leaves: sum(leaves) / count, *carries)
+    return MetaGradient(torch.cat([part.losses for part in parts]), grads, carry)
+
+
+def _rows(carry: Any, done: list[MetaGradient], count: int) -> Any:
+    """The carry of the ``count`` tasks that follow those that are done."""
+    start = sum(len(part.losses) for part in done)
+    return pytree.tree_map(lambda leaf: leaf[start : start + count], carry)
 
 
 class _WithGradient(torch.autograd.Function):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_meta.algorithms import FOMAML, MAML, MetaLearner, Reptile
-from lightning_meta.algorithms.base import chunk_gradient
+from lightning_meta.algorithms.engine import chunk_gradient
 from lightning_meta.episode import Episode
 from lightning_meta.inner import Adam, InnerLoop
 from lightning_meta.params import Params
@@ -45,8 +45,8 @@ def test_a_checkpoint_keeps_the_chunk_that_was_chosen(tmp_path: Path) -> None:
 def test_no_step_is_lost_when_memory_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = weights(tmp_path, task_chunk=4, compile=False)
 
-    def with_little_memory(outer_loss: Any) -> Any:
-        gradient = chunk_gradient(outer_loss)
+    def with_little_memory(outer_loss: Any, task_carry: bool) -> Any:
+        gradient = chunk_gradient(outer_loss, task_carry)
 
         def run(params: Params, tasks: Episode, *rest: Any) -> Any:
             if len(tasks.number) > 2:
@@ -55,7 +55,7 @@ def test_no_step_is_lost_when_memory_runs_out(tmp_path: Path, monkeypatch: pytes
 
         return run
 
-    monkeypatch.setattr("lightning_meta.algorithms.base.chunk_gradient", with_little_memory)
+    monkeypatch.setattr("lightning_meta.algorithms.engine.chunk_gradient", with_little_memory)
     with pytest.warns(UserWarning, match="repeated with 2, which stays") as record:
         found = weights(tmp_path, task_chunk=4, compile=False)
     assert len([warning for warning in record if "memory ran out" in str(warning.message)]) == 1

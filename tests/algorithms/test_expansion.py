@@ -47,7 +47,7 @@ def support_and_query() -> Episode:
     """One mini-batch to adapt on, the other one to score on."""
     first_x, first_y, second_x, second_y = both_orders(*mini_batches())
     order = torch.arange(ROWS).expand(2 * TASKS, 1, -1)
-    return Episode(first_x, first_y, second_x, second_y, order, torch.arange(2 * TASKS))
+    return Episode(first_x, first_y, second_x, second_y, order, torch.arange(2 * TASKS), torch.empty(2 * TASKS, 0))
 
 
 def two_steps() -> Episode:
@@ -55,7 +55,7 @@ def two_steps() -> Episode:
     first_x, first_y, second_x, second_y = both_orders(*mini_batches())
     x, y = torch.cat([first_x, second_x], 1), torch.cat([first_y, second_y], 1)
     order = torch.arange(2 * ROWS).view(2, ROWS).expand(2 * TASKS, -1, -1)
-    return Episode(x, y, x[:, :0], y[:, :0], order, torch.arange(2 * TASKS))
+    return Episode(x, y, x[:, :0], y[:, :0], order, torch.arange(2 * TASKS), torch.empty(2 * TASKS, 0))
 
 
 def averages() -> tuple[Params, Params]:

@@ -33,7 +33,7 @@ def test_equals_a_written_out_loop(weights: tuple[float, ...], path: str) -> Non
     learner = GradientCombination(network(), weights, InnerLoop(SGD(RATE), len(weights), 2))
     ours = gradient(learner, episode, **PATHS[path])
     expected: dict[str, Any] = {name: torch.zeros_like(grad) for name, grad in ours.grads.items()}
-    for support_x, support_y, _, _, order, _ in zip(*episode, strict=True):
+    for support_x, support_y, _, _, order, *_ in zip(*episode, strict=True):
         model = network()
         for weight, rows in zip(weights, order, strict=True):
             loss = functional.cross_entropy(model(support_x[rows]), support_y[rows])

@@ -110,7 +110,7 @@ def reptile_loop(backbone: nn.Module, episode: Episode, optimizer: str, moments:
     """Mean of phi - W over tasks that run one after another with torch's own optimizers; also the moments."""
     differences = [torch.zeros_like(parameter) for parameter in backbone.parameters()]
     states = []
-    for support_x, support_y, _, _, order, _ in zip(*episode, strict=True):
+    for support_x, support_y, _, _, order, *_ in zip(*episode, strict=True):
         network = copy.deepcopy(backbone)
         inner = torch.optim.SGD(network.parameters(), lr=0.1)
         if optimizer == "adam":
