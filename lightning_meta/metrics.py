@@ -58,6 +58,11 @@ class TaskMean(Metric):
         half_width = NORMAL_95 * (variance / self.count).sqrt()
         return Interval(mean, half_width, int(self.count), self.diverged)
 
+    def interval(self) -> Interval:
+        """The same by rows, where torchmetrics would make a scalar of a single one."""
+        mean, half_width, tasks, diverged = self.compute()
+        return Interval(mean.view(-1), half_width.view(-1), tasks, diverged.view(-1))
+
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Fraction of rows whose largest output is the target's; outputs (..., rows, ways), targets (rows,) -> (...).

@@ -34,6 +34,22 @@ def half_squared_distance(params: Params, target: Params) -> Tensor:
     return 0.5 * torch.stack([difference.square().sum() for difference in differences.values()]).sum()
 
 
+def flatten(params: Params) -> Tensor:
+    """All entries as one vector, in the order of the names in ``params``."""
+    return torch.cat([tensor.flatten() for tensor in params.values()])
+
+
+def unflatten(vector: Tensor, like: Params) -> Params:
+    """The inverse of `flatten`: the entries of ``vector`` in the shapes of ``like``.
+
+    >>> unflatten(torch.arange(3.0), {"w": torch.zeros(2, 1), "b": torch.zeros(1)})["w"]
+    tensor([[0.],
+            [1.]])
+    """
+    pieces = vector.split([tensor.numel() for tensor in like.values()])
+    return {name: piece.view_as(tensor) for (name, tensor), piece in zip(like.items(), pieces, strict=True)}
+
+
 def named(prefix: str, params: Params) -> Params:
     """The entries whose names begin with ``prefix.``, without it.
 

@@ -1,6 +1,7 @@
 """The LightningModule that all algorithms share: its settings, and the pieces that an algorithm is written with."""
 
 import dataclasses
+import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -18,6 +19,7 @@ from lightning_meta.algorithms import checks
 from lightning_meta.algorithms.engine import MetaStep
 from lightning_meta.algorithms.hyperparameters import INSTANTIATOR, describe_all
 from lightning_meta.algorithms.probe import refuse_unmappable
+from lightning_meta.backbones import exact_attention
 from lightning_meta.backbones.head import LinearHead
 from lightning_meta.episode import Episode, EpisodeSource, InnerBatches, Predictions, Split
 from lightning_meta.inner import InnerLoop, adapt
@@ -41,7 +43,7 @@ class MetaLearner(MetaStep):
         task_chunk: tasks that are vectorised together; it bounds the memory and not the result, and 1 runs a plain
             loop. ``auto`` times some on the first batch and keeps the fastest; 16 with ``trainer.deterministic``.
         compile: trace the meta-gradient to a graph and replay that. What is no tensor is then fixed at the first step.
-        replace_norms: put norms that differentiate correctly in the place of PyTorch's batch and instance norms.
+        replace_norms: put norms that differentiate correctly in the place of PyTorch's batch, instance and layer norms.
 
     Raises:
         MetaLearningError: when the backbone holds a norm that ``torch.func.vmap`` gets silently wrong.
@@ -65,7 +67,8 @@ class MetaLearner(MetaStep):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*is an instance of `nn.Module`")  # described just below
             self.save_hyperparameters()
-        given = dict(self.hparams)
+        own = inspect.signature(type(self)).parameters  # a subclass may settle what this one asks for
+        given = {name: value for name, value in self.hparams.items() if name in own}
         arguments = INSTANTIATOR | describe_all(given)
         self.hparams.clear()
         self.save_hyperparameters(arguments)
@@ -154,7 +157,8 @@ class MetaLearner(MetaStep):
 
     def run_backbone(self, fast: Params, x: Tensor) -> Tensor:
         """The backbone's output for ``x`` of shape (rows, ...), at other weights than its own; in float32 at least."""
-        outputs: Tensor = torch.func.functional_call(self.backbone, fast, (x,))
+        with exact_attention():
+            outputs: Tensor = torch.func.functional_call(self.backbone, fast, (x,))
         return outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
 
     # What surrounds the meta-step.

@@ -14,6 +14,8 @@ from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import MetaGradient
 
+_WITH_DROPOUT = (nn.MultiheadAttention, nn.RNNBase)  # of their own, in no module
+
 
 def refuse_settings(inner: dict[str, Any], task_chunk: int | str) -> None:
     """Refuse counts that make no sense."""
@@ -29,9 +31,10 @@ def refuse_settings(inner: dict[str, Any], task_chunk: int | str) -> None:
 def refuse_dropout(backbone: nn.Module) -> None:
     """Refuse what is random inside the inner loop."""
     for name, part in backbone.named_modules():
-        if isinstance(part, _DropoutNd) and part.p > 0:
+        share = part.p if isinstance(part, _DropoutNd) else part.dropout if isinstance(part, _WITH_DROPOUT) else 0
+        if share > 0:
             raise MetaLearningError(
-                f"model.backbone holds {type(part).__name__} with p = {part.p} at {name or 'its root'}, but "
+                f"model.backbone holds {type(part).__name__} with p = {share} at {name or 'its root'}, but "
                 "nothing random may happen inside the inner loop: set it to 0 or leave it out"
             )
 
@@ -45,8 +48,8 @@ def refuse_norms(backbone: nn.Module, replace: bool) -> None:
         shown = ", ".join(f"{name or 'itself'} ({type(norm).__name__})" for name, norm in list(norms.items())[:3])
         raise MetaLearningError(
             f"model.backbone holds {len(norms)} norm(s) whose second derivative is silently wrong when tasks are "
-            f"vectorised, and whose running statistics leak between tasks: {shown}. Set model.replace_norms to true to "
-            "put lightning_meta.backbones.BatchNorm or InstanceNorm in their place, or use nn.GroupNorm"
+            f"vectorised, and whose running statistics, if any, leak between tasks: {shown}. Set model.replace_norms "
+            "to true to put those of lightning_meta.backbones in their place, or use nn.GroupNorm"
         )
 
 
@@ -62,7 +65,7 @@ def refuse_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Epis
     try:
         with torch.no_grad():
             found = torch.func.functional_call(backbone, buffers, (x,))
-    except (RuntimeError, ValueError, IndexError) as error:
+    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         raise MetaLearningError(
             f"model.backbone {name} cannot take inputs of shape {tuple(x.shape)}, as the data give them: {error}. "
             "Set the backbone's channels, image size or inputs to match"
@@ -104,6 +107,17 @@ def refuse_no_queries(queries: int, algorithm: str) -> None:
     """Refuse training episodes without queries for an algorithm that learns from them."""
     if queries < 1:
         raise MetaLearningError(f"data.train_queries is {queries}, but {algorithm} learns from queries: raise it")
+
+
+def refuse_classes(expected: int, found: int, data: str) -> None:
+    """Refuse to train a classifier on classes that the data do not number, or number otherwise."""
+    if not found:
+        raise MetaLearningError(
+            f"data.class_path is {data}, whose tasks do not say which classes their labels are: joint training needs a "
+            "data module of this package that draws from classes, such as OmniglotEpisodes or ArrayEpisodes"
+        )
+    if expected != found:
+        raise MetaLearningError(f"model.classes is {expected}, but the training split has {found}: make the two equal")
 
 
 def refuse_accumulation(carries: bool, batches: int) -> None:

@@ -73,7 +73,7 @@ class EpisodeScores(LightningModule, ABC):
         return metric
 
     def _evaluation_end(self, stage: str) -> None:
-        intervals = {name: self._task_mean(name).compute() for name in self.task_means}
+        intervals = {name: self._task_mean(name).interval() for name in self.task_means}
         self.intervals = {name: interval for name, interval in intervals.items() if interval.tasks}
         for name, interval in self.intervals.items():
             kind, protocol = name.replace("_nontransductive", ""), "_nontransductive" * ("nontransductive" in name)

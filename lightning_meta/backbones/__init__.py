@@ -1,8 +1,25 @@
 """Networks that are adapted: plain modules. Any other ``nn.Module`` serves as well, by its class path."""
 
+from lightning_meta.backbones.attention import exact_attention
 from lightning_meta.backbones.conv4 import Conv4
 from lightning_meta.backbones.mlp import MLP
 from lightning_meta.backbones.norms import BatchNorm, InstanceNorm, LayerNorm, replace_norms, unmappable_norms
+from lightning_meta.backbones.policy import GaussianPolicy
 from lightning_meta.backbones.resnet12 import ResNet12
+from lightning_meta.backbones.vision_transformer import VisionTransformer
+from lightning_meta.backbones.wide_resnet import WideResNet
 
-__all__ = ["MLP", "BatchNorm", "Conv4", "InstanceNorm", "LayerNorm", "ResNet12", "replace_norms", "unmappable_norms"]
+__all__ = [
+    "MLP",
+    "BatchNorm",
+    "Conv4",
+    "GaussianPolicy",
+    "InstanceNorm",
+    "LayerNorm",
+    "ResNet12",
+    "VisionTransformer",
+    "WideResNet",
+    "exact_attention",
+    "replace_norms",
+    "unmappable_norms",
+]

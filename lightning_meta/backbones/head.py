@@ -7,26 +7,29 @@ from torch.nn import functional
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.params import Params
 
+_NOTHING = nn.Identity, nn.Dropout  # layers that do nothing; a dropout that drops is refused elsewhere
+
 
 class LinearHead:
     """Cuts the weights of a network in two: its last layer, the head, and everything before, the body.
 
     Args:
-        backbone: a network whose last layer with parameters is an ``nn.Linear``.
+        backbone: a network whose last layer, in the order of its modules, is an ``nn.Linear``; an activation after it
+            would go unseen when the head is applied by itself.
 
     Raises:
         MetaLearningError: it is another layer.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
-        layers = {name: part for name, part in backbone.named_modules() if list(part.parameters(recurse=False))}
-        name, layer = list(layers.items())[-1] if layers else ("", None)
+        layers = [(name, part) for name, part in backbone.named_modules() if not list(part.children())]
+        name, layer = [("", backbone), *(item for item in layers if not isinstance(item[1], _NOTHING))][-1]
         if not isinstance(layer, nn.Linear):
             raise MetaLearningError(
                 f"model.backbone {type(backbone).__name__} ends with {type(layer).__name__} at {name or 'its root'}, "
                 "expected a torch.nn.Linear: this algorithm treats the last layer apart from the features before it"
             )
-        self.features = layer.in_features
+        self.features, self.outputs = layer.in_features, layer.out_features
         self._start = f"{name}." if name else ""
         self._bias = layer.bias is not None
 
@@ -40,7 +43,7 @@ class LinearHead:
 
     def without(self, weights: Params) -> Params:
         """Weights with which the network gives its features: the identity in the head's place."""
-        like = weights[f"{self._start}weight"]
+        like = next(iter(weights.values()))  # the head itself may be frozen, and then is not among them
         identity = {f"{self._start}weight": torch.eye(self.features, dtype=like.dtype, device=like.device)}
         return weights | identity | ({f"{self._start}bias": like.new_zeros(self.features)} if self._bias else {})
 

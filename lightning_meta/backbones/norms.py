@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from lightning_meta.backbones.normalise import normalise
+from lightning_meta.errors import MetaLearningError
 
 
 class BatchNorm(nn.Module):
@@ -24,8 +25,15 @@ class BatchNorm(nn.Module):
     def __init__(self, features: int, eps: float = 1e-5, affine: bool = True) -> None:
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(features)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(features)) if affine else None
+        self.weight = nn.Parameter(torch.empty(features)) if affine else None
+        self.bias = nn.Parameter(torch.empty(features)) if affine else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Scale and shift by nothing, as at the start."""
+        if self.weight is not None and self.bias is not None:
+            nn.init.ones_(self.weight)
+            nn.init.zeros_(self.bias)
 
     def statistics_over(self, x: Tensor) -> list[int]:
         """The dimensions that share one mean and one variance: all but the channels."""
@@ -62,8 +70,15 @@ class LayerNorm(nn.Module):
     def __init__(self, shape: Sequence[int], eps: float = 1e-5, bias: bool = True) -> None:
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(tuple(shape)))
-        self.bias = nn.Parameter(torch.zeros(tuple(shape))) if bias else None
+        self.weight = nn.Parameter(torch.empty(tuple(shape)))
+        self.bias = nn.Parameter(torch.empty(tuple(shape))) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Scale and shift by nothing, as at the start."""
+        nn.init.ones_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x`` of shape (..., *shape)."""
@@ -88,8 +103,18 @@ def replace_norms(module: nn.Module) -> list[str]:
 
     Returns:
         The names of the norms that were replaced.
+
+    Raises:
+        MetaLearningError: a norm computes something of its own as well (an activation, other dimensions).
     """
     norms = unmappable_norms(module)
+    for name, norm in norms.items():
+        if not type(norm).forward.__module__.startswith("torch."):
+            raise MetaLearningError(
+                f"model.backbone holds {type(norm).__name__} at {name}, which does more than the norm of PyTorch that "
+                "it is derived from, so that model.replace_norms cannot put one in its place: replace it by hand, with "
+                "one of lightning_meta.backbones or nn.GroupNorm"
+            )
     replaced = {norm: _replacement(norm) for norm in set(norms.values())}  # one that has two names stays one
     for name, norm in norms.items():
         parent, _, child = name.rpartition(".")

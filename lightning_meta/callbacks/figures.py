@@ -68,7 +68,7 @@ class Figures(Callback):
             figures["confusion"] = confusion_matrix(pl_module.confusion)
         with torch.inference_mode(False):
             episode = Episode(*(tensor.clone() for tensor in self._episode))
-            if episode.support_x.dim() == 5:
+            if episode.support_x.dim() == 5 and episode.support_x.shape[2] in (1, 3):  # a picture has no other channels
                 figures["episode"] = episode_grid(pl_module, episode)
             elif episode.support_y.is_floating_point() and episode.support_x[0, 0].numel() == 1:
                 figures["curves"] = fitted_curves(pl_module, episode)

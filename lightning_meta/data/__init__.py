@@ -1,5 +1,6 @@
 """Episodic data: Lightning data modules whose batches are episodes."""
 
+from lightning_meta.data.arrays import ArrayEpisodes
 from lightning_meta.data.base import EpisodeDataModule
 from lightning_meta.data.cifarfs import CIFARFSEpisodes
 from lightning_meta.data.fc100 import FC100Episodes
@@ -12,6 +13,7 @@ from lightning_meta.data.sinusoid import SinusoidEpisodes
 from lightning_meta.data.tiered_imagenet import TieredImageNetEpisodes
 
 __all__ = [
+    "ArrayEpisodes",
     "CIFARFSEpisodes",
     "ClassImages",
     "EpisodeDataModule",

@@ -1,4 +1,4 @@
-"""Episodes of images: the one sampler that serves every image data set."""
+"""Episodes of images: the one sampler that serves every data set of labelled examples."""
 
 from abc import abstractmethod
 from typing import Literal, NamedTuple
@@ -18,11 +18,12 @@ CacheDevice = Literal["auto", "cpu"]
 class ClassImages(NamedTuple):
     """All images of a data set, sorted by class, and the classes of every split."""
 
-    images: Tensor  # uint8 (images, channels, height, width)
+    images: Tensor  # uint8 (images, channels, height, width), seen in 0..1; or floats (examples, ...), seen as they are
     starts: Tensor  # (classes,): the first image of each class
     counts: Tensor  # (classes,): how many images it has
     splits: dict[str, Tensor]  # split -> its classes
     moments: Tensor | None = None  # (2, channels, 1, 1): mean and standard deviation of values in 0..1 to normalise by
+    names: list[str] | None = None  # of the classes, for messages
 
 
 class ImageEpisodes(EpisodeDataModule):
@@ -88,10 +89,12 @@ class ImageEpisodes(EpisodeDataModule):
         """Load the images and refuse tasks that they cannot fill."""
         super().setup(stage)
         splits: dict[str, tuple[Split, ...]] = {
-            "fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)
+            "fit": ("train", "validation", "test"), "validate": ("validation",), "test": ("test",),
+            "predict": ("test",),
         }  # fmt: skip
+        asked_for = {"train": True, "validation": self.has_validation(), "test": self.tasks["test"] > 0}
         for split in splits[stage]:
-            if split != "validation" or self.has_validation():
+            if asked_for[split]:  # the test after a fit, too, before the fit
                 self._check(split)
 
         device = self.root_device
@@ -113,12 +116,15 @@ class ImageEpisodes(EpisodeDataModule):
             raise MetaLearningError(
                 f"data.ways is {self.ways}, but the {split} split has {len(classes) * turns} classes: lower data.ways"
                 + (", or choose a split with validation classes" if split == "validation" else "")
+                + (", or set data.test_tasks to 0 for a fit without a test" if split == "test" else "")
             )
         needed, fewest = self.shots[split] + self.queries[split], int(self.data.counts[classes].min())
         if needed > fewest:
+            smallest = int(classes[self.data.counts[classes].argmin()])
+            name = f", {self.data.names[smallest]}," if self.data.names else ""
             raise MetaLearningError(
-                f"a {split} task needs {self.shots[split]} shots + {self.queries[split]} queries = {needed} images a "
-                f"class, but the smallest class of the split has {fewest}: lower data.shots or data.queries"
+                f"a {split} task needs {self.shots[split]} shots + {self.queries[split]} queries = {needed} examples a "
+                f"class, but the smallest class of the split{name} has {fewest}: lower data.shots or data.queries"
                 + (" (or data.train_shots, data.train_queries)" if split == "train" else "")
             )
 
@@ -140,10 +146,11 @@ class ImageEpisodes(EpisodeDataModule):
         if self.rotations != "none":
             images = images + turns[..., None] * (len(data.images) // 4)
         rows = images.flatten().to(data.images.device, non_blocking=True)
-        x = data.images.index_select(0, rows).float().div_(255)
+        x = data.images.index_select(0, rows)
+        x = x.float().div_(255) if x.dtype == torch.uint8 else x.float()
         if data.moments is not None:
             x.sub_(data.moments[0]).div_(data.moments[1])
-        x = x.view(*images.shape, *data.images.shape[1:])  # (T, N, K+Q, C, H, W)
+        x = x.view(*images.shape, *data.images.shape[1:])  # (T, N, K+Q, ...)
         labels = torch.arange(self.ways)[:, None].expand(len(numbers), -1, size)
         order = inner_order(random, self.ways * shots, *self.inner_batches(split))
         return Episode(

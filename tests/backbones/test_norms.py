@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from lightning_meta.backbones import BatchNorm, InstanceNorm, LayerNorm, replace_norms, unmappable_norms
 from lightning_meta.backbones.normalise import normalise
+from lightning_meta.errors import MetaLearningError
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -96,3 +97,31 @@ def test_replacing_keeps_names_weights_and_values() -> None:
     assert not unmappable_norms(module)
     assert inner[2] is inner[3]
     torch.testing.assert_close(module(x), before)
+
+
+class ActivatedNorm(nn.BatchNorm2d):
+    """A norm with an activation, as some libraries have it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).relu()
+
+
+class ChannelNorm(nn.LayerNorm):
+    """A layer norm over the channels of images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class NamedNorm(nn.BatchNorm2d):
+    """A norm that computes what PyTorch's does."""
+
+
+@pytest.mark.parametrize("norm", [ActivatedNorm(3), ChannelNorm(3)])
+def test_norms_that_do_more_are_not_replaced_by_norms_that_do_less(norm: nn.Module) -> None:
+    module = nn.Sequential(nn.BatchNorm2d(3), nn.Sequential(norm))
+    with pytest.raises(MetaLearningError, match=f"{type(norm).__name__} at 1.0, which does more than the norm"):
+        replace_norms(module)
+    assert isinstance(module[0], nn.BatchNorm2d)  # all or nothing
+    module = nn.Sequential(NamedNorm(3), nn.SyncBatchNorm(3))
+    assert replace_norms(module) == ["0", "1"]

@@ -1,0 +1,161 @@
+"""Few-shot classification of whatever a person brings as arrays: vectors of features, series, images."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_meta.data.images import CacheDevice, ClassImages, ImageEpisodes
+from lightning_meta.data.task_random import TaskRandom
+from lightning_meta.errors import MetaLearningError
+
+
+class SupportsArray(Protocol):
+    """An array of NumPy or a tensor of PyTorch."""
+
+    def __array__(self) -> np.ndarray:
+        """The values as an array."""
+
+
+class ArrayEpisodes(ImageEpisodes):
+    """Few-shot tasks from an array of examples and an array of their classes.
+
+    The classes are shuffled and split: some are tested on, some validated on, and the rest is trained on.
+
+    Args:
+        x: the examples, shape (examples, ...) with at least two dimensions; a NumPy array, a tensor, or the path of a
+            ``.npy`` file. Floats are taken as they are (in float32), uint8 is divided by 255.
+        y: the class of every example, shape (examples,), whole numbers or strings; likewise.
+        validation_classes: classes to validate on; 0 for no validation.
+        test_classes: classes to test on.
+        ways: classes in a task.
+        shots: support examples of a class.
+        queries: query examples of a class.
+        train_shots: support examples of a class in training; ``shots`` when None.
+        train_queries: query examples of a class in training; ``queries`` when None.
+        meta_batch_size: tasks in a meta-step, over all ranks.
+        validation_tasks: tasks in one validation.
+        test_tasks: tasks in a test.
+        split_seed: names the split of the classes, which is the same for every ``seed``.
+        seed: names the stream of tasks.
+        num_workers: processes that draw ahead; 0 draws in the main process.
+        cache_device: as in `ImageEpisodes`.
+    """
+
+    def __init__(
+        self,
+        x: str | Path | SupportsArray,
+        y: str | Path | SupportsArray,
+        validation_classes: int,
+        test_classes: int,
+        ways: int = 5,
+        shots: int = 1,
+        queries: int = 1,
+        train_shots: int | None = None,
+        train_queries: int | None = None,
+        meta_batch_size: int = 32,
+        validation_tasks: int = 100,
+        test_tasks: int = 600,
+        split_seed: int = 0,
+        seed: int = 0,
+        num_workers: int = 0,
+        cache_device: CacheDevice = "auto",
+    ) -> None:
+        super().__init__(
+            ways, shots, queries, train_shots, train_queries, "none", meta_batch_size, validation_tasks, test_tasks,
+            seed, num_workers, cache_device,
+        )  # fmt: skip
+        self.x, self.y = x, y
+        self.validation_classes = validation_classes
+        self.test_classes = test_classes
+        self.split_seed = split_seed
+
+    def has_validation(self) -> bool:
+        """Whether there are classes to validate on and tasks are asked for."""
+        return self.validation_classes > 0 and super().has_validation()
+
+    def load(self) -> ClassImages:
+        """All examples, float32 or uint8 (examples, ...), by class in the order of the sorted labels.
+
+        Raises:
+            MetaLearningError: an array is missing, or is not what it should be.
+        """
+        x, y = _examples(_array("x", self.x)), _labels(_array("y", self.y))
+        if len(x) != len(y):
+            raise MetaLearningError(
+                f"data.x holds {len(x)} examples, but data.y {len(y)} labels: give each example one label"
+            )
+        labels, places, counts = np.unique(y, return_inverse=True, return_counts=True)
+        held_out = self.validation_classes, self.test_classes
+        if min(held_out) < 0 or sum(held_out) >= len(labels):
+            raise MetaLearningError(
+                f"data.validation_classes is {held_out[0]} and data.test_classes is {held_out[1]}, but data.y holds "
+                f"{len(labels)} classes, of which some must be left to train on: lower them"
+            )
+        order = TaskRandom(self.split_seed, "array classes", torch.zeros(1, dtype=torch.int64)).order(len(labels))[0]
+        validation, test, train = order.split([*held_out, len(labels) - sum(held_out)])
+        splits = {"train": train, "validation": validation, "test": test}
+        return ClassImages(
+            torch.from_numpy(x[places.argsort(kind="stable")]),
+            torch.from_numpy(counts.cumsum() - counts),
+            torch.from_numpy(counts),
+            {split: classes.sort().values for split, classes in splits.items()},
+            names=[str(label) for label in labels],
+        )
+
+
+def _array(name: str, given: str | Path | SupportsArray) -> np.ndarray:
+    """What was given, as an array; a file is read without what it might execute."""
+    if isinstance(given, Tensor):
+        given = given.detach().cpu()
+        return (given.float() if given.dtype == torch.bfloat16 else given).numpy()  # which NumPy does not have
+    if not isinstance(given, str | Path):
+        return np.asarray(given)
+    path = Path(given).expanduser()
+    try:
+        with path.open("rb") as stream:
+            array = np.load(stream, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it holds several arrays")
+    except FileNotFoundError:
+        raise MetaLearningError(f"data.{name} is {given}, but there is no such file: name a .npy file") from None
+    except Exception as error:  # a damaged file fails in many ways, and all have the same remedy
+        raise MetaLearningError(
+            f"data.{name} is {given}, which cannot be read as a .npy file of numbers or strings: {error}. Write it "
+            "with numpy.save(path, array), of an array whose dtype is not object"
+        ) from error
+    return array
+
+
+def _examples(x: np.ndarray) -> np.ndarray:
+    """The examples, checked: float32 or uint8."""
+    if x.ndim < 2:
+        raise MetaLearningError(f"data.x has shape {x.shape}, expected (examples, ...), such as (examples, features)")
+    if x.dtype == np.uint8:
+        return x
+    if x.dtype.kind != "f":
+        raise MetaLearningError(
+            f"data.x holds {x.dtype}, expected floats, or uint8 for pixels in 0..255: convert it, as with "
+            "x.astype('float32')"
+        )
+    with np.errstate(over="ignore"):  # seen just below
+        x = x.astype(np.float32, copy=False)
+    wrong = ~np.isfinite(x).all(tuple(range(1, x.ndim)))
+    if wrong.any():
+        raise MetaLearningError(
+            f"data.x holds values that are not finite (in float32) in {wrong.sum()} of its examples, the first of "
+            f"which is example {wrong.argmax()}: fill them in or leave those examples out"
+        )
+    return x
+
+
+def _labels(y: np.ndarray) -> np.ndarray:
+    """The labels, checked: one whole number or string for each example."""
+    if y.ndim != 1 or y.dtype.kind not in "biuUS":
+        raise MetaLearningError(
+            f"data.y holds {y.dtype} of shape {y.shape}, expected whole numbers or strings of shape (examples,): "
+            "convert it, as with y.astype('int64') or y.astype('str')"
+        )
+    return y

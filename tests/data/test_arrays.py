@@ -1,0 +1,207 @@
+"""Few-shot tasks from arrays: the same sampler, the split, what is refused, and a whole run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_meta.cli import main
+from lightning_meta.data import ArrayEpisodes, ClassImages, ImageEpisodes
+from lightning_meta.errors import MetaLearningError
+from tests.data.conftest import SPLITS, assert_same
+from tests.test_cli import SHORT_RUN
+
+NAMES = np.array(["ash", "birch", "cedar", "elm", "fir", "hazel", "larch", "maple", "oak"])
+COUNTS = np.array([6, 7, 8, 6, 7, 8, 6, 7, 8])
+
+
+def shuffled_images() -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 (63, 1, 4, 4) of nine classes in any order, and their names."""
+    generator = np.random.default_rng(0)
+    y = generator.permutation(NAMES.repeat(COUNTS))
+    return generator.integers(0, 256, (len(y), 1, 4, 4), np.uint8), y
+
+
+def episodes(x: Any, y: Any, **changes: Any) -> ArrayEpisodes:
+    settings: dict[str, Any] = {"validation_classes": 2, "test_classes": 3, "ways": 2, "shots": 2, "queries": 3}
+    return ArrayEpisodes(x, y, **settings | changes)
+
+
+class SortedImages(ImageEpisodes):
+    """The images, sorted by a loop, in the classes of the given splits."""
+
+    def __init__(self, splits: dict[str, torch.Tensor]) -> None:
+        super().__init__(2, 2, 3, None, None, "none", 32, 100, 600, 0, 0, "auto")
+        self.classes = splits
+
+    def load(self) -> ClassImages:
+        x, y = shuffled_images()
+        images = np.concatenate([[image for image, label in zip(x, y, strict=True) if label == name] for name in NAMES])
+        starts = torch.tensor([int(COUNTS[:place].sum()) for place in range(len(NAMES))])
+        return ClassImages(torch.from_numpy(images), starts, torch.from_numpy(COUNTS), self.classes)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_arrays_give_the_tasks_of_images(split: Any) -> None:
+    x, y = shuffled_images()
+    data, numbers = episodes(x, y), torch.arange(50)
+    expected = SortedImages(data.data.splits).draw(split, numbers)
+    assert_same(data.draw(split, numbers), expected)
+    assert_same(episodes(x.astype(np.float32) / np.float32(255), y).draw(split, numbers), expected)
+
+
+def test_a_row_is_an_example_of_the_class_that_it_stands_for() -> None:
+    x = np.arange(63, dtype=np.float64)[:, None]
+    y = np.random.default_rng(1).permutation((7 * np.arange(9)).repeat(7))  # labels need not be 0, 1, 2
+    data = episodes(x, y)
+    for split in SPLITS:
+        episode = data.draw(split, torch.arange(40))
+        rows, classes = episode.support_x.long()[..., 0], data.data.splits[split][episode.classes]
+        assert np.array_equal(y[rows], (7 * classes).repeat_interleave(2, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_floats_are_taken_as_they_are(dtype: torch.dtype) -> None:
+    x = torch.linspace(-1000, 1000, 63, dtype=dtype)[:, None].requires_grad_()
+    episode = episodes(x, torch.arange(9).repeat_interleave(7)).draw("train", torch.arange(30))
+    assert episode.support_x.dtype == torch.float32 and episode.support_x.shape == (30, 4, 1)
+    assert set(episode.support_x.flatten().tolist()) <= set(x.float().flatten().tolist())
+
+
+def test_bytes_of_the_other_order_are_read(tmp_path: Path) -> None:
+    x, y = shuffled_images()
+    foreign = episodes(x.astype(">f4"), y).draw("test", torch.arange(5))
+    assert_same(foreign, episodes(x.astype("<f4"), y).draw("test", torch.arange(5)))
+
+
+def test_files_arrays_and_tensors_are_the_same(tmp_path: Path) -> None:
+    x, y = shuffled_images()
+    y = np.unique(y, return_inverse=True)[1]
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    expected = episodes(x, y).draw("train", torch.arange(5))
+    assert_same(episodes(torch.from_numpy(x), torch.from_numpy(y)).draw("train", torch.arange(5)), expected)
+    assert_same(episodes(str(tmp_path / "x.npy"), tmp_path / "y.npy").draw("train", torch.arange(5)), expected)
+
+
+def test_the_split_has_every_class_once_and_does_not_depend_on_the_stream() -> None:
+    x, y = shuffled_images()
+    splits = episodes(x, y).data.splits
+    assert {split: len(classes) for split, classes in splits.items()} == {"train": 4, "validation": 2, "test": 3}
+    assert torch.cat(list(splits.values())).sort().values.tolist() == list(range(9))
+    torch.testing.assert_close(episodes(x, y, seed=1).data.splits, splits)
+    others = [episodes(x, y, split_seed=seed).data.splits["test"].tolist() for seed in range(10)]
+    assert len({tuple(classes) for classes in others}) > 5
+
+
+def test_there_may_be_no_validation() -> None:
+    x, y = shuffled_images()
+    data = episodes(x, y, validation_classes=0)
+    data.setup("fit")
+    assert not data.has_validation()
+    assert len(data.data.splits["train"]) == 6
+
+
+X, Y = shuffled_images()
+NOT_FINITE = X.astype(np.float64)
+NOT_FINITE[5], NOT_FINITE[9, 0, 0, 0] = np.nan, 1e300
+REFUSED: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
+    "lengths": (X, Y[1:], {}, "data.x holds 63 examples, but data.y 62 labels"),
+    "shape of x": (np.zeros(63), Y, {}, "data.x has shape (63,), expected (examples, ...)"),
+    "type of x": (X.astype(np.int64), Y, {}, "data.x holds int64, expected floats, or uint8"),
+    "objects": (X.astype(object), Y, {}, "data.x holds object"),
+    "not finite": (NOT_FINITE, Y, {}, "not finite (in float32) in 2 of its examples, the first of which is example 5"),
+    "type of y": (X, np.zeros(63), {}, "data.y holds float64 of shape (63,), expected whole numbers or strings"),
+    "objects in y": (X, Y.astype(object), {}, "data.y holds object"),
+    "shape of y": (X, np.eye(63, dtype=int), {}, "data.y holds int64 of shape (63, 63)"),
+    "nothing": (X[:0], Y[:0], {}, "data.y holds 0 classes"),
+    "held out": (X, Y, {"test_classes": 7}, "is 2 and data.test_classes is 7, but data.y holds 9 classes"),
+    "less than none": (X, Y, {"validation_classes": -1}, "data.validation_classes is -1"),
+    "ways": (X, Y, {"ways": 4}, "data.ways is 4, but the validation split has 2 classes"),
+    "ways at test": (X, Y, {"ways": 3, "test_classes": 2, "validation_classes": 3}, "the test split has 2 classes"),
+    "examples": (X, Y, {"shots": 5}, "5 shots + 3 queries = 8 examples a class, but the smallest class of the split, "),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_arrays_that_make_no_tasks_are_refused(case: str) -> None:
+    x, y, changes, said = REFUSED[case]
+    with pytest.raises(MetaLearningError) as error:
+        episodes(x, y, **changes).setup("fit")
+    assert said in str(error.value)
+
+
+def test_the_smallest_class_is_named() -> None:
+    data = episodes(X, Y, shots=4)
+    with pytest.raises(MetaLearningError) as error:
+        data.setup("fit")
+    train = data.data.splits["train"]
+    assert f"split, {NAMES[train[COUNTS[train].argmin()]]}, has 6" in str(error.value)
+
+
+def test_a_fit_without_a_test_needs_no_test_classes() -> None:
+    episodes(X, Y, ways=3, test_classes=2, validation_classes=3, test_tasks=0).setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "there is no such file"),
+        (b"", "cannot be read as a .npy file"),
+        (b"x,y\n1,2\n", "cannot be read as a .npy file"),
+        (np.array([{}]), "Object arrays"),
+        ({"x": X}, "it holds several arrays"),
+        (X, "cannot be read as a .npy file"),  # cut short below
+    ],
+)
+def test_files_that_hold_no_array_are_refused(content: Any, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif isinstance(content, dict):
+        with path.open("wb") as stream:
+            np.savez(stream, **content)
+    elif content is not None:
+        np.save(path, content, allow_pickle=True)
+        if content is X:
+            path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(MetaLearningError, match="data.x is ") as error:
+        episodes(str(path), Y).setup("fit")
+    assert said in str(error.value)
+
+
+def test_a_vector_classifier_learns_to_tell_clusters_apart(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    centres = generator.normal(size=(60, 1, 8))
+    x = (centres + 0.2 * generator.normal(size=(60, 10, 8))).reshape(-1, 8)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", np.arange(60).repeat(10))
+    arguments = ["--data=ArrayEpisodes", f"--data.x={tmp_path / 'x.npy'}", f"--data.y={tmp_path / 'y.npy'}"]
+    arguments += ["--data.validation_classes=10", "--data.test_classes=10", "--data.shots=2"]
+    arguments += ["--data.meta_batch_size=16", "--data.test_tasks=50", "--data.validation_tasks=10", "--model=MAML"]
+    arguments += ["--model.backbone=lightning_meta.backbones.MLP", "--model.backbone.inputs=8"]
+    arguments += ["--model.backbone.hidden=[64,64]", "--model.inner.optimizer.lr=0.1", "--model.compile=false"]
+    arguments += ["--model.inner.evaluation_steps=5", "--model.task_chunk=16", "--trainer.max_steps=100"]
+    arguments += ["--trainer.val_check_interval=100", f"--trainer.default_root_dir={tmp_path}"]
+    assert main(["fit", *arguments, *SHORT_RUN]) == 0
+    (path,) = tmp_path.rglob("results.json")
+    (entry,) = json.loads(path.read_text())
+    accuracy = entry["metrics"]["query_accuracy"]
+    assert accuracy["mean"][0] < 0.4 and accuracy["mean"][-1] > 0.9  # one in five by chance
+    assert path.parents[1].joinpath("adaptation.png").exists()
+
+
+def test_images_of_many_bands_have_no_picture(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((40, 5, 4, 4))  # which matplotlib could not draw
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", np.arange(10).repeat(4).astype(str))
+    arguments = ["--data=ArrayEpisodes", f"--data.x={tmp_path / 'x.npy'}", f"--data.y={tmp_path / 'y.npy'}"]
+    arguments += ["--data.validation_classes=0", "--data.test_classes=3", "--data.ways=3", "--data.test_tasks=2"]
+    arguments += ["--data.meta_batch_size=2", "--model=MAML", "--model.backbone=lightning_meta.backbones.MLP"]
+    arguments += ["--model.backbone.inputs=80", "--model.inner.evaluation_steps=1", "--model.compile=false"]
+    arguments += ["--trainer.max_steps=1", f"--trainer.default_root_dir={tmp_path}"]
+    assert main(["fit", *arguments, *SHORT_RUN]) == 0
+    assert {path.name for path in tmp_path.rglob("*.png")} == {"adaptation.png", "confusion.png"}
