@@ -28,6 +28,15 @@ def cifarfs_root() -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def mnist_root() -> Path:
+    """Where ``MNIST`` lies; skips without it."""
+    root = Path(os.environ.get("LIGHTNING_META_ROOT", ""))
+    if not (root / "MNIST").is_dir():
+        pytest.skip("the real data are not in the repository: LIGHTNING_META_ROOT must name the folder of MNIST")
+    return root
+
+
 @pytest.fixture
 def float64() -> Iterator[None]:
     """Double precision, for comparisons to 1e-9."""

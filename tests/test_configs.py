@@ -2,8 +2,11 @@
 
 import csv
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -47,8 +50,22 @@ def rgb_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def array_files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Vectors of six classes, and small tasks of them."""
+    root = tmp_path_factory.mktemp("arrays")
+    np.save(root / "x.npy", np.random.default_rng(0).random((12, 49)))
+    np.save(root / "y.npy", np.arange(6).repeat(2))
+    arguments = [f"--data.{name}={root / name}.npy" for name in ("x", "y")]
+    return [*arguments, "--data.validation_classes=2", "--data.test_classes=2", *SMALL_IMAGES]
+
+
 def place(folder: str, request: pytest.FixtureRequest) -> list[str]:
     """Where the data of a configuration of this folder are, and small tasks of them."""
+    if folder == "arrays":
+        return request.getfixturevalue("array_files")
+    if folder == "navigation":
+        return ["--data.trajectories=3", "--data.horizon=5"]
     if folder not in ("omniglot", *RGB):
         return []
     if folder in RGB:
@@ -60,7 +77,13 @@ def place(folder: str, request: pytest.FixtureRequest) -> list[str]:
 @pytest.mark.parametrize("config", CONFIGS, ids=name)
 def test_every_configuration_runs(config: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     arguments = [*SMALL, f"--trainer.default_root_dir={tmp_path}", *place(config.parent.name, request)]
-    assert main(["fit", f"--config={config}", *arguments]) == 0
+    if config.stem == "mnist":
+        arguments += [f"--data.root={request.getfixturevalue('mnist_root')}", *SMALL_IMAGES]
+    command = ["fit", f"--config={config}", *arguments]
+    if yaml.safe_load(config.read_text())["trainer"].get("devices", 1) == 1:
+        assert main(command) == 0
+    else:  # workers start the program anew, which would be the tests
+        subprocess.run([sys.executable, "-m", "lightning_meta", *command], check=True, timeout=200)
     assert len(list(tmp_path.rglob("results.json"))) == 1
 
 
@@ -84,7 +107,8 @@ def test_every_configuration_has_the_length_of_its_source() -> None:
     lengths |= {
         experiment: steps for experiment, steps in read_lengths().items() if not experiment.startswith("figure3")
     }
-    ours = {"quickstart", "omniglot/soulier_5w1s_maml"}  # whose length no source at hand says
+    ours = {"quickstart", "arrays/maml_5w1s"}  # whose length no source at hand says
+    ours |= {"omniglot/soulier_5w1s_maml", "omniglot/soulier_5w1s_dmaml"}
     planned = {name(path): yaml.safe_load(path.read_text())["trainer"]["max_steps"] for path in CONFIGS}
     assert planned.keys() - lengths.keys() == ours
     assert {experiment: planned.get(experiment) for experiment in lengths} == lengths
