@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lightning_meta.algorithms import FOMAML, MAML, MetaLearner, Reptile
+from lightning_meta.algorithms import ANIL, FOMAML, MAML, MetaLearner, Reptile
 from lightning_meta.backbones import Conv4, ResNet12
 from lightning_meta.data import GlyphEpisodes, OmniglotEpisodes
 from lightning_meta.data.images import ClassImages, ImageEpisodes
 from lightning_meta.inner import SGD, Adam, InnerLoop
 
-ALGORITHMS: dict[str, type[MetaLearner]] = {"MAML": MAML, "FOMAML": FOMAML, "Reptile": Reptile}
+ALGORITHMS: dict[str, type[MetaLearner]] = {"MAML": MAML, "FOMAML": FOMAML, "ANIL": ANIL, "Reptile": Reptile}
 MINI = partial(Conv4, channels=3, filters=32, image_size=84, downsample="max_pool", head="flatten")
 BACKBONES: dict[str, Any] = {"omniglot": Conv4, "mini_imagenet": MINI, "resnet12": ResNet12}
 
@@ -42,6 +42,8 @@ FULL = [
     *(Case("FOMAML", "5w1s", 1, "omniglot", tasks) for tasks in (1, 4, 256)),
     Case("MAML", "5w1s", 5, "omniglot", 32),
     Case("FOMAML", "5w1s", 5, "omniglot", 32),
+    Case("ANIL", "5w1s", 1, "omniglot", 32),
+    Case("ANIL", "5w1s", 5, "omniglot", 32),
     Case("FOMAML", "5w5s", 1, "omniglot", 32),
     Case("MAML", "20w1s", 1, "omniglot", 16),
     Case("MAML", "20w1s", 5, "omniglot", 16),

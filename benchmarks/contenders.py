@@ -111,6 +111,30 @@ def their_maml(
     return step
 
 
+def their_anil(network: nn.Module, sample: Callable[[], Task], tasks: int, shots: int, steps: int, rate: float) -> Step:
+    """The loop of learn2learn's `examples/vision/anil_fc100.py`: features of all rows at once, the head adapted."""
+    device = next(network.parameters()).device
+    features = network.get_submodule("features")
+    head = learn2learn.algorithms.MAML(network.get_submodule("classifier"), lr=rate)
+    optimizer = torch.optim.Adam([*features.parameters(), *head.parameters()], 1e-3)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        for _ in range(tasks):
+            learner = head.clone()
+            data, labels = sample()
+            data, labels = features(data.to(device)), labels.to(device)
+            (support_x, support_y), (query_x, query_y) = learn2learn.data.partition_task(data, labels, shots=shots)
+            for _ in range(steps):
+                learner.adapt(functional.cross_entropy(learner(support_x), support_y))
+            functional.cross_entropy(learner(query_x), query_y).backward()
+        for parameter in optimizer.param_groups[0]["params"]:
+            parameter.grad.data.mul_(1.0 / tasks)
+        optimizer.step()
+
+    return step
+
+
 def their_reptile(network: nn.Module, sample: Callable[[], Task], tasks: int, steps: int, batch: int) -> Step:
     """The loop of learn2learn's `examples/vision/reptile_miniimagenet.py`, with the inner Adam's state carried."""
     device = next(network.parameters()).device

@@ -87,6 +87,8 @@ class Alternate(Callback):
             network = contenders.their_network(case.backbone, case.ways).to(device)
             if case.algorithm == "Reptile":
                 self.steps[name] = contenders.their_reptile(network, sample, case.tasks, case.inner_steps, 10)
+            elif case.algorithm == "ANIL":
+                self.steps[name] = contenders.their_anil(network, sample, case.tasks, case.shots, case.inner_steps, 0.4)
             else:
                 self.steps[name] = contenders.their_maml(
                     network, sample, case.tasks, case.shots, case.inner_steps, 0.4, case.algorithm == "FOMAML"

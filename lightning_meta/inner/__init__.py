@@ -2,7 +2,9 @@
 
 from lightning_meta.inner.adapt import adapt, last
 from lightning_meta.inner.compiled import Compiled, out_of_memory
+from lightning_meta.inner.conjugate_gradient import conjugate_gradient
 from lightning_meta.inner.convolution import RoutedConvolutions
+from lightning_meta.inner.layer_rates import LayerRates
 from lightning_meta.inner.loop import InnerLoop
 from lightning_meta.inner.mapping import (
     MetaGradient,
@@ -11,6 +13,7 @@ from lightning_meta.inner.mapping import (
     meta_gradient,
     with_gradient,
 )
+from lightning_meta.inner.meta_sgd import MetaSGD
 from lightning_meta.inner.optimizers import SGD, Adam, InnerOptimizer
 
 __all__ = [
@@ -19,10 +22,13 @@ __all__ = [
     "Compiled",
     "InnerLoop",
     "InnerOptimizer",
+    "LayerRates",
     "MetaGradient",
+    "MetaSGD",
     "RoutedConvolutions",
     "adapt",
     "chunk_gradient",
+    "conjugate_gradient",
     "last",
     "map_tasks",
     "meta_gradient",

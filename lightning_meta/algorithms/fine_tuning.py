@@ -1,0 +1,19 @@
+"""Fine-tuning, a baseline: Chen et al., "A Closer Look at Few-shot Classification", arXiv 1904.04232."""
+
+import torch
+
+from lightning_meta.algorithms.joint_training import JointTraining
+from lightning_meta.params import Params, map_params
+
+
+class FineTuning(JointTraining):
+    """Train a classifier of all training classes; for a new task, put a new last layer on its features and train on.
+
+    The new layer starts from zero, and the inner loop adapts it together with the whole network. With an outer
+    optimizer of rate 0, the network stays as it was drawn: training from scratch on the support set.
+    """
+
+    def fast(self, params: Params) -> Params:
+        """The backbone with a new last layer."""
+        weights = super().fast(params)
+        return weights | map_params(torch.zeros_like, self.head.of(weights))

@@ -1,0 +1,157 @@
+"""Baselines that train on all classes at once: their loss by hand, what they make of a new task, what they refuse."""
+
+import importlib
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+from torch.utils.data import TensorDataset
+
+from lightning_meta.algorithms import FineTuning, MetaLearner, NearestNeighbour
+from lightning_meta.backbones import MLP
+from lightning_meta.data import EpisodeDataModule, SinusoidEpisodes, TasksetEpisodes
+from lightning_meta.episode import Episode
+from lightning_meta.errors import MetaLearningError
+from lightning_meta.inner import SGD, InnerLoop
+from tests.algorithms.test_meta_gradients import PATHS, RATE, gradient, network
+from tests.algorithms.test_refusals import glyphs, trainer
+from tests.algorithms.test_refusals import network as glyph_network
+from tests.algorithms.test_successors import tasks_of
+from tests.conftest import image_episode
+
+CLASSES = 7
+INNER = InnerLoop(SGD(RATE), steps=0, evaluation_steps=2)
+
+
+def numbered(episode: Episode) -> Episode:
+    """Three of seven classes in every task."""
+    return episode._replace(classes=torch.stack([torch.randperm(CLASSES)[:3] for _ in episode.number]))
+
+
+@pytest.mark.usefixtures("float64")
+class TestGradients:
+    @pytest.mark.parametrize("path", PATHS)
+    @pytest.mark.parametrize("algorithm", [FineTuning, NearestNeighbour])
+    def test_the_loss_is_that_of_a_classifier_of_all_classes(self, algorithm: Any, path: str) -> None:
+        """On support and queries alike, in one batch of each task."""
+        torch.manual_seed(1)
+        episode = numbered(image_episode())
+        learner = algorithm(network(), CLASSES)
+        ours = gradient(learner, episode, **PATHS[path])
+        model = nn.Sequential(*list(learner.backbone)[:-1], learner.classifier)
+        losses = []
+        for task in tasks_of(episode):
+            labels = [int(task.classes[label]) for label in [*task.support_y, *task.query_y]]
+            outputs = model(torch.cat([task.support_x, task.query_x]))
+            losses.append(functional.cross_entropy(outputs, torch.tensor(labels)))
+        torch.stack(losses).mean().backward()
+        torch.testing.assert_close(ours.losses, torch.stack(losses).detach())
+        theirs = dict(learner.named_parameters())
+        assert ours.grads.keys() == theirs.keys()
+        for name, grad in ours.grads.items():
+            expected = torch.zeros_like(grad) if theirs[name].grad is None else theirs[name].grad
+            torch.testing.assert_close(grad, expected, rtol=0, atol=1e-12)
+        unused = [name for name, parameter in theirs.items() if parameter.grad is None]
+        assert unused == ["backbone.13.weight", "backbone.13.bias"]
+
+    @pytest.mark.parametrize("vectorised", [True, False])
+    def test_fine_tuning_trains_the_network_with_a_new_last_layer(self, vectorised: bool) -> None:
+        torch.manual_seed(2)
+        learner = FineTuning(network(), CLASSES, INNER)
+        learner.vectorised = vectorised
+        task = tasks_of(numbered(image_episode(steps=2)))[0]
+        found = learner.predictions(learner.meta_parameters(), task, {})
+        model = network()
+        nn.init.zeros_(model[-1].weight)
+        nn.init.zeros_(model[-1].bias)
+        assert all(part[0].count_nonzero() == 0 for part in found)
+        for step in range(3):
+            expected = functional_call(model, dict(model.named_parameters()), (task.query_x,))
+            torch.testing.assert_close(found.query[step], expected.detach(), rtol=1e-9, atol=1e-12)
+            inner = torch.optim.SGD(model.parameters(), lr=RATE)
+            inner.zero_grad()
+            functional.cross_entropy(model(task.support_x), task.support_y).backward()
+            inner.step()
+
+
+def test_before_the_first_step_fine_tuning_guesses(tmp_path: Path) -> None:
+    """Its outputs are all alike, so that one class of the three is right."""
+    learner = FineTuning(glyph_network(), 8, INNER)
+    trainer(tmp_path).test(learner, glyphs(test_tasks=4, queries=2), verbose=False)
+    for name in ("query_accuracy", "query_nontransductive_accuracy", "support_accuracy"):
+        mean = learner.intervals[name].mean
+        assert mean.shape == (3,)
+        torch.testing.assert_close(mean[0], torch.tensor(1 / 3, dtype=torch.float64))
+    torch.testing.assert_close(learner.intervals["query_loss"].mean[0].item(), math.log(3), rtol=1e-6, atol=0)
+    assert learner.intervals["support_accuracy"].mean[2] > 0.5
+
+
+@pytest.mark.parametrize("rotations", ["none", "classes", "tasks"])
+@pytest.mark.parametrize("algorithm", [FineTuning, NearestNeighbour])
+def test_joint_training_learns(algorithm: Any, rotations: Any, tmp_path: Path) -> None:
+    """Without queries in training; far below the loss of guessing."""
+    data = glyphs(train_queries=0, train_shots=2, meta_batch_size=16, rotations=rotations, train_classes=4)
+    torch.manual_seed(0)
+    backbone = MLP(3, inputs=784, hidden=[32])
+    learner = algorithm(backbone, data.train_classes, optimizer=sgd_fast, task_chunk=16)
+    losses: list[Tensor] = []
+    gradient_of = learner.meta_gradient
+
+    def recorded(episode: Episode) -> Any:
+        result = gradient_of(episode)
+        losses.append(result.losses.mean())
+        return result
+
+    learner.meta_gradient = recorded
+    run = trainer(tmp_path, max_steps=60)
+    run.fit(learner, data)
+    guessing = math.log(data.train_classes)
+    assert losses[0] > 0.8 * guessing
+    assert losses[-1] < 0.35 * guessing
+    run.test(learner, data, verbose=False)
+    assert learner.intervals["query_accuracy"].mean[-1] > 0.4  # new classes: a third is guessing
+
+
+def sgd_fast(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=1.0)
+
+
+def tasksets() -> TasksetEpisodes:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its imports of gym and pkg_resources
+        data = importlib.import_module("learn2learn.data")
+    labels = torch.arange(5).repeat_interleave(6)
+    dataset = data.MetaDataset(TensorDataset(torch.randn(30, 1, 28, 28), labels))
+    steps = [data.transforms.FusedNWaysKShots(dataset, n=3, k=4), data.transforms.LoadData(dataset)]
+    tasks = data.Taskset(dataset, [*steps, data.transforms.RemapLabels(dataset)], num_tasks=-1)
+    return TasksetEpisodes(train=tasks, ways=3, shots=1, queries=1, validation_tasks=0, test_tasks=0)
+
+
+@pytest.mark.parametrize(
+    ("learner", "data", "said"),
+    [
+        (lambda: FineTuning(glyph_network(), 9), glyphs, "model.classes is 9, but the training split has 8: make"),
+        (
+            lambda: NearestNeighbour(glyph_network(), 8),
+            lambda: glyphs(rotations="classes"),
+            "model.classes is 8, but the training split has 32",
+        ),
+        (
+            lambda: FineTuning(MLP(1), 8, loss=functional.mse_loss),
+            SinusoidEpisodes,
+            "data.class_path is SinusoidEpisodes, whose tasks do not say which classes .* such as OmniglotEpisodes",
+        ),
+        (lambda: NearestNeighbour(glyph_network(), 5), tasksets, "data.class_path is TasksetEpisodes, whose tasks"),
+    ],
+)
+def test_other_classes_are_refused(learner: Any, data: Any, said: str, tmp_path: Path) -> None:
+    made: MetaLearner = learner()
+    source: EpisodeDataModule = data()
+    with pytest.raises(MetaLearningError, match=said):
+        trainer(tmp_path).fit(made, source)
