@@ -1,6 +1,7 @@
-"""The command line, for every algorithm, and what it says when something is wrong."""
+"""The command line, for every algorithm."""
 
 import csv
+import inspect
 import json
 import subprocess
 import sys
@@ -17,12 +18,15 @@ from lightning_meta.backbones import Conv4
 from lightning_meta.cli import main
 from lightning_meta.inner import SGD, InnerLoop
 
-ALGORITHMS = [name for name in algorithms.__all__ if name != "MetaLearner"]
+ALGORITHMS = sorted({*algorithms.__all__} - {"MetaLearner", "PolicyGradientMAML", "TRPOMAML"})  # they see no images
 SMALL_DATA = ["--data=GlyphEpisodes", "--data.train_classes=20", "--data.validation_classes=6", "--data.test_classes=6"]
 SMALL_DATA += ["--data.ways=3", "--data.shots=2", "--data.meta_batch_size=2", "--data.validation_tasks=3"]
 SMALL_DATA += ["--data.test_tasks=5"]
-SMALL_MODEL = ["--model.backbone=Conv4", "--model.backbone.filters=4", "--model.inner.evaluation_steps=2"]
+SMALL_MODEL = ["--model.backbone=Conv4", "--model.backbone.filters=4"]
 SHORT_RUN = ["--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1", "--trainer.enable_progress_bar=false"]
+
+SHORT_TRACE = {"IMAML": ["--model.inner.steps=2"], "MAMLPlusPlus": ["--model.inner.steps=2"]}
+SHORT_TRACE |= {"LearnedOptimizer": ["--model.inner.steps=2", "--model.optimization_steps=4"]}
 
 
 class OutputsOnly(nn.Sequential):
@@ -32,27 +36,20 @@ class OutputsOnly(nn.Sequential):
         super().__init__(nn.Flatten(), nn.Linear(784, outputs))
 
 
-class NoOutputs(nn.Sequential):
-    """A backbone that calls that number otherwise."""
-
-    def __init__(self, classes: int = 7) -> None:
-        super().__init__(nn.Flatten(), nn.Linear(784, classes))
-
-
-class Normed(nn.Sequential):
-    """A backbone with one of PyTorch's batch norms."""
-
-    def __init__(self, outputs: int) -> None:
-        super().__init__(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2 * 26 * 26, outputs))
-
-
 def small(tmp_path: Path, algorithm: str = "MAML", steps: int = 2) -> list[str]:
     run = [f"--trainer.default_root_dir={tmp_path}", f"--trainer.max_steps={steps}", "--trainer.val_check_interval=2"]
-    return [f"--model={algorithm}", *SMALL_MODEL, *SMALL_DATA, *SHORT_RUN, *run]
+    inner = ["--model.inner.evaluation_steps=2", *SHORT_TRACE.get(algorithm, [])] if adapts(algorithm) else []
+    return [f"--model={algorithm}", *SMALL_MODEL, *inner, *SMALL_DATA, *SHORT_RUN, *run]
+
+
+def adapts(algorithm: str) -> bool:
+    """Whether there is an inner loop."""
+    return "inner" in inspect.signature(getattr(algorithms, algorithm)).parameters
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_fit_validate_test_predict_and_load(algorithm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = 2 if adapts(algorithm) else 0
     assert main(["fit", *small(tmp_path, algorithm)]) == 0
     run = tmp_path / "experiment" / "version_0"
     (checkpoint,) = run.glob("checkpoints/best*.ckpt")
@@ -83,13 +80,13 @@ def test_fit_validate_test_predict_and_load(algorithm: str, tmp_path: Path, caps
     }
     for entry, tasks in zip(entries, (3, 5), strict=True):
         assert entry["metrics"].keys() == names
-        assert all(m["tasks"] == tasks and len(m["mean"]) == 3 for m in entry["metrics"].values())
+        assert all(m["tasks"] == tasks and len(m["mean"]) == steps + 1 for m in entry["metrics"].values())
     with (run / "checkpoints" / "results.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 2 * 6 * 3
+        assert len(list(csv.DictReader(file))) == 2 * 6 * (steps + 1)
 
     learner = getattr(algorithms, algorithm).load_from_checkpoint(checkpoint, weights_only=True)
     assert isinstance(learner, MetaLearner)
-    assert learner.inner.evaluation_steps == 2
+    assert learner.inner.evaluation_steps == steps
     saved = torch.load(checkpoint, weights_only=True)["state_dict"]
     torch.testing.assert_close(dict(learner.state_dict()), dict(saved))
 
@@ -196,73 +193,6 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return printed
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (["--model.iner.steps=3"], "iner"),
-        (["--data.wayz=3"], "wayz"),
-        (["--data.ways=9"], "data.ways is 9, but the validation split has 6 classes"),
-        (["--data.shots=20"], "data.shots"),
-        (["--data.meta_batch_size=0"], "data.meta_batch_size is 0, expected at least 1"),
-        (["--model.inner.steps=-1"], "model.inner.steps is -1"),
-        (["--trainer.max_steps=-1"], "trainer.max_steps is -1"),
-        (["--model.backbone.channels=3"], "cannot take inputs of shape (6, 1, 28, 28)"),
-        (["--data=OmniglotEpisodes", "--data.root=nowhere"], "nowhere"),
-    ],
-)
-def test_mistakes_end_in_one_error(
-    change: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = small(tmp_path)
-    if change[0].startswith("--data="):
-        arguments = [argument for argument in arguments if not argument.startswith("--data")]
-    printed = refused(["fit", *arguments, *change], capsys)
-    assert said in printed
-    assert not list(tmp_path.rglob("*.ckpt"))
-
-
-@pytest.mark.parametrize(
-    ("backbone", "said"),
-    [
-        ("NoOutputs", "has 7 outputs, but the tasks need 3"),
-        ("Normed", "1 (BatchNorm2d)"),
-    ],
-)
-def test_backbones_that_do_not_fit_are_refused(
-    backbone: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = [argument for argument in small(tmp_path) if "backbone" not in argument]
-    assert said in refused(["fit", *arguments, f"--model.backbone={__name__}.{backbone}"], capsys)
-
-
-def test_norms_are_replaced_where_asked_for(tmp_path: Path) -> None:
-    arguments = [argument for argument in small(tmp_path) if "backbone" not in argument]
-    assert main(["fit", *arguments, f"--model.backbone={__name__}.Normed", "--model.replace_norms=true"]) == 0
-
-
-@pytest.mark.filterwarnings("ignore:Checkpoint directory")  # the run goes on in the folder of the first
-def test_divergence_stops_before_the_checkpoint_is_overwritten(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["fit", *small(tmp_path, steps=2)]) == 0
-    (last,) = tmp_path.rglob("last.ckpt")
-    before = last.read_bytes()
-    arguments = [*small(tmp_path, steps=6), "--model.inner.optimizer.lr=1e30", f"--ckpt_path={last}"]
-    arguments += [f"--checkpoint.dirpath={last.parent}"]
-    printed = refused(["fit", *arguments], capsys)
-    assert "meta-step 2: the outer loss of task(s) [4, 5] is not finite" in printed
-    assert last.read_bytes() == before
-
-
-def test_a_checkpoint_of_another_architecture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", *small(tmp_path)]) == 0
-    (last,) = tmp_path.rglob("last.ckpt")
-    for change in ("--model.backbone.filters=8", "--model.backbone.head=flatten"):
-        printed = refused(["test", *small(tmp_path), change, f"--ckpt_path={last}"], capsys)
-        assert "another architecture" in printed
-        assert "expected" in printed
-
-
 def test_help_does_not_import_learn2learn() -> None:
     code = (
         "import sys\n"
@@ -273,23 +203,7 @@ def test_help_does_not_import_learn2learn() -> None:
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("content", "said"), [(None, "there is no such file"), (b"<html>", "cannot be read as a checkpoint")]
-)
-def test_a_checkpoint_that_is_none_is_refused(
-    content: bytes | None, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "some.ckpt"
-    if content is not None:
-        path.write_bytes(content)
-    assert said in refused(["test", *small(tmp_path), f"--ckpt_path={path}"], capsys)
-
-
 def test_the_last_checkpoint_is_of_the_last_step(tmp_path: Path) -> None:
     assert main(["fit", *small(tmp_path, steps=3)]) == 0  # validated after the second
     (last,) = tmp_path.rglob("last.ckpt")
     assert torch.load(last, weights_only=True)["global_step"] == 3
-
-
-def test_validation_without_classes_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no validation tasks" in refused(["validate", *small(tmp_path), "--data.validation_tasks=0"], capsys)

@@ -11,8 +11,10 @@ from lightning_meta.algorithms.maml import MAML
 from lightning_meta.algorithms.maml_plus_plus import MAMLPlusPlus
 from lightning_meta.algorithms.matching_networks import MatchingNetworks
 from lightning_meta.algorithms.nearest_neighbour import NearestNeighbour
+from lightning_meta.algorithms.policy_gradient_maml import PolicyGradientMAML
 from lightning_meta.algorithms.prototypical_networks import PrototypicalNetworks
 from lightning_meta.algorithms.reptile import Reptile
+from lightning_meta.algorithms.trpo_maml import TRPOMAML
 
 __all__ = [
     "ANIL",
@@ -20,12 +22,14 @@ __all__ = [
     "FOMAML",
     "IMAML",
     "MAML",
+    "TRPOMAML",
     "FineTuning",
     "GradientCombination",
     "MAMLPlusPlus",
     "MatchingNetworks",
     "MetaLearner",
     "NearestNeighbour",
+    "PolicyGradientMAML",
     "PrototypicalNetworks",
     "Reptile",
 ]

@@ -8,6 +8,7 @@ from lightning_meta.data.glyphs import GlyphEpisodes
 from lightning_meta.data.images import ClassImages, ImageEpisodes
 from lightning_meta.data.learn2learn import TasksetEpisodes
 from lightning_meta.data.mini_imagenet import MiniImageNetEpisodes
+from lightning_meta.data.navigation import NavigationEpisodes
 from lightning_meta.data.omniglot import OmniglotEpisodes
 from lightning_meta.data.sinusoid import SinusoidEpisodes
 from lightning_meta.data.tiered_imagenet import TieredImageNetEpisodes
@@ -21,6 +22,7 @@ __all__ = [
     "GlyphEpisodes",
     "ImageEpisodes",
     "MiniImageNetEpisodes",
+    "NavigationEpisodes",
     "OmniglotEpisodes",
     "SinusoidEpisodes",
     "TasksetEpisodes",

@@ -55,6 +55,10 @@ class TaskRandom:
         """Uniform float32 in [low, high), shape (tasks, *shape)."""
         return (self.bits(*shape).double() * (2.0**-32 * (high - low)) + low).float()
 
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal float32, shape (tasks, *shape)."""
+        return torch.special.ndtri((self.bits(*shape).double() + 0.5) * 2.0**-32).float()
+
     def integers(self, high: int | Tensor, *shape: int) -> Tensor:
         """Uniform integers in [0, high), shape (tasks, *shape); ``high`` below 2^31, broadcast against it."""
         return (self.bits(*shape) * high) >> 32
@@ -83,18 +87,20 @@ class TaskRandom:
         return chosen.gather(-1, self.order(size, *shape))
 
 
-def inner_order(random: TaskRandom, rows: int, steps: int, size: int | None) -> Tensor:
+def inner_order(random: TaskRandom, rows: int, steps: int, size: int | None, visits: int = 1) -> Tensor:
     """Support rows of every inner step: shuffle, walk, reshuffle; no row twice within a walk.
 
     Args:
         random: the tasks' numbers.
         rows: rows of the support set.
-        steps: inner steps.
+        steps: inner steps of a meta-step.
         size: rows of a step; None for the whole support set in its own order.
+        visits: meta-steps on these tasks.
 
     Returns:
-        Shape (tasks, steps, size).
+        Shape (tasks, visits * steps, size).
     """
+    steps *= visits
     if size is None:
         return torch.arange(rows).expand(len(random.bits(1)), steps, rows)
     walks = random.order(rows, -(-steps * size // rows))
