@@ -50,6 +50,7 @@ class MetaLearner(MetaStep):
     """
 
     needs_queries = True  # whether training learns from the query sets
+    learns_rule = True  # whether what the inner rule learns gets a gradient
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class MetaLearner(MetaStep):
         self._optimizer = optimizer
         self._lr_scheduler = lr_scheduler
         learned = inner.optimizer.learned(trainable(backbone))
+        checks.refuse_learned_rule(inner, bool(learned), self.learns_rule, type(self).__name__)
         self.inner_parameters = nn.ParameterDict({name.replace(".", "/"): rate for name, rate in learned.items()})
 
     # The pieces that an algorithm is written with: pure functions of one task.

@@ -12,7 +12,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from lightning_meta.backbones import replace_norms, unmappable_norms
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
-from lightning_meta.inner import MetaGradient
+from lightning_meta.inner import InnerLoop, LayerRates, MetaGradient
 
 _WITH_DROPOUT = (nn.MultiheadAttention, nn.RNNBase)  # of their own, in no module
 
@@ -26,6 +26,22 @@ def refuse_settings(inner: dict[str, Any], task_chunk: int | str) -> None:
         lowest = 0 if name.endswith("steps") else 1
         if value is not None and (type(value) is not int or value < lowest):
             raise MetaLearningError(f"model.{name} is {value!r}, expected a number that is at least {lowest}")
+
+
+def refuse_learned_rule(inner: InnerLoop, learned: bool, learns: bool, algorithm: str) -> None:
+    """Refuse a rule whose parameters would never change, or that has none for some of the steps."""
+    rule = type(inner.optimizer).__name__
+    if learned and not learns:
+        raise MetaLearningError(
+            f"model.inner.optimizer is {rule}, which learns parameters of its own, but {algorithm} gives them no "
+            "gradient: set it to SGD or Adam, or take MAML or FOMAML, which do"
+        )
+    steps = max(inner.steps, inner.evaluation_steps)
+    if isinstance(inner.optimizer, LayerRates) and inner.optimizer.steps < steps:
+        raise MetaLearningError(
+            f"model.inner.optimizer.steps is {inner.optimizer.steps}, but a task takes up to {steps} inner steps "
+            f"(model.inner.steps, model.inner.evaluation_steps): set it to {steps}, or lower those"
+        )
 
 
 def refuse_dropout(backbone: nn.Module) -> None:

@@ -9,8 +9,9 @@ from lightning_meta.params import Params, map_params
 class FineTuning(JointTraining):
     """Train a classifier of all training classes; for a new task, put a new last layer on its features and train on.
 
-    The new layer starts from zero, and the inner loop adapts it together with the whole network. With an outer
-    optimizer of rate 0, the network stays as it was drawn: training from scratch on the support set.
+    The new layer starts from zero, and the inner loop adapts it together with the whole network, where the baseline of
+    Chen et al. keeps the features fixed. With an outer optimizer of rate 0, the network stays as it was drawn: training
+    from scratch on the support set.
     """
 
     def fast(self, params: Params) -> Params:

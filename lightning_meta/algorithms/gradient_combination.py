@@ -46,6 +46,7 @@ class GradientCombination(MetaLearner):
     """
 
     needs_queries = False
+    learns_rule = False
 
     def __init__(
         self,

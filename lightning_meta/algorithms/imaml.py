@@ -48,6 +48,8 @@ class IMAML(MetaLearner):
         MetaLearningError: lambda is not positive, or the solver has no iteration.
     """
 
+    learns_rule = False
+
     def __init__(
         self,
         backbone: nn.Module,

@@ -41,6 +41,7 @@ class JointTraining(MetaLearner):
     """
 
     needs_queries = False
+    learns_rule = False
 
     def __init__(
         self,

@@ -32,6 +32,8 @@ class Phase(NamedTuple):
 class MAMLPlusPlus(MetaLearner):
     """MAML with five changes that steady and quicken it, each with a switch of its own.
 
+    Without the source's running statistics of norms by inner step: they would leak from task to task.
+
     Args:
         backbone: the network that is adapted.
         inner: the inner loop, with `SGD` inside.

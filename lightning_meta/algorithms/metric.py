@@ -65,7 +65,8 @@ class MetricLearner(MetaLearner):
         """The loss of comparing the queries, all in one batch, with the support set."""
         weights = self.head.without(self.fast(params))
         support, query = self.run_backbone(weights, task.support_x), self.run_backbone(weights, task.query_x)
-        outputs = self.compare(support, membership(task, self.head.outputs), query)
+        with full_precision(support):
+            outputs = self.compare(support, membership(task, self.head.outputs), query)
         return self.loss(outputs, task.query_y, reduction="mean"), carry
 
     def predictions(self, params: Params, task: Episode, carry: Any) -> Predictions:
@@ -82,4 +83,10 @@ def membership(task: Episode, ways: int) -> Tensor:
 
 def compare_all(compare: Callable[..., Tensor], features: Predictions, membership: Tensor) -> Predictions:
     """``compare`` for the features of support set and queries, each (1, rows, ways)."""
-    return Predictions(*(compare(features.support, membership, rows)[None] for rows in features))
+    with full_precision(features.support):
+        return Predictions(*(compare(features.support, membership, rows)[None] for rows in features))
+
+
+def full_precision(features: Tensor) -> torch.autocast:
+    """Within it, features are compared as they are, also in mixed precision: small differences decide."""
+    return torch.autocast(features.device.type, enabled=False)

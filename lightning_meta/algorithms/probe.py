@@ -15,7 +15,7 @@ from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import chunk_gradient
 from lightning_meta.params import Params, trainable
 
-_SUPPORT, _QUERIES = 4, 2  # rows of the trial's tasks, which need not learn anything
+_SUPPORT, _QUERIES = 4, 2  # rows of the trial's tasks at least, which need not learn anything
 
 
 def refuse_unmappable(learner: nn.Module, backbone: str, outer_loss: str, task: Episode, carry: Any) -> None:
@@ -61,7 +61,7 @@ def refuse_unmappable(learner: nn.Module, backbone: str, outer_loss: str, task: 
             ) from error
         rest = sum((mapped[name] - looped[0][name] - looped[1][name]).square().sum() for name in mapped)
         size = sum(grad.square().sum() for grad in mapped.values())
-        if rest > tolerance**2 * size:
+        if not rest <= tolerance**2 * size:  # nor where one is not a number
             kinds = sorted({type(part).__name__ for part in network.modules() if not list(part.children())})
             raise MetaLearningError(
                 f"model.{backbone} gets a wrong meta-gradient when tasks are vectorised: it is off by "
@@ -97,8 +97,9 @@ def _two_tasks(task: Episode, dtype: torch.dtype) -> Episode:
             return pair
         return torch.rand(pair.shape, generator=generator, dtype=dtype)
 
-    order = task.inner_order[None].expand(2, -1, -1)[:, :, :_SUPPORT] % min(_SUPPORT, len(task.support_x))
-    support = rows(task.support_x, _SUPPORT), rows(task.support_y, _SUPPORT)
+    count = min(max(_SUPPORT, task.classes.shape[-1]), len(task.support_x))  # some of every class
+    order = task.inner_order[None].expand(2, -1, -1)[:, :, :count] % count
+    support = rows(task.support_x, count), rows(task.support_y, count)
     queries = rows(task.query_x, _QUERIES), rows(task.query_y, _QUERIES)
     return Episode(*support, *queries, order, torch.arange(2), task.classes.expand(2, -1))
 

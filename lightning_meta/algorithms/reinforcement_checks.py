@@ -17,6 +17,11 @@ def refuse_reinforcement_settings(
     environment: TensorEnvironment, inner: InnerLoop, discount: float, gae_lambda: float
 ) -> None:
     """Refuse what no policy gradient can be taken with."""
+    if not isinstance(environment, TensorEnvironment):
+        raise MetaLearningError(
+            f"model.environment is {type(environment).__name__}, expected a TensorEnvironment, whose steps are "
+            "functions of tensors: set it to TensorNavigation2D, or write one as in lightning_meta/envs/navigation.py"
+        )
     if not 0 < discount <= 1:
         raise MetaLearningError(f"model.discount is {discount}, expected a number above 0 and at most 1")
     if not 0 <= gae_lambda <= 1:

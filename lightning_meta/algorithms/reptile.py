@@ -40,6 +40,7 @@ class Reptile(MetaLearner):
     """
 
     needs_queries = False
+    learns_rule = False
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from lightning_meta.params import Params, map_params
 class MetaSGD(InnerOptimizer):
     """Gradient descent with a meta-learned rate for every single weight, ``fast - rates * grads``.
 
-    The rates are learned beside the initialisation, by whatever algorithm has this rule inside; they may turn negative.
+    The rates are learned beside the initialisation, by `MAML`, `FOMAML` and their like; they may turn negative.
 
     Attributes:
         lr: what all rates start from.

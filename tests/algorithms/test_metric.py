@@ -198,3 +198,13 @@ def test_float32_stays_finite_and_differentiable(algorithm: type[MetaLearner]) -
         assert all(grad.isfinite().all() and grad.dtype == torch.float32 for grad in result.grads.values())
     outputs = learner.predictions(learner.meta_parameters(), tasks_of(episode)[0], {})
     assert all(part.isfinite().all() and part.dtype == torch.float32 for part in outputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_compares_features_as_they_are(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    learner = PrototypicalNetworks(network())
+    task = Episode(*(tensor[0] for tensor in image_episode(shots=1)))
+    with torch.autocast("cpu", dtype):
+        outputs = learner.predictions(learner.meta_parameters(), task, {}).support[0]
+    torch.testing.assert_close(outputs.diagonal(), torch.zeros(3), rtol=0, atol=1e-9, check_dtype=False)

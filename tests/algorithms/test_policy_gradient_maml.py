@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar
 
+import gymnasium
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete, Space
@@ -217,3 +218,8 @@ def test_joint_training_takes_no_inner_step_and_is_tested_with_some(tmp_path: Pa
     assert main(["fit", *command(tmp_path, "TRPOMAML", 1), "--model.inner.steps=0"]) == 0
     (results,) = tmp_path.rglob("results.json")
     assert len(json.loads(results.read_text())[0]["metrics"]["query_loss"]["mean"]) == 3
+
+
+def test_an_environment_of_gymnasium_is_refused() -> None:
+    with pytest.raises(MetaLearningError, match="expected a TensorEnvironment, .*set it to TensorNavigation2D"):
+        PolicyGradientMAML(GaussianPolicy(2), environment=gymnasium.make("lightning_meta/Navigation2D-v0"))  # type: ignore[arg-type]

@@ -9,16 +9,24 @@ from pytorch_lightning import Trainer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_meta.algorithms import MAML, MetaLearner, Reptile
+from lightning_meta.algorithms import (
+    IMAML,
+    MAML,
+    FineTuning,
+    GradientCombination,
+    MetaLearner,
+    PrototypicalNetworks,
+    Reptile,
+)
 from lightning_meta.backbones import MLP, Conv4
 from lightning_meta.data import EpisodeDataModule, GlyphEpisodes, SinusoidEpisodes
 from lightning_meta.errors import MetaLearningError
-from lightning_meta.inner import SGD, Adam, InnerLoop
+from lightning_meta.inner import SGD, Adam, InnerLoop, LayerRates, MetaSGD
 
 
 def glyphs(**changes: Any) -> GlyphEpisodes:
     settings: dict[str, Any] = {"train_classes": 8, "validation_classes": 4, "test_classes": 4, "meta_batch_size": 4}
-    return GlyphEpisodes(3, **settings | changes)
+    return GlyphEpisodes(**{"ways": 3} | settings | changes)
 
 
 def trainer(tmp_path: Path, **changes: Any) -> Trainer:
@@ -175,6 +183,24 @@ def test_a_gradient_that_vectorising_makes_wrong_is_refused(tmp_path: Path) -> N
     with pytest.raises(MetaLearningError, match="wrong meta-gradient when tasks are vectorised.*Square"):
         trainer(tmp_path).fit(MAML(backbone), glyphs())
     trainer(tmp_path).fit(MAML(backbone, task_chunk=1), glyphs())
+
+
+def test_the_trial_sees_some_of_every_class(tmp_path: Path) -> None:
+    """A class without support has no prototype, and its gradient is not a number."""
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(784, 4), Square(), nn.Linear(4, 6))
+    with pytest.raises(MetaLearningError, match="wrong meta-gradient when tasks are vectorised.*Square"):
+        trainer(tmp_path).fit(PrototypicalNetworks(backbone), glyphs(ways=6, validation_tasks=0, test_tasks=0))
+
+
+@pytest.mark.parametrize("learner", [Reptile, GradientCombination, IMAML, lambda net, inner: FineTuning(net, 3, inner)])
+def test_rules_that_would_learn_nothing_are_refused(learner: Any) -> None:
+    with pytest.raises(MetaLearningError, match="MetaSGD, which learns parameters of its own, but .* no gradient"):
+        learner(network(), inner=InnerLoop(MetaSGD()))
+
+
+def test_rates_for_too_few_steps_are_refused() -> None:
+    with pytest.raises(MetaLearningError, match="optimizer.steps is 1, but a task takes up to 10 inner steps"):
+        MAML(network(), InnerLoop(LayerRates(steps=1)))
 
 
 def test_the_trial_leaves_everything_as_it_was(tmp_path: Path) -> None:

@@ -110,7 +110,6 @@ def test_surrogate_and_divergence_are_what_they_say() -> None:
     assert values[:, 1].min() > 1e-4
 
 
-@pytest.mark.usefixtures("float64")
 def search(outcomes: list[tuple[float, float]], **settings: Any) -> tuple[float, Outcome, list[float]]:
     """The step of a one-dimensional region of Hessian 2 and gradient 1, where lengths lead to these outcomes."""
     tried: list[float] = []
