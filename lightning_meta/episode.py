@@ -21,9 +21,7 @@ class Episode(NamedTuple):
     query_y: Tensor  # (tasks, ways * queries) or (tasks, queries, outputs)
     inner_order: Tensor  # (tasks, inner steps, inner batch): the support rows of every inner step
     number: Tensor  # (tasks,): the place of each task in its endless stream
-    classes: (
-        Tensor  # (tasks, ways): which of the split's classes each label is; (tasks, 0) where none
-    )
+    classes: Tensor  # (tasks, ways): which of the split's classes each label is; (tasks, 0) where none
 
     def chunks(self, size: int | None) -> Iterator["Episode"]:
         """Cut along the task axis into episodes of ``size`` tasks (all of them when ``size`` is None)."""
@@ -44,6 +42,7 @@ class InnerBatches(NamedTuple):
 
     steps: int = 0
     size: int | None = None  # rows in one inner step; None: the whole support set, in its own order
+    visits: int = 1  # meta-steps in a row on the same tasks, each of which goes on where the last left the order
 
 
 @runtime_checkable

@@ -156,7 +156,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     second = run(tmp_path / "second", 6, f"--ckpt_path={path}")
     assert second["train_seconds"] > first["train_seconds"] > 0
     assert second["GlyphEpisodes"] == whole["GlyphEpisodes"]
-    assert whole["GlyphEpisodes"] == {"consumed_tasks": 12, "consumed_batches": 6, "seed": 0}
+    assert whole["GlyphEpisodes"] == {"consumed_tasks": 12, "visit": 0, "consumed_batches": 6, "seed": 0}
     torch.testing.assert_close(dict(second["state_dict"]), dict(whole["state_dict"]), rtol=0, atol=0)
 
 

@@ -7,6 +7,7 @@ from lightning_meta.algorithms.fine_tuning import FineTuning
 from lightning_meta.algorithms.fomaml import FOMAML
 from lightning_meta.algorithms.gradient_combination import GradientCombination
 from lightning_meta.algorithms.imaml import IMAML
+from lightning_meta.algorithms.learned_optimizer import LearnedOptimizer
 from lightning_meta.algorithms.maml import MAML
 from lightning_meta.algorithms.maml_plus_plus import MAMLPlusPlus
 from lightning_meta.algorithms.matching_networks import MatchingNetworks
@@ -25,6 +26,7 @@ __all__ = [
     "TRPOMAML",
     "FineTuning",
     "GradientCombination",
+    "LearnedOptimizer",
     "MAMLPlusPlus",
     "MatchingNetworks",
     "MetaLearner",

@@ -8,8 +8,10 @@ from lightning_meta.data.glyphs import GlyphEpisodes
 from lightning_meta.data.images import ClassImages, ImageEpisodes
 from lightning_meta.data.learn2learn import TasksetEpisodes
 from lightning_meta.data.mini_imagenet import MiniImageNetEpisodes
+from lightning_meta.data.mnist import MNISTEpisodes
 from lightning_meta.data.navigation import NavigationEpisodes
 from lightning_meta.data.omniglot import OmniglotEpisodes
+from lightning_meta.data.quadratics import QuadraticEpisodes
 from lightning_meta.data.sinusoid import SinusoidEpisodes
 from lightning_meta.data.tiered_imagenet import TieredImageNetEpisodes
 
@@ -21,9 +23,11 @@ __all__ = [
     "FC100Episodes",
     "GlyphEpisodes",
     "ImageEpisodes",
+    "MNISTEpisodes",
     "MiniImageNetEpisodes",
     "NavigationEpisodes",
     "OmniglotEpisodes",
+    "QuadraticEpisodes",
     "SinusoidEpisodes",
     "TasksetEpisodes",
     "TieredImageNetEpisodes",

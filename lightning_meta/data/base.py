@@ -21,7 +21,8 @@ class EpisodeDataModule(LightningDataModule, ABC):
     """Batches of tasks. A subclass says how to draw tasks by their numbers (`draw`); everything else is here.
 
     Task i of a split is a pure function of (seed, split, i). A global batch is ``meta_batch_size`` consecutive tasks,
-    of which rank r takes every world-size-th from the r-th on. Evaluation counts each of tasks 0..n-1 once.
+    of which rank r takes every world-size-th from the r-th on; `InnerBatches.visits` meta-steps in a row get the same
+    one, with further inner steps. Evaluation counts each of tasks 0..n-1 once.
 
     Args:
         ways: classes in a task.
@@ -60,7 +61,7 @@ class EpisodeDataModule(LightningDataModule, ABC):
         self.num_workers = num_workers
         self.train_batches = InnerBatches()
         self.evaluation_batches = InnerBatches()
-        self._restored = {"consumed_tasks": 0, "consumed_batches": 0, "seed": seed}
+        self._restored = {"consumed_tasks": 0, "visit": 0, "consumed_batches": 0, "seed": seed}
         for name, value in {"ways": ways, "shots": min(self.shots.values()), "queries": queries}.items():
             _at_least(1, name, value)
         _at_least(1, "meta_batch_size", meta_batch_size)
@@ -152,9 +153,11 @@ class EpisodeDataModule(LightningDataModule, ABC):
         batches = 0
         if self.trainer is not None:
             batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
-        since = (batches - self._restored["consumed_batches"]) * self.meta_batch_size
+        since = batches - self._restored["consumed_batches"] + self._restored.get("visit", 0)
+        groups, visit = divmod(since, self.train_batches.visits)
         return {
-            "consumed_tasks": self._restored["consumed_tasks"] + since,
+            "consumed_tasks": self._restored["consumed_tasks"] + groups * self.meta_batch_size,
+            "visit": visit,  # which the next tasks are due for
             "consumed_batches": batches,
             "seed": self.seed,
         }
@@ -173,8 +176,8 @@ class EpisodeDataModule(LightningDataModule, ABC):
         self._restored = state_dict
 
 
-class _Batches(DistributedSampler[Tensor]):
-    """Numbers of the tasks that this rank takes from each global batch.
+class _Batches(DistributedSampler[tuple[Tensor, int]]):
+    """Numbers of the tasks that this rank takes from each global batch, and how often these were taken before.
 
     A `DistributedSampler` by name, so that Lightning does not put its own in its place, which repeats and drops tasks.
     """
@@ -185,25 +188,36 @@ class _Batches(DistributedSampler[Tensor]):
     def __len__(self) -> int:
         return self.batches
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
         trainer = self.data.trainer
         rank, ranks = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        start = self.data.state_dict()["consumed_tasks"] if self.tasks is None else 0
-        for batch in range(self.batches):
-            first = start + batch * self.size
+        start, visit, visits = 0, 0, 1
+        if self.tasks is None:
+            state, visits = self.data.state_dict(), self.data.train_batches.visits
+            start, visit = state["consumed_tasks"], state["visit"]
+        for batch in range(visit, visit + self.batches):
+            first = start + batch // visits * self.size
             end = first + self.size if self.tasks is None else min(first + self.size, self.tasks)
-            yield torch.arange(first + rank, max(first + rank, end), ranks)
+            yield torch.arange(first + rank, max(first + rank, end), ranks), batch % visits
 
 
 class _Tasks(Dataset[Episode]):
-    """A split as a data set whose keys are batches of task numbers."""
+    """A split as a data set whose keys are batches of task numbers, and which visit of these tasks it is."""
 
     def __init__(self, data: EpisodeDataModule, split: Split) -> None:
         self.data, self.split = copy.copy(data), split
         self.data.trainer = None  # worker processes get a copy of what is here
+        self._drawn: Episode | None = None  # which the next visits need again
 
-    def __getitem__(self, numbers: Tensor) -> Episode:
-        return self.data.draw(self.split, numbers)
+    def __getitem__(self, key: tuple[Tensor, int]) -> Episode:
+        numbers, visit = key
+        batches = self.data.inner_batches(self.split)
+        if batches.visits == 1:
+            return self.data.draw(self.split, numbers)
+        if self._drawn is None or not torch.equal(self._drawn.number, numbers):
+            self._drawn = self.data.draw(self.split, numbers)
+        order = self._drawn.inner_order[:, visit * batches.steps : (visit + 1) * batches.steps]
+        return self._drawn._replace(inner_order=order)
 
 
 def _at_least(lowest: int, name: str, value: int) -> None:

@@ -6,6 +6,7 @@ from lightning_meta.inner.conjugate_gradient import conjugate_gradient
 from lightning_meta.inner.convolution import RoutedConvolutions
 from lightning_meta.inner.layer_rates import LayerRates
 from lightning_meta.inner.loop import InnerLoop
+from lightning_meta.inner.lstm import LSTMOptimizer
 from lightning_meta.inner.mapping import (
     MetaGradient,
     chunk_gradient,
@@ -22,6 +23,7 @@ __all__ = [
     "Compiled",
     "InnerLoop",
     "InnerOptimizer",
+    "LSTMOptimizer",
     "LayerRates",
     "MetaGradient",
     "MetaSGD",

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lightning_meta.data import base
+from lightning_meta.episode import InnerBatches
 from lightning_meta.errors import MetaLearningError
 from tests.data.conftest import TinyEpisodes, assert_same
 
@@ -43,11 +44,46 @@ def test_training_goes_on_where_the_checkpoint_ended() -> None:
     data.load_state_dict({"consumed_tasks": 40, "consumed_batches": 0, "seed": 0})
     assert next(iter(data.train_dataloader())).number.tolist() == [40, 41, 42, 43]
     data.trainer.fit_loop.epoch_loop.batch_progress.total.processed = 2  # type: ignore[union-attr]
-    assert data.state_dict() == {"consumed_tasks": 48, "consumed_batches": 2, "seed": 0}
+    assert data.state_dict() == {"consumed_tasks": 48, "visit": 0, "consumed_batches": 2, "seed": 0}
     assert next(iter(data.train_dataloader())).number.tolist() == [48, 49, 50, 51]
     assert next(iter(data.test_dataloader())).number.tolist() == list(range(11))
     with pytest.raises(MetaLearningError, match="seed 1, but the seed is 0"):
         data.load_state_dict({"consumed_tasks": 40, "consumed_batches": 0, "seed": 1})
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("size", [4, None])
+def test_tasks_come_several_times_in_a_row_with_further_steps(size: int | None, workers: int) -> None:
+    data = on_rank(0, 1, max_steps=4, num_workers=workers)
+    data.train_batches = InnerBatches(2, size, visits=3)
+    episodes = list(data.train_dataloader())
+    assert [episode.number[0].item() for episode in episodes] == [0, 0, 0, 4, 4, 4, 8, 8]
+    data.train_batches = InnerBatches(6, size)
+    for place, episode in enumerate(episodes):
+        whole = data.draw("train", episode.number)
+        visit = place % 3
+        assert_same(episode, whole._replace(inner_order=whole.inner_order[:, 2 * visit : 2 * visit + 2]))
+    assert len(data.test_dataloader()) == 1  # evaluation sees every task once
+
+
+def test_visits_go_on_where_the_checkpoint_ended() -> None:
+    data = on_rank(1, 2, max_steps=4)
+    data.train_batches = InnerBatches(2, 4, visits=3)
+    expected = list(data.train_dataloader())
+    progress = data.trainer.fit_loop.epoch_loop.batch_progress.total  # type: ignore[union-attr]
+    for done in range(1, 6):
+        progress.processed = done
+        state = data.state_dict()
+        assert (state["consumed_tasks"], state["visit"]) == (done // 3 * 4, done % 3)
+        resumed = on_rank(1, 2, max_steps=4)
+        resumed.train_batches = data.train_batches
+        resumed.load_state_dict(state)
+        resumed.trainer.fit_loop.epoch_loop.batch_progress.total.processed = done  # type: ignore[union-attr]
+        for ours, theirs in zip(list(resumed.train_dataloader()), expected[done:], strict=False):
+            assert_same(ours, theirs)
+        resumed.trainer.fit_loop.epoch_loop.batch_progress.total.processed = done + 2  # type: ignore[union-attr]
+        later = resumed.state_dict()
+        assert (later["consumed_tasks"], later["visit"]) == ((done + 2) // 3 * 4, (done + 2) % 3)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7])
@@ -80,8 +116,8 @@ def test_a_split_without_validation_tasks_has_no_loader() -> None:
         ({"ways": 6}, "test", "data.ways is 6, but the test split has 5 classes"),
         ({"ways": 25, "rotations": "classes"}, "fit", "data.ways is 25, but the train split has 24 classes"),
         ({"ways": 6}, "validate", "choose a split with validation classes"),
-        ({"shots": 5, "queries": 2}, "predict", "5 shots . 2 queries = 7 images .* has 6: lower data.shots"),
-        ({"train_shots": 5}, "fit", "5 shots . 3 queries = 8 images .* data.train_shots"),
+        ({"shots": 5, "queries": 2}, "predict", "5 shots . 2 queries = 7 examples .* has 6: lower data.shots"),
+        ({"train_shots": 5}, "fit", "5 shots . 3 queries = 8 examples .* data.train_shots"),
     ],
 )
 def test_tasks_that_the_images_cannot_fill_are_refused(changes: dict[str, Any], stage: str, message: str) -> None:

@@ -1,0 +1,210 @@
+"""A learned optimizer: Andrychowicz et al., "Learning to learn by gradient descent by gradient descent".
+
+arXiv 1606.04474, by Andrychowicz, Denil, Gomez, Hoffman, Pfau, Schaul, Shillingford and de Freitas; code
+https://github.com/deepmind/learning-to-learn
+"""
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils import _pytree as pytree
+
+from lightning_meta.algorithms.base import MetaLearner
+from lightning_meta.episode import Episode, EpisodeSource, Predictions, Split
+from lightning_meta.errors import MetaLearningError
+from lightning_meta.inner import InnerLoop, LSTMOptimizer
+from lightning_meta.params import Params, named, trainable
+
+
+class LearnedOptimizer(MetaLearner):
+    """Train an inner rule, such as `LSTMOptimizer`, to optimise networks that start from random weights.
+
+    For a task's loss f and weights theta_0 that are drawn anew for it, the rule's parameters descend
+
+        sum_t f(theta_t),   theta_{t+1} = theta_t + rule(grad f(theta_t)),
+
+    by truncated backpropagation: a meta-step unrolls ``inner.steps`` steps, and ``optimization_steps`` steps make one
+    problem, after which each task gives way to a new one. Weights and the rule's state are handed from meta-step to
+    meta-step as constants. What stands behind f is the support set, seen in mini-batches of ``inner.batch_size``; after
+    the last step of an unroll, the mini-batch of its first one counts once more. Query sets are not used in training.
+
+    A checkpoint holds the problems that are under way, so that a run goes on exactly.
+
+    Args:
+        backbone: the network to be optimised. Its own weights are not learned: every task starts from what the
+            ``reset_parameters`` of its layers draw.
+        inner: the inner loop; its optimizer must have parameters to learn.
+        loss: as in `MetaLearner`.
+        optimization_steps: inner steps of a problem in training, a multiple of ``inner.steps``.
+        second_order: whether to differentiate the inner gradients, too; the paper drops that.
+        outer_reduction: as in `MetaLearner`.
+        optimizer: as in `MetaLearner`; it moves the rule's parameters.
+        lr_scheduler: as in `MetaLearner`.
+        task_chunk: as in `MetaLearner`.
+        compile: as in `MetaLearner`.
+        replace_norms: as in `MetaLearner`.
+
+    Raises:
+        MetaLearningError: the inner rule learns nothing, a layer cannot be drawn anew, or problems are no whole number
+            of unrolls.
+    """
+
+    needs_queries = False
+    task_carry = True
+    seed = 0  # of the starting weights: that of the data, once there are any
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        inner: InnerLoop = InnerLoop(LSTMOptimizer(), steps=20, evaluation_steps=100),
+        loss: Callable[..., Tensor] = functional.cross_entropy,
+        optimization_steps: int = 100,
+        second_order: bool = False,
+        outer_reduction: Literal["mean", "sum"] = "mean",
+        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
+        lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
+        task_chunk: int | Literal["auto"] = "auto",
+        compile: bool = True,  # noqa: A002
+        replace_norms: bool = False,
+    ) -> None:
+        super().__init__(
+            backbone, inner, loss, outer_reduction, optimizer, lr_scheduler, task_chunk, compile, replace_norms
+        )
+        if not len(self.inner_parameters):
+            raise MetaLearningError(
+                f"model.inner.optimizer is {type(inner.optimizer).__name__}, which has nothing to learn: set it to "
+                "LSTMOptimizer"
+            )
+        if inner.steps < 1 or optimization_steps < 1 or optimization_steps % inner.steps:
+            raise MetaLearningError(
+                f"model.optimization_steps is {optimization_steps}, expected a multiple of model.inner.steps, the "
+                f"{inner.steps} steps of an unroll, that is at least 1"
+            )
+        self.optimization_steps = optimization_steps
+        self.second_order = second_order
+        self._mould = [copy.deepcopy(backbone).cpu()]  # in a list, since it is no part of the model
+        self._problems: dict[str, Any] = {}  # that are under way
+        _draw_anew(self._mould[0])  # refuses what cannot be
+
+    def setup(self, stage: str) -> None:
+        """Ask for each batch of tasks as often as a problem has unrolls."""
+        super().setup(stage)
+        source = getattr(self.trainer, "datamodule", None)
+        if isinstance(source, EpisodeSource):
+            source.train_batches = source.train_batches._replace(visits=self.optimization_steps // self.inner.steps)
+            self.seed = source.seed
+        if stage == "fit":
+            self._problems = {}
+
+    def meta_parameters(self) -> Params:
+        """The rule's alone."""
+        return {f"inner_parameters.{name}": value for name, value in trainable(self.inner_parameters).items()}
+
+    def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
+        """Sum of the losses after every step of one unroll."""
+        steps = self.unroll(params, task, carry, self.second_order)
+        weights, state = next(steps)  # no choice of the rule's yet
+        losses = []
+        for rows, (weights, state) in zip(task.inner_order.roll(-1, 0), steps, strict=True):  # noqa: B007
+            losses.append(self.inner_loss(weights, task, rows))
+        return torch.stack(losses).sum(), carry | {"weights": weights, "state": state}
+
+    def predictions(self, params: Params, task: Episode, carry: Any) -> Predictions:
+        """Outputs for one task before the first step and after every one, from new weights.
+
+        A learned optimizer is judged as an optimizer is, by the loss of the network that it trains, so queries are seen
+        in one batch only: one at a time in a batch with the whole training set would take a pass over that set for
+        each, and differ only where a network has a batch norm.
+        """
+        outputs = [
+            (self.run_backbone(weights, task.support_x), self.run_backbone(weights, task.query_x))
+            for weights, _ in self.unroll(params, task, carry, second_order=False)
+        ]
+        support, query = (torch.stack(part) for part in zip(*outputs, strict=True))
+        return Predictions(support, query, query)
+
+    def unroll(self, params: Params, task: Episode, carry: Any, second_order: bool) -> Iterator[tuple[Params, Any]]:
+        """The task's steps from where it is: weights and the rule's state before the first one and after each."""
+
+        def loss(weights: Params, rows: Tensor, step: int) -> Tensor:
+            return self.inner_loss(weights, task, rows)
+
+        return self.descend(loss, carry["weights"], params, task, carry["state"], second_order)
+
+    # Problems: tasks with the weights and the state of the rule that they have come to.
+
+    def problems(self, split: Split, numbers: Tensor) -> dict[str, Any]:
+        """New problems for the tasks of these numbers; what is drawn depends on seed, split and number alone.
+
+        Returns:
+            ``number``, ``weights`` and the rule's ``state``, every tensor with the task axis in front.
+        """
+        network, drawn = self._mould[0], []
+        for number in numbers.tolist():
+            digest = hashlib.sha256(f"{self.seed} {split} {number}".encode()).digest()
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(int.from_bytes(digest[:7], "big"))
+                _draw_anew(network)
+            drawn.append({name: value.clone() for name, value in trainable(network).items()})
+        likes = named("backbone", trainable(self))
+        weights = {name: torch.stack([own[name] for own in drawn]).to(like) for name, like in likes.items()}
+        state = torch.func.vmap(self.inner.optimizer.init)(weights)
+        return {"number": numbers, "weights": weights, "state": state}
+
+    def training_carry(self, episode: Episode) -> dict[str, Any]:
+        """Problems that are under way, or new ones where the tasks are."""
+        count, device = len(episode.number), episode.number.device
+        under_way: dict[str, Any] = pytree.tree_map(lambda leaf: leaf[:count].to(device), self._problems)
+        if under_way and torch.equal(under_way["number"], episode.number):
+            return under_way
+        return self.problems("train", episode.number)
+
+    def evaluation_carry(self, episode: Episode) -> dict[str, Any]:
+        """New problems."""
+        trainer = self._trainer
+        split: Split = "test"
+        if trainer is not None and (trainer.training or trainer.validating or trainer.sanity_checking):
+            split = "train" if trainer.training else "validation"
+        return self.problems(split, episode.number)
+
+    def keep_carry(self, carry: Any) -> None:
+        """Problems are under way until other tasks come."""
+        self._problems = carry
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the problems that are under way."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["problems"] = self._problems
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the problems that were under way."""
+        super().on_load_checkpoint(checkpoint)
+        self._problems = checkpoint.get("problems", {})
+
+
+def _draw_anew(network: nn.Module) -> None:
+    """Let all layers draw their parameters again.
+
+    Raises:
+        MetaLearningError: a layer has parameters and no ``reset_parameters``.
+    """
+
+    def draw(layer: nn.Module) -> None:
+        reset = getattr(layer, "reset_parameters", None)
+        if reset is not None:
+            reset()
+        elif list(layer.parameters(recurse=False)):
+            raise MetaLearningError(
+                f"model.backbone holds {type(layer).__name__}, which has parameters and no method reset_parameters, so "
+                "that no new problem can be drawn: give it one, as torch.nn.Linear has it"
+            )
+
+    network.apply(draw)

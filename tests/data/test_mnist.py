@@ -1,0 +1,82 @@
+"""MNIST from files of its own format, and from the real ones: each split has its images, sorted by digit."""
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_meta.data import MNISTEpisodes, mnist
+from lightning_meta.episode import Split
+from lightning_meta.errors import MetaLearningError
+
+TRAIN, VALIDATION, TEST = 40, 20, 30
+PARTS: dict[Split, tuple[int, int]] = {"train": (0, 40), "validation": (40, 60), "test": (100, 130)}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Digits 0, 1, ..., 9, 0, ... whose pixels are their place in their file, from 100 on in that for tests."""
+    monkeypatch.setattr(mnist, "VALIDATION", VALIDATION)
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, first, count in (("train", 0, TRAIN + VALIDATION), ("t10k", 100, TEST)):
+        pixels = np.repeat(np.arange(first, first + count, dtype=np.uint8), 28 * 28)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(struct.pack(">4i", 2051, count, 28, 28) + pixels.tobytes())
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, count) + labels.tobytes())
+    return tmp_path
+
+
+def small(root: Path, **changes: Any) -> MNISTEpisodes:
+    return MNISTEpisodes(str(root), **{"shots": 1, "queries": 1} | changes)
+
+
+@pytest.mark.parametrize("split", PARTS)
+def test_tasks_take_all_digits_of_their_own_images(split: Split, root: Path) -> None:
+    data = small(root)
+    data.setup("fit" if split == "train" else {"validation": "validate", "test": "test"}[split])
+    episode = data.draw(split, torch.arange(200))
+    assert episode.support_x.shape == episode.query_x.shape == (200, 10, 1, 28, 28)
+    places = (torch.stack([episode.support_x, episode.query_x])[..., 0, 0, 0] * 255).round().long()
+    low, high = PARTS[split]
+    assert places.unique().tolist() == list(range(low, high))
+    assert torch.equal((places % 10).sort(-1).values, torch.arange(10).expand(2, 200, -1))  # each digit once
+    assert torch.equal(places[0] % 10, places[1] % 10)  # label by label
+    assert torch.equal(places[0] % 10, episode.classes)
+    assert not (places[0] == places[1]).any()
+
+
+@pytest.mark.parametrize("change", ["missing", "damaged"])
+def test_files_that_cannot_be_read_are_refused(change: str, root: Path) -> None:
+    path = root / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    if change == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(MetaLearningError, match="MNIST cannot be read in .*MNIST/raw .*--data.root DIR.* true"):
+        small(root).prepare_data()
+
+
+def test_tasks_that_the_images_cannot_fill_are_refused(root: Path) -> None:
+    with pytest.raises(MetaLearningError, match=r"3 shots \+ 1 queries = 4 .* has 3"):
+        small(root, shots=3).setup("test")
+
+
+def test_the_real_files(mnist_root: Path) -> None:
+    data = MNISTEpisodes(str(mnist_root)).load()
+    assert data.images.shape == (70000, 1, 28, 28)
+    totals = [int(data.counts[data.splits[split]].sum()) for split in ("train", "validation", "test")]
+    assert totals == [50000, 10000, 10000]
+    assert data.counts[data.splits["test"]].tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    means = {
+        split: torch.stack([
+            data.images[start : start + count].double().mean(0).flatten()
+            for start, count in zip(data.starts[own].tolist(), data.counts[own].tolist(), strict=True)
+        ])
+        for split, own in data.splits.items()
+    }  # fmt: skip
+    for split in ("validation", "test"):  # a digit looks like itself
+        assert torch.cdist(means["train"], means[split]).argmin(1).tolist() == list(range(10))
