@@ -115,7 +115,7 @@ class TestGradients:
         torch.manual_seed(3)
         episode = image_episode(steps=STEPS)
         learner = MAMLPlusPlus(small(), INNER, **OFF | {"layer_rates": True})
-        theirs = MAML(small(), InnerLoop(LayerRates(RATE, STEPS), STEPS))
+        theirs = MAML(small(), InnerLoop(LayerRates(RATE, STEPS), STEPS, evaluation_steps=STEPS))
         torch.testing.assert_close(at(learner, episode, 0.0, path), gradient(theirs, episode), rtol=0, atol=1e-12)
 
     @pytest.mark.parametrize(

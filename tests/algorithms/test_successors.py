@@ -174,7 +174,7 @@ def test_meta_sgd_equals_learn2learn(path: str, steps: int) -> None:
 def test_rates_by_layer_and_step_equal_finite_differences(path: str) -> None:
     torch.manual_seed(6)
     episode = image_episode(steps=3)
-    learner = MAML(smooth(), InnerLoop(LayerRates(RATE, 3), 3))
+    learner = MAML(smooth(), InnerLoop(LayerRates(RATE, 3), 3, evaluation_steps=3))
     for rates in learner.inner_parameters.values():
         rates.data += 0.2 * torch.randn(3)
     losses, grads, _ = gradient(learner, episode, **PATHS[path])
@@ -203,7 +203,7 @@ def test_equal_rates_everywhere_are_plain_descent() -> None:
     episode = image_episode(steps=2)
     plain = gradient(MAML(network(), InnerLoop(SGD(RATE), 2)), episode)
     for rule in (MetaSGD(RATE), LayerRates(RATE, 2)):
-        ours = gradient(MAML(network(), InnerLoop(rule, 2)), episode)
+        ours = gradient(MAML(network(), InnerLoop(rule, 2, evaluation_steps=2)), episode)
         torch.testing.assert_close(ours.losses, plain.losses)
         for name, grad in plain.grads.items():
             torch.testing.assert_close(ours.grads[name], grad, rtol=0, atol=1e-12)
