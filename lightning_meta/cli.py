@@ -69,7 +69,6 @@ class MetaCLI(LightningCLI):
         parser.set_defaults(CHECKPOINT_DEFAULTS)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_task_seed)
         parser.link_arguments("data.outputs", "model.init_args.backbone.init_args.outputs", apply_on="instantiate")
-        parser.link_arguments("data.train_classes", "model.init_args.classes", apply_on="instantiate")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, which logs to TensorBoard and CSV under ROOT/EXPERIMENT/version_K unless loggers are given."""

@@ -21,15 +21,17 @@ class ANIL(MAML):
     once, from all its rows together; that makes it fast. The backbone must end with an ``nn.Linear``.
     """
 
+    cuts_head = True
+
     def adapt(
         self, params: Params, task: Episode, state: Any = None, second_order: bool = True
     ) -> Iterator[tuple[Params, Any]]:
         """The inner loop on the features of the support set; yields complete weights."""
         body, head = self.held(params, 0), self.fast(params)
-        features = self.run_backbone(self.head.without(body | head), task.support_x)
+        features = self.run_body(body | head, task.support_x)
 
         def loss(head: Params, rows: Tensor, step: int) -> Tensor:
-            outputs = self.head.linear(head, features[rows])
+            outputs = self.run_head(head, features[rows])
             return self.loss(outputs, task.support_y[rows], reduction=self.inner.reduction)
 
         steps = self.descend(loss, head, params, task, state, second_order)

@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
@@ -51,6 +51,7 @@ class MetaLearner(MetaStep):
 
     needs_queries = True  # whether training learns from the query sets
     learns_rule = True  # whether what the inner rule learns gets a gradient
+    cuts_head = False  # whether the backbone's last layer is treated apart
 
     def __init__(
         self,
@@ -81,7 +82,9 @@ class MetaLearner(MetaStep):
         self.inner = inner
         self._optimizer = optimizer
         self._lr_scheduler = lr_scheduler
-        learned = inner.optimizer.learned(trainable(backbone))
+        fast = self.fast(trainable(self))
+        checks.refuse_frozen(backbone, fast, inner, type(self).__name__)
+        learned = inner.optimizer.learned(fast)
         checks.refuse_learned_rule(inner, bool(learned), self.learns_rule, type(self).__name__)
         self.inner_parameters = nn.ParameterDict({name.replace(".", "/"): rate for name, rate in learned.items()})
 
@@ -93,19 +96,20 @@ class MetaLearner(MetaStep):
 
     def predictions(self, params: Params, task: Episode, carry: Any) -> Predictions:
         """Outputs for one task before adaptation and after every inner step."""
-        steps = [self.classify(fast, task) for fast, _ in self.adapt(params, task, self.inner_state(carry))]
+        adapted = self.adapt(params, task, self.inner_state(carry))
+        steps = [self.classify(partial(self.run_backbone, fast), task) for fast, _ in adapted]
         return Predictions(*(torch.stack(outputs) for outputs in zip(*steps, strict=True)))
 
-    def classify(self, fast: Params, task: Episode) -> Predictions:
-        """Outputs at the weights ``fast``, each tensor (rows, outputs)."""
+    def classify(self, run: Callable[[Tensor], Tensor], task: Episode) -> Predictions:
+        """What ``run``, a function of a batch of rows, makes of the task, each tensor (rows, outputs)."""
 
         def alone(x: Tensor) -> Tensor:
-            return self.run_backbone(fast, torch.cat([task.support_x, x[None]]))[-1]
+            return run(torch.cat([task.support_x, x[None]]))[-1]
 
-        support = self.run_backbone(fast, task.support_x)
+        support = run(task.support_x)
         if len(task.query_x) == 0:
             return Predictions(support, support[:0], support[:0])
-        query = self.run_backbone(fast, task.query_x)
+        query = run(task.query_x)
         if not self.vectorised:
             return Predictions(support, query, torch.stack([alone(x) for x in task.query_x]))
         together = max(ROWS // (len(task.support_x) + 1), 1)
@@ -160,8 +164,17 @@ class MetaLearner(MetaStep):
     def run_backbone(self, fast: Params, x: Tensor) -> Tensor:
         """The backbone's output for ``x`` of shape (rows, ...), at other weights than its own; in float32 at least."""
         with exact_attention():
-            outputs: Tensor = torch.func.functional_call(self.backbone, fast, (x,))
-        return outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
+            return at_least_float32(torch.func.functional_call(self.backbone, fast, (x,)))
+
+    def run_body(self, fast: Params, x: Tensor) -> Tensor:
+        """What the backbone's last layer is given for ``x``, (rows, features), likewise."""
+        with self.head.watched(self.backbone) as given:
+            self.run_backbone(fast, x)
+        return at_least_float32(given[-1])
+
+    def run_head(self, fast: Params, features: Tensor) -> Tensor:
+        """What that layer makes of such features, (rows, outputs), likewise."""
+        return at_least_float32(self.head.outputs_of(self.backbone, fast, features))
 
     # What surrounds the meta-step.
 
@@ -175,6 +188,8 @@ class MetaLearner(MetaStep):
             splits: dict[str, Split] = {"fit": "train", "validate": "validation"}
             episode = source.draw(splits.get(stage, "test"), torch.zeros(1, dtype=torch.int64))
             self.refuse_data(source, episode)
+            if stage == "fit":
+                checks.refuse_monitor(self.trainer.checkpoint_callbacks, episode)
             if stage == "fit" and self.needs_queries:
                 checks.refuse_no_queries(source.queries["train"], type(self).__name__)
             if stage == "fit" and self.vectorised:
@@ -185,6 +200,8 @@ class MetaLearner(MetaStep):
     def refuse_data(self, source: EpisodeSource, episode: Episode) -> None:
         """Compare the data with the backbone, by one episode of them."""
         checks.refuse_width(self.backbone, self.loss, episode, source.outputs)
+        if self.cuts_head:
+            checks.refuse_cut(self.backbone, self.head, episode)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The outer optimizer, and its schedule over the run's own length."""
@@ -206,3 +223,8 @@ class MetaLearner(MetaStep):
         checks.refuse_defaults(set(checkpoint["not_plain"]) - self._not_plain)
         if self._trainer is not None and self._trainer.state.fn == "fit" and self._lr_scheduler is not None:
             checks.refuse_length(checkpoint["max_steps"], self._trainer.max_steps)
+
+
+def at_least_float32(outputs: Tensor) -> Tensor:
+    """Losses, distances and what is learned at the end of a network are too small for half precision."""
+    return outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs

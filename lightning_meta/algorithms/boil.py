@@ -14,6 +14,8 @@ class BOIL(MAML):
     Both b and h receive the gradient. The backbone must end with an ``nn.Linear``.
     """
 
+    cuts_head = True
+
     def fast(self, params: Params) -> Params:
         """The body."""
         return self.head.body(super().fast(params))

@@ -5,14 +5,19 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.strategies import Strategy
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from lightning_meta.backbones import replace_norms, unmappable_norms
+from lightning_meta.backbones.head import LinearHead
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import InnerLoop, LayerRates, MetaGradient
+from lightning_meta.params import Params
+
+OUTER_REMEDY = "Lower the inner or outer learning rate, or clip with trainer.gradient_clip_val"
 
 _WITH_DROPOUT = (nn.MultiheadAttention, nn.RNNBase)  # of their own, in no module
 
@@ -41,6 +46,16 @@ def refuse_learned_rule(inner: InnerLoop, learned: bool, learns: bool, algorithm
         raise MetaLearningError(
             f"model.inner.optimizer.steps is {inner.optimizer.steps}, but a task takes up to {steps} inner steps "
             f"(model.inner.steps, model.inner.evaluation_steps): set it to {steps}, or lower those"
+        )
+
+
+def refuse_frozen(backbone: nn.Module, fast: Params, inner: InnerLoop, algorithm: str) -> None:
+    """Refuse an inner loop that has nothing to adapt, where other parameters learn."""
+    learns = any(parameter.requires_grad for parameter in backbone.parameters())
+    if learns and not fast and max(inner.steps, inner.evaluation_steps):
+        raise MetaLearningError(
+            f"model.backbone {type(backbone).__name__} has no parameter with requires_grad among those that "
+            f"{algorithm} adapts: unfreeze some, or take MAML, which adapts all that learn"
         )
 
 
@@ -119,21 +134,71 @@ def refuse_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Epis
         )
 
 
+def refuse_cut(backbone: nn.Module, head: LinearHead, episode: Episode) -> None:
+    """Run the backbone in one piece and in two; refuse one whose last layer is not what it computes last."""
+    like = next(backbone.parameters())
+    x = episode.support_x[0]
+    x = x.to(like) if x.is_floating_point() else x.to(like.device)
+    with torch.no_grad(), head.watched(backbone) as given:
+        whole = backbone(x)
+        features = given[-1] if given else whole[:0]
+    name = f"model.backbone {type(backbone).__name__}"
+    if features.shape != (len(x), head.features):
+        shown = f"is given {tuple(features.shape)}" if given else "does not run"
+        raise MetaLearningError(
+            f"{name} has its last torch.nn.Linear at {head.name}, which {shown}, expected {(len(x), head.features)}: "
+            "let it be the last layer that the network runs, on one row of features for each input"
+        )
+    with torch.no_grad():
+        parted = head.outputs_of(backbone, {}, features)
+    if parted.shape != whole.shape or not torch.allclose(parted, whole, rtol=1e-3, atol=1e-5, equal_nan=True):
+        raise MetaLearningError(
+            f"{name} changes what its last layer, the torch.nn.Linear at {head.name}, gives, but this algorithm "
+            "treats it apart from the features before it: let the network return what that layer gives"
+        )
+
+
 def refuse_no_queries(queries: int, algorithm: str) -> None:
     """Refuse training episodes without queries for an algorithm that learns from them."""
     if queries < 1:
         raise MetaLearningError(f"data.train_queries is {queries}, but {algorithm} learns from queries: raise it")
 
 
-def refuse_classes(expected: int, found: int, data: str) -> None:
-    """Refuse to train a classifier on classes that the data do not number, or number otherwise."""
+def refuse_no_classes(found: int, data: str) -> None:
+    """Refuse to train a classifier on classes that the data do not number."""
     if not found:
         raise MetaLearningError(
             f"data.class_path is {data}, whose tasks do not say which classes their labels are: joint training needs a "
             "data module of this package that draws from classes, such as OmniglotEpisodes or ArrayEpisodes"
         )
-    if expected != found:
-        raise MetaLearningError(f"model.classes is {expected}, but the training split has {found}: make the two equal")
+
+
+def refuse_other_classes(held: int, found: int) -> None:
+    """Refuse to go on training a classifier on data with more or fewer classes."""
+    if held != found:
+        raise MetaLearningError(
+            f"ckpt_path is of a classifier of {held} training classes, but the data's training split has {found}: give "
+            "the data settings that stand in the config.yaml of the checkpoint's run, or start without ckpt_path"
+        )
+
+
+def refuse_regression(episode: Episode, data: str, algorithm: str) -> None:
+    """Refuse targets that are no labels."""
+    if episode.support_y.is_floating_point():
+        raise MetaLearningError(
+            f"data.class_path is {data}, whose targets are real values, but {algorithm} compares classes: take MAML or "
+            "another algorithm with an inner loop, and model.loss torch.nn.functional.mse_loss"
+        )
+
+
+def refuse_monitor(callbacks: list[Checkpoint], episode: Episode) -> None:
+    """Refuse to wait for an accuracy that real targets do not have."""
+    monitors = [callback.monitor for callback in callbacks if isinstance(callback, ModelCheckpoint)]
+    if "val_accuracy" in monitors and episode.support_y.is_floating_point():
+        raise MetaLearningError(
+            "checkpoint.monitor is val_accuracy, but these data have real targets, of which only a loss is measured: "
+            "set checkpoint.monitor to val_loss and checkpoint.mode to min"
+        )
 
 
 def refuse_accumulation(carries: bool, batches: int) -> None:
@@ -160,8 +225,10 @@ def refuse_ranks(serial: bool, task_carry: bool, algorithm: str, ranks: int) -> 
         )
 
 
-def refuse_divergence(result: MetaGradient, episode: Episode, step: int, strategy: Strategy) -> None:
-    """Stop before parameters or checkpoints are spoilt, on all ranks together."""
+def refuse_divergence(
+    result: MetaGradient, episode: Episode, step: int, strategy: Strategy, remedy: str = OUTER_REMEDY
+) -> None:
+    """Stop before parameters or checkpoints are spoilt, on all ranks together, and say the algorithm's remedy."""
     finite = result.losses.isfinite()
     entries = torch.stack([grad.sum() for grad in result.grads.values()])
     sound = bool(finite.all() & entries.isfinite().all())
@@ -171,10 +238,7 @@ def refuse_divergence(result: MetaGradient, episode: Episode, step: int, strateg
         where = f"the outer loss of task(s) {episode.number[~finite].tolist()[:5]} is not finite"
     else:
         where = "the meta-gradient is not finite" if not sound else "another rank met a value that is not finite"
-    raise MetaLearningError(
-        f"meta-step {step}: {where}. The last checkpoint is untouched. Lower the inner or outer learning rate, "
-        "or clip with trainer.gradient_clip_val"
-    )
+    raise MetaLearningError(f"meta-step {step}: {where}. The last checkpoint is untouched. {remedy}")
 
 
 def refuse_checkpoint(expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:

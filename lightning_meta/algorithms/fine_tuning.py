@@ -1,9 +1,7 @@
 """Fine-tuning, a baseline: Chen et al., "A Closer Look at Few-shot Classification", arXiv 1904.04232."""
 
-import torch
-
 from lightning_meta.algorithms.joint_training import JointTraining
-from lightning_meta.params import Params, map_params
+from lightning_meta.params import Params
 
 
 class FineTuning(JointTraining):
@@ -16,5 +14,4 @@ class FineTuning(JointTraining):
 
     def fast(self, params: Params) -> Params:
         """The backbone with a new last layer."""
-        weights = super().fast(params)
-        return weights | map_params(torch.zeros_like, self.head.of(weights))
+        return super().fast(params) | self.head.fresh(self.backbone)

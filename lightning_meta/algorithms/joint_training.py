@@ -21,12 +21,11 @@ class JointTraining(MetaLearner):
     """Base of baselines whose features come from an ordinary classifier of all training classes.
 
     A meta-step classifies the images of its tasks, support and queries alike, among all classes of the training split,
-    by a layer of its own on the features that the backbone gives its last layer, an ``nn.Linear``. The subclass says
-    how a new task is solved with these features.
+    by a layer of its own on the features that the backbone gives its last layer, an ``nn.Linear``; it is made when a
+    fit begins, or a checkpoint is loaded. The subclass says how a new task is solved with these features.
 
     Args:
         backbone: a network that ends with an ``nn.Linear``.
-        classes: of the training split; the command line takes the number from the data.
         inner: the inner loop at test; none is run in training.
         loss: as in `MetaLearner`.
         outer_reduction: as in `MetaLearner`.
@@ -37,16 +36,17 @@ class JointTraining(MetaLearner):
         replace_norms: as in `MetaLearner`.
 
     Raises:
-        MetaLearningError: the data do not say which class a label is, or have another number of classes.
+        MetaLearningError: the data do not say which class a label is, or have other classes than the checkpoint that
+            is to be trained on.
     """
 
     needs_queries = False
     learns_rule = False
+    cuts_head = True
 
     def __init__(
         self,
         backbone: nn.Module,
-        classes: int,
         inner: InnerLoop = InnerLoop(steps=0),
         loss: Callable[..., Tensor] = functional.cross_entropy,
         outer_reduction: Literal["mean", "sum"] = "mean",
@@ -59,20 +59,34 @@ class JointTraining(MetaLearner):
         super().__init__(
             backbone, inner, loss, outer_reduction, optimizer, lr_scheduler, task_chunk, compile, replace_norms
         )
-        self.classifier = nn.Linear(self.head.features, classes)
+        self.classifier: nn.Linear | None = None
 
     def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
         """The loss of classifying the task's images among all classes."""
-        features = self.run_backbone(self.features(params), torch.cat([task.support_x, task.query_x]))
+        assert self.classifier is not None
+        features = self.run_body(named("backbone", params), torch.cat([task.support_x, task.query_x]))
         outputs = torch.func.functional_call(self.classifier, named("classifier", params), (features,))
         labels = task.classes[torch.cat([task.support_y, task.query_y])]
         return self.loss(outputs, labels, reduction="mean"), carry
 
-    def features(self, params: Params) -> Params:
-        """Weights with which the backbone gives features."""
-        return self.head.without(named("backbone", params))
+    def classify_among(self, classes: int) -> None:
+        """Draw a layer that tells so many classes apart."""
+        like = next(self.backbone.parameters())
+        self.classifier = nn.Linear(self.head.features, classes, device=like.device, dtype=like.dtype)
 
-    def refuse_data(self, source: EpisodeSource, episode: Episode) -> None:
-        """Compare the data with the backbone and the number of classes."""
-        super().refuse_data(source, episode)
-        checks.refuse_classes(self.classifier.out_features, source.train_classes, type(source).__name__)
+    def setup(self, stage: str) -> None:
+        """Ask the data for their number of classes."""
+        source = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and isinstance(source, EpisodeSource):
+            checks.refuse_no_classes(source.train_classes, type(source).__name__)
+            self.classify_among(source.train_classes)
+        super().setup(stage)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the classes that the checkpoint was trained on, except to train on others."""
+        held = checkpoint["state_dict"].get("classifier.weight")
+        if held is not None and self.classifier is None:
+            self.classify_among(len(held))
+        if held is not None and self.classifier is not None:
+            checks.refuse_other_classes(len(held), self.classifier.out_features)
+        super().on_load_checkpoint(checkpoint)

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -11,8 +12,9 @@ from torch.nn import functional
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lightning_meta.algorithms import checks
 from lightning_meta.algorithms.base import MetaLearner
-from lightning_meta.episode import Episode, Predictions
+from lightning_meta.episode import Episode, EpisodeSource, Predictions
 from lightning_meta.inner import InnerLoop
 from lightning_meta.params import Params
 
@@ -35,6 +37,8 @@ class MetricLearner(MetaLearner):
         compile: as in `MetaLearner`.
         replace_norms: as in `MetaLearner`.
     """
+
+    cuts_head = True
 
     def __init__(
         self,
@@ -63,16 +67,21 @@ class MetricLearner(MetaLearner):
 
     def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
         """The loss of comparing the queries, all in one batch, with the support set."""
-        weights = self.head.without(self.fast(params))
-        support, query = self.run_backbone(weights, task.support_x), self.run_backbone(weights, task.query_x)
+        weights = self.fast(params)
+        support, query = self.run_body(weights, task.support_x), self.run_body(weights, task.query_x)
         with full_precision(support):
             outputs = self.compare(support, membership(task, self.head.outputs), query)
         return self.loss(outputs, task.query_y, reduction="mean"), carry
 
     def predictions(self, params: Params, task: Episode, carry: Any) -> Predictions:
         """Outputs for one task, each (1, rows, ways): there are no inner steps."""
-        features = self.classify(self.head.without(self.fast(params)), task)
+        features = self.classify(partial(self.run_body, self.fast(params)), task)
         return compare_all(self.compare, features, membership(task, self.head.outputs))
+
+    def refuse_data(self, source: EpisodeSource, episode: Episode) -> None:
+        """Refuse real targets, which belong to no class."""
+        checks.refuse_regression(episode, type(source).__name__, type(self).__name__)
+        super().refuse_data(source, episode)
 
 
 def membership(task: Episode, ways: int) -> Tensor:

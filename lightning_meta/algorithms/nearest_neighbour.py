@@ -1,6 +1,7 @@
 """Nearest neighbour, a baseline of the papers' tables: Vinyals et al., arXiv 1606.04080, section 4.1."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -23,7 +24,6 @@ class NearestNeighbour(JointTraining):
 
     Args:
         backbone: a network that ends with an ``nn.Linear``, which is not used.
-        classes: as in `JointTraining`.
         loss: as in `MetaLearner`.
         outer_reduction: as in `MetaLearner`.
         optimizer: as in `MetaLearner`.
@@ -36,7 +36,6 @@ class NearestNeighbour(JointTraining):
     def __init__(
         self,
         backbone: nn.Module,
-        classes: int,
         loss: Callable[..., Tensor] = functional.cross_entropy,
         outer_reduction: Literal["mean", "sum"] = "mean",
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
@@ -46,13 +45,13 @@ class NearestNeighbour(JointTraining):
         replace_norms: bool = False,
     ) -> None:
         super().__init__(
-            backbone, classes, NO_STEPS, loss, outer_reduction, optimizer, lr_scheduler, task_chunk, compile,
+            backbone, NO_STEPS, loss, outer_reduction, optimizer, lr_scheduler, task_chunk, compile,
             replace_norms,
         )  # fmt: skip
 
     def predictions(self, params: Params, task: Episode, carry: Any) -> Predictions:
         """Outputs for one task, each (1, rows, ways): there are no inner steps."""
-        features = self.classify(self.features(params), task)
+        features = self.classify(partial(self.run_body, self.fast(params)), task)
         return compare_all(self.compare, features, membership(task, self.head.outputs))
 
     def compare(self, support: Tensor, membership: Tensor, rows: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from lightning_meta.episode import Episode
 from lightning_meta.inner import SGD, Compiled, InnerLoop, MetaGradient, last, map_tasks
 from lightning_meta.params import Params, flatten, map_params, unflatten
 
+REMEDY = "Lower model.inner.optimizer.lr or model.region.max_kl"  # there is no outer rate, and nothing is clipped
+
 
 class Recorded(NamedTuple):
     """Of one task, what is held fixed during a meta-step."""
@@ -211,7 +213,8 @@ class TRPOMAML(PolicyGradientMAML):
             return Outcome(*mean_over_ranks(values(moved).mean(0)))
 
         losses, grads = values(params)[:, 0], total(self._parts.gradient)
-        checks.refuse_divergence(MetaGradient(losses, grads, {}), episode, self.trainer.global_step, strategy)
+        result = MetaGradient(losses, grads, {})
+        checks.refuse_divergence(result, episode, self.trainer.global_step, strategy, REMEDY)
         before = Outcome(*mean_over_ranks(torch.stack([losses.mean(), torch.zeros_like(losses[0])])))
         step, outcome = self.region.step(mean_over_ranks(flatten(grads) / count), product, evaluate, before)
         return unflatten(step, params), outcome

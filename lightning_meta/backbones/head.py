@@ -1,8 +1,10 @@
 """The linear layer at the end of a network, and the features that it is given."""
 
-import torch
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.func import functional_call
 
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.params import Params
@@ -11,11 +13,11 @@ _NOTHING = nn.Identity, nn.Dropout  # layers that do nothing; a dropout that dro
 
 
 class LinearHead:
-    """Cuts the weights of a network in two: its last layer, the head, and everything before, the body.
+    """Cuts a network in two: its last layer, the head, and everything before, the body.
 
     Args:
-        backbone: a network whose last layer, in the order of its modules, is an ``nn.Linear``; an activation after it
-            would go unseen when the head is applied by itself.
+        backbone: a network whose last layer, in the order of its modules, is an ``nn.Linear``. Whether that is what it
+            computes last is only seen when it runs, see `lightning_meta.algorithms.checks.refuse_cut`.
 
     Raises:
         MetaLearningError: it is another layer.
@@ -29,9 +31,8 @@ class LinearHead:
                 f"model.backbone {type(backbone).__name__} ends with {type(layer).__name__} at {name or 'its root'}, "
                 "expected a torch.nn.Linear: this algorithm treats the last layer apart from the features before it"
             )
-        self.features, self.outputs = layer.in_features, layer.out_features
+        self.name, self.features, self.outputs = name, layer.in_features, layer.out_features
         self._start = f"{name}." if name else ""
-        self._bias = layer.bias is not None
 
     def of(self, weights: Params) -> Params:
         """The head's weights, by their names in the network."""
@@ -41,12 +42,23 @@ class LinearHead:
         """All other weights."""
         return {name: tensor for name, tensor in weights.items() if not name.startswith(self._start)}
 
-    def without(self, weights: Params) -> Params:
-        """Weights with which the network gives its features: the identity in the head's place."""
-        like = next(iter(weights.values()))  # the head itself may be frozen, and then is not among them
-        identity = {f"{self._start}weight": torch.eye(self.features, dtype=like.dtype, device=like.device)}
-        return weights | identity | ({f"{self._start}bias": like.new_zeros(self.features)} if self._bias else {})
+    def fresh(self, backbone: nn.Module) -> Params:
+        """Weights of a new head, all zero, also where the network's own one is frozen."""
+        own = backbone.get_submodule(self.name).named_parameters()
+        return {f"{self._start}{name}": tensor.detach().new_zeros(tensor.shape) for name, tensor in own}
 
-    def linear(self, head: Params, features: Tensor) -> Tensor:
-        """Outputs of the head for ``features`` of shape (rows, features)."""
-        return functional.linear(features, head[f"{self._start}weight"], head.get(f"{self._start}bias"))
+    def outputs_of(self, backbone: nn.Module, weights: Params, features: Tensor) -> Tensor:
+        """What the head makes of ``features``, shape (rows, features), with its part of ``weights``."""
+        own = {name.removeprefix(self._start): tensor for name, tensor in self.of(weights).items()}
+        outputs: Tensor = functional_call(backbone.get_submodule(self.name), own, (features,))
+        return outputs
+
+    @contextmanager
+    def watched(self, backbone: nn.Module) -> Iterator[list[Tensor]]:
+        """Within it, what the head is given whenever the network runs: the features."""
+        given: list[Tensor] = []
+        handle = backbone.get_submodule(self.name).register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+        try:
+            yield given
+        finally:
+            handle.remove()

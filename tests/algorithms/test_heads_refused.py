@@ -1,11 +1,12 @@
-"""Backbones without a linear layer at the end, for all algorithms that treat it apart."""
+"""Backbones whose last layer cannot be treated apart, for all algorithms that do so."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from lightning_meta.algorithms import (
     ANIL,
@@ -16,13 +17,14 @@ from lightning_meta.algorithms import (
     NearestNeighbour,
     PrototypicalNetworks,
 )
+from lightning_meta.backbones import MLP
+from lightning_meta.data import SinusoidEpisodes
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.inner import InnerLoop
 from tests.algorithms.test_refusals import glyphs, trainer
 
 MAKERS: list[Callable[..., MetaLearner]] = [
-    ANIL, BOIL, PrototypicalNetworks, MatchingNetworks,
-    lambda backbone, **settings: FineTuning(backbone, 8, **settings),
-    lambda backbone, **settings: NearestNeighbour(backbone, 8, **settings),
+    ANIL, BOIL, PrototypicalNetworks, MatchingNetworks, FineTuning, NearestNeighbour,
 ]  # fmt: skip
 
 
@@ -40,3 +42,110 @@ def test_a_network_with_another_end_is_refused(make: Any, settings: dict[str, An
     with pytest.raises(MetaLearningError, match=said):
         trainer(tmp_path).test(make(Normed(), **settings), glyphs(test_tasks=2), verbose=False)
     assert not list(tmp_path.rglob("*.ckpt"))
+
+
+class Softened(nn.Sequential):
+    """Its head's outputs are not its own."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(784, 4), nn.Linear(4, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = super().forward(x)
+        return outputs.log_softmax(-1)
+
+
+class Reordered(nn.Module):
+    """Its layers run in another order than they were given in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outputs = nn.Linear(784, 3)
+        self.inputs = nn.Linear(784, 784)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.outputs(self.inputs(x.flatten(1)))
+        return outputs
+
+
+class Unused(Reordered):
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.outputs(x.flatten(1))
+        return outputs
+
+
+class Tokens(nn.Sequential):
+    """Its last layer runs on several rows for each input."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(2), nn.Unflatten(2, (16, 49)), nn.Linear(49, 4), nn.Linear(4, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = super().forward(x)
+        return outputs.mean((1, 2))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "said"),
+    [
+        (
+            Softened,
+            "model.backbone Softened changes what its last layer, the torch.nn.Linear at 2, gives, but this alg",
+        ),
+        (Reordered, "model.backbone Reordered changes what its last layer, the torch.nn.Linear at inputs, gives"),
+        (Unused, "model.backbone Unused has its last torch.nn.Linear at inputs, which does not run, expected .15, 784"),
+        (Tokens, r"model.backbone Tokens has its last torch.nn.Linear at 3, which is given \(15, 1, 16, 4\), expected"),
+    ],
+)
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_last_layer_that_is_not_the_end_is_refused(make: Any, backbone: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(MetaLearningError, match=said):
+        trainer(tmp_path).fit(make(backbone()), glyphs(shots=5))
+    with pytest.raises(MetaLearningError, match=said):
+        trainer(tmp_path).test(make(backbone()), glyphs(shots=5, test_tasks=2), verbose=False)
+
+
+def frozen(*places: str) -> nn.Module:
+    network = MLP(3, 784, (8,))
+    for place in places:
+        network.get_submodule(place).requires_grad_(False)
+    return network
+
+
+def test_an_inner_loop_without_anything_to_adapt_is_refused() -> None:
+    said = "model.backbone MLP has no parameter with requires_grad among those that {} adapts: unfreeze some, or take"
+    with pytest.raises(MetaLearningError, match=said.format("ANIL")):
+        ANIL(frozen("3"))
+    with pytest.raises(MetaLearningError, match=said.format("BOIL")):
+        BOIL(frozen("1"))
+
+
+@pytest.mark.parametrize(
+    ("make", "place"),
+    [
+        (lambda network: ANIL(network), "1"),
+        (lambda network: BOIL(network), "3"),
+        (lambda network: FineTuning(network, InnerLoop(steps=0, evaluation_steps=2)), "3"),
+        (PrototypicalNetworks, "3"),
+    ],
+)
+def test_what_is_frozen_stays_and_the_rest_learns(make: Any, place: str, tmp_path: Path) -> None:
+    """And what a test adapts is the same in one batch and in the loop of single tasks."""
+    torch.manual_seed(0)
+    network = frozen(place)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    learner = make(network)
+    run = trainer(tmp_path, max_steps=2)
+    run.fit(learner, glyphs(test_tasks=2))
+    run.test(learner, glyphs(test_tasks=2), verbose=False)
+    for name, value in network.state_dict().items():
+        moved = not torch.equal(value, before[name])
+        unused = isinstance(learner, FineTuning | PrototypicalNetworks) and name.startswith("3.")
+        assert moved == (not name.startswith(place) and not unused), name
+
+
+@pytest.mark.parametrize("make", [PrototypicalNetworks, MatchingNetworks])
+def test_comparing_classes_needs_classes(make: Any, tmp_path: Path) -> None:
+    said = f"data.class_path is SinusoidEpisodes, whose targets are real values, but {make.__name__} compares classes"
+    with pytest.raises(MetaLearningError, match=said):
+        trainer(tmp_path).fit(make(MLP(1)), SinusoidEpisodes())

@@ -42,7 +42,8 @@ class TestGradients:
         """On support and queries alike, in one batch of each task."""
         torch.manual_seed(1)
         episode = numbered(image_episode())
-        learner = algorithm(network(), CLASSES)
+        learner = algorithm(network())
+        learner.classify_among(CLASSES)
         ours = gradient(learner, episode, **PATHS[path])
         model = nn.Sequential(*list(learner.backbone)[:-1], learner.classifier)
         losses = []
@@ -63,7 +64,7 @@ class TestGradients:
     @pytest.mark.parametrize("vectorised", [True, False])
     def test_fine_tuning_trains_the_network_with_a_new_last_layer(self, vectorised: bool) -> None:
         torch.manual_seed(2)
-        learner = FineTuning(network(), CLASSES, INNER)
+        learner = FineTuning(network(), INNER)
         learner.vectorised = vectorised
         task = tasks_of(numbered(image_episode(steps=2)))[0]
         found = learner.predictions(learner.meta_parameters(), task, {})
@@ -82,7 +83,7 @@ class TestGradients:
 
 def test_before_the_first_step_fine_tuning_guesses(tmp_path: Path) -> None:
     """Its outputs are all alike, so that one class of the three is right."""
-    learner = FineTuning(glyph_network(), 8, INNER)
+    learner = FineTuning(glyph_network(), INNER)
     trainer(tmp_path).test(learner, glyphs(test_tasks=4, queries=2), verbose=False)
     for name in ("query_accuracy", "query_nontransductive_accuracy", "support_accuracy"):
         mean = learner.intervals[name].mean
@@ -99,7 +100,7 @@ def test_joint_training_learns(algorithm: Any, rotations: Any, tmp_path: Path) -
     data = glyphs(train_queries=0, train_shots=2, meta_batch_size=16, rotations=rotations, train_classes=4)
     torch.manual_seed(0)
     backbone = MLP(3, inputs=784, hidden=[32])
-    learner = algorithm(backbone, data.train_classes, optimizer=sgd_fast, task_chunk=16)
+    learner = algorithm(backbone, optimizer=sgd_fast, task_chunk=16)
     losses: list[Tensor] = []
     gradient_of = learner.meta_gradient
 
@@ -136,22 +137,53 @@ def tasksets() -> TasksetEpisodes:
 @pytest.mark.parametrize(
     ("learner", "data", "said"),
     [
-        (lambda: FineTuning(glyph_network(), 9), glyphs, "model.classes is 9, but the training split has 8: make"),
         (
-            lambda: NearestNeighbour(glyph_network(), 8),
-            lambda: glyphs(rotations="classes"),
-            "model.classes is 8, but the training split has 32",
-        ),
-        (
-            lambda: FineTuning(MLP(1), 8, loss=functional.mse_loss),
+            lambda: FineTuning(MLP(1), loss=functional.mse_loss),
             SinusoidEpisodes,
             "data.class_path is SinusoidEpisodes, whose tasks do not say which classes .* such as OmniglotEpisodes",
         ),
-        (lambda: NearestNeighbour(glyph_network(), 5), tasksets, "data.class_path is TasksetEpisodes, whose tasks"),
+        (lambda: NearestNeighbour(glyph_network()), tasksets, "data.class_path is TasksetEpisodes, whose tasks"),
     ],
 )
-def test_other_classes_are_refused(learner: Any, data: Any, said: str, tmp_path: Path) -> None:
+def test_data_without_classes_are_refused(learner: Any, data: Any, said: str, tmp_path: Path) -> None:
     made: MetaLearner = learner()
     source: EpisodeDataModule = data()
     with pytest.raises(MetaLearningError, match=said):
         trainer(tmp_path).fit(made, source)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of eight training classes."""
+    path: Path = tmp_path_factory.mktemp("joint") / "eight.ckpt"
+    run = trainer(path.parent, max_steps=1)
+    run.fit(FineTuning(glyph_network(), INNER), glyphs(train_queries=0))
+    run.save_checkpoint(path)
+    return path
+
+
+class TestClassesOfACheckpoint:
+    def test_data_with_other_training_classes_can_be_tested(self, checkpoint: Path, tmp_path: Path) -> None:
+        """And none of the classifier's classes has to be among them."""
+        learner = FineTuning(glyph_network(), INNER)
+        data = glyphs(train_classes=5, test_tasks=4)
+        trainer(tmp_path).test(learner, data, ckpt_path=checkpoint, verbose=False)
+        weight = torch.load(checkpoint, weights_only=True)["state_dict"]["classifier.weight"]
+        assert learner.classifier is not None
+        assert torch.equal(learner.classifier.weight, weight)
+        assert len(weight) == 8
+
+    def test_the_rest_is_loaded_in_python(self, checkpoint: Path) -> None:
+        learner = FineTuning.load_from_checkpoint(checkpoint, backbone=glyph_network())
+        assert learner.classifier is not None
+        assert learner.classifier.out_features == 8
+
+    @pytest.mark.filterwarnings("ignore:.*your dataloader is not resumable")  # the data module goes on where it was
+    def test_training_goes_on_with_the_same_classes_alone(self, checkpoint: Path, tmp_path: Path) -> None:
+        run = trainer(tmp_path, max_steps=2)
+        said = "ckpt_path is of a classifier of 8 training classes, but the data's training split has 5: give the data"
+        with pytest.raises(MetaLearningError, match=said):
+            run.fit(FineTuning(glyph_network(), INNER), glyphs(train_queries=0, train_classes=5), ckpt_path=checkpoint)
+        learner = FineTuning(glyph_network(), INNER)
+        trainer(tmp_path, max_steps=2).fit(learner, glyphs(train_queries=0), ckpt_path=checkpoint)
+        assert learner.meta_steps == 2

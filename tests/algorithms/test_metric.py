@@ -3,13 +3,14 @@
 import importlib
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_meta.algorithms import MatchingNetworks, MetaLearner, NearestNeighbour, PrototypicalNetworks
+from lightning_meta.algorithms import MatchingNetworks, NearestNeighbour, PrototypicalNetworks
 from lightning_meta.backbones import MLP, Conv4
 from lightning_meta.episode import Episode
 from tests.algorithms.test_meta_gradients import PATHS, gradient, network
@@ -68,14 +69,10 @@ LEARNED = [(PrototypicalNetworks, nearest_prototype), (MatchingNetworks, attenti
 ALL = [PrototypicalNetworks, MatchingNetworks, NearestNeighbour]
 
 
-def learner_of(algorithm: type[MetaLearner], backbone: nn.Module) -> MetaLearner:
-    return algorithm(backbone, classes=7) if algorithm is NearestNeighbour else algorithm(backbone)
-
-
 @pytest.mark.parametrize("order", ["sorted", "shuffled"])
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(("algorithm", "compare"), LEARNED)
-def test_equals_the_formula(algorithm: type[MetaLearner], compare: Compare, path: str, order: str) -> None:
+def test_equals_the_formula(algorithm: Any, compare: Compare, path: str, order: str) -> None:
     torch.manual_seed(1)
     episode = image_episode()
     episode = shuffled(episode) if order == "shuffled" else episode
@@ -112,7 +109,7 @@ def test_prototypes_equal_learn2learn() -> None:
 
 
 @pytest.mark.parametrize(("algorithm", "compare"), LEARNED)
-def test_predictions_have_one_step(algorithm: type[MetaLearner], compare: Compare) -> None:
+def test_predictions_have_one_step(algorithm: Any, compare: Compare) -> None:
     torch.manual_seed(3)
     task = tasks_of(shuffled(image_episode(queries=3)))[0]
     learner, model = algorithm(network()), network()
@@ -142,7 +139,7 @@ def test_nearest_neighbour_equals_brute_force(pixels: bool, shots: int) -> None:
     # Of few features that a ReLU makes zero, many would be alike.
     backbone = MLP(3, inputs=64, hidden=[]) if pixels else MLP(3, 64, hidden=[8], activation=nn.Tanh)
     task = tasks_of(shuffled(image_episode(shots=shots, queries=20)))[0]
-    learner = NearestNeighbour(backbone, classes=7)
+    learner = NearestNeighbour(backbone)
     found = learner.predictions(learner.meta_parameters(), task, {})
     assert found.query.shape == (1, 60, 3)
     support, query = (x.flatten(1) if pixels else features_of(backbone, x) for x in (task.support_x, task.query_x))
@@ -155,11 +152,9 @@ def test_nearest_neighbour_equals_brute_force(pixels: bool, shots: int) -> None:
 
 @pytest.mark.parametrize("vectorised", [True, False])
 @pytest.mark.parametrize("algorithm", ALL)
-def test_a_query_depends_on_others_only_where_they_share_a_batch(
-    algorithm: type[MetaLearner], vectorised: bool
-) -> None:
+def test_a_query_depends_on_others_only_where_they_share_a_batch(algorithm: Any, vectorised: bool) -> None:
     torch.manual_seed(6)
-    learner = learner_of(algorithm, network())
+    learner = algorithm(network())
     learner.vectorised = vectorised
     task = tasks_of(image_episode())[0]
     other = task._replace(query_x=torch.cat([task.query_x[:1] + 1, task.query_x[1:]]))
@@ -171,10 +166,10 @@ def test_a_query_depends_on_others_only_where_they_share_a_batch(
 
 
 @pytest.mark.parametrize("algorithm", ALL)
-def test_labels_and_outputs_go_together(algorithm: type[MetaLearner]) -> None:
+def test_labels_and_outputs_go_together(algorithm: Any) -> None:
     """Other names for the classes give the same outputs, in other columns; other orders of the rows change nothing."""
     torch.manual_seed(7)
-    learner = learner_of(algorithm, network())
+    learner = algorithm(network())
     task = tasks_of(image_episode())[0]
     names, order = torch.tensor([2, 0, 1]), torch.randperm(6)
     renamed = task._replace(support_y=names[task.support_y])
@@ -187,11 +182,11 @@ def test_labels_and_outputs_go_together(algorithm: type[MetaLearner]) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ALL)
-def test_float32_stays_finite_and_differentiable(algorithm: type[MetaLearner]) -> None:
+def test_float32_stays_finite_and_differentiable(algorithm: Any) -> None:
     """The value that keeps other classes out of a sum does not overflow."""
     torch.manual_seed(8)
     backbone = Conv4(3, filters=4, image_size=8, head="flatten").float()
-    learner = learner_of(algorithm, backbone).float()
+    learner = algorithm(backbone).float()
     episode = Episode(*(t.float() if t.is_floating_point() else t for t in image_episode()))
     if algorithm is not NearestNeighbour:
         result = gradient(learner, episode)

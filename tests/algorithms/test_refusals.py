@@ -6,6 +6,7 @@ from typing import Any, Literal
 import pytest
 import torch
 from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -192,7 +193,7 @@ def test_the_trial_sees_some_of_every_class(tmp_path: Path) -> None:
         trainer(tmp_path).fit(PrototypicalNetworks(backbone), glyphs(ways=6, validation_tasks=0, test_tasks=0))
 
 
-@pytest.mark.parametrize("learner", [Reptile, GradientCombination, IMAML, lambda net, inner: FineTuning(net, 3, inner)])
+@pytest.mark.parametrize("learner", [Reptile, GradientCombination, IMAML, FineTuning])
 def test_rules_that_would_learn_nothing_are_refused(learner: Any) -> None:
     with pytest.raises(MetaLearningError, match="MetaSGD, which learns parameters of its own, but .* no gradient"):
         learner(network(), inner=InnerLoop(MetaSGD()))
@@ -224,3 +225,13 @@ def test_a_task_that_diverges_is_counted(chunk: int | Literal["auto"], tmp_path:
     trainer(tmp_path).test(learner, glyphs(test_tasks=3), verbose=False)
     for name in ("query_loss", "query_accuracy", "query_nontransductive_accuracy"):
         assert learner.intervals[name].diverged.tolist() == [0, 3], name
+
+
+def test_an_accuracy_is_not_waited_for_where_targets_are_real(tmp_path: Path) -> None:
+    """As the command line's default would; Lightning itself stops at the first validation only."""
+    watch = ModelCheckpoint(tmp_path, monitor="val_accuracy")
+    run = trainer(tmp_path, callbacks=[watch], enable_checkpointing=True)
+    said = "checkpoint.monitor is val_accuracy, but these data have real targets, .* set checkpoint.monitor to val_loss"
+    with pytest.raises(MetaLearningError, match=said):
+        run.fit(MAML(MLP(1), loss=functional.mse_loss), SinusoidEpisodes())
+    assert run.global_step == 0

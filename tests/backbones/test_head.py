@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.func import functional_call
+from torch.nn import functional
 
 from lightning_meta.backbones import MLP, Conv4, ResNet12, VisionTransformer, WideResNet
 from lightning_meta.backbones.head import LinearHead
@@ -25,29 +26,26 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, int]] =
 }
 
 
-class Recorder:
-    """What a layer is given."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        self.inputs: list[Tensor] = []
-        layer.register_forward_pre_hook(lambda _, inputs: self.inputs.append(inputs[0]))
-
-
 @pytest.mark.parametrize("name", NETWORKS)
-def test_without_the_head_a_network_gives_exactly_its_features(name: str) -> None:
+def test_a_network_is_its_head_on_the_features_that_the_head_is_given(name: str) -> None:
     make, shape, place, width = NETWORKS[name]
     torch.manual_seed(0)
     network = make()
     head, x = LinearHead(network), torch.randn(5, *shape)
     weights = {key: tensor.detach() for key, tensor in network.named_parameters()}
-    recorder = Recorder(network.get_submodule(place))
-    outputs = network(x)
-    features = functional_call(network, head.without(weights), (x,))
-    assert features.shape == (5, width)
-    torch.testing.assert_close(features, recorder.inputs[0], rtol=1e-12, atol=1e-12)
-    assert (head.features, head.outputs) == (width, 3)
-    torch.testing.assert_close(head.linear(head.of(weights), features), outputs)
-    assert torch.equal(network(x), outputs)  # and is left as it was
+    with head.watched(network) as given:
+        outputs = network(x)
+    assert (head.name, head.features, head.outputs) == (place, width, 3)
+    assert [features.shape for features in given] == [(5, width)]
+    layer = network.get_submodule(place)
+    expected = functional.linear(given[0], layer.weight, layer.bias)
+    torch.testing.assert_close(expected, outputs, rtol=1e-12, atol=1e-12)
+    assert torch.equal(head.outputs_of(network, weights, given[0]), outputs)
+    assert torch.equal(head.outputs_of(network, {}, given[0]), outputs)  # by its own, which may be frozen
+    other = {name: 2 * tensor for name, tensor in head.of(weights).items()}
+    torch.testing.assert_close(head.outputs_of(network, weights | other, given[0]), 2 * outputs)
+    assert torch.equal(network(x), outputs)
+    assert len(given) == 1  # no longer watched
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -74,7 +72,9 @@ def test_a_lone_linear_layer_is_its_own_head() -> None:
     assert head.of(weights).keys() == {"weight", "bias"}
     assert head.body(weights) == {}
     x = torch.randn(2, 4)
-    assert torch.equal(functional_call(layer, head.without(weights), (x,)), x)
+    with head.watched(layer) as given:
+        assert torch.equal(layer(x), head.outputs_of(layer, weights, x))
+    assert given[0] is x
 
 
 def test_a_head_whose_name_begins_others_takes_its_own_weights_alone() -> None:
@@ -90,15 +90,21 @@ def test_the_features_are_differentiable_in_the_body_alone() -> None:
     network = MLP(3, 6, (4,))
     head = LinearHead(network)
     weights = {name: tensor.detach().requires_grad_() for name, tensor in network.named_parameters()}
-    functional_call(network, head.without(weights), (torch.randn(2, 6),)).sum().backward()
+    with head.watched(network) as given:
+        functional_call(network, weights, (torch.randn(2, 6),))
+    given[0].sum().backward()
     assert {name for name, tensor in weights.items() if tensor.grad is not None} == {"1.weight", "1.bias"}
 
 
-def test_a_frozen_head_is_left_out_as_well() -> None:
+def test_a_new_head_is_zero_and_whole() -> None:
+    """Also where some of the network's own is frozen."""
     network = MLP(3, 6, (4,))
-    head, x = LinearHead(network), torch.randn(2, 6)
-    body = head.body(dict(network.named_parameters()))
-    torch.testing.assert_close(functional_call(network, head.without(body), (x,)), nn.Sequential(*list(network)[:3])(x))
+    network.get_submodule("3").bias.requires_grad_(False)
+    fresh = LinearHead(network).fresh(network)
+    assert {name: (tensor.shape, int(tensor.count_nonzero())) for name, tensor in fresh.items()} == {
+        "3.weight": ((3, 4), 0),
+        "3.bias": ((3,), 0),
+    }
 
 
 @pytest.mark.parametrize(
