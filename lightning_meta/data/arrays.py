@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_meta.data.images import CacheDevice, ClassImages, ImageEpisodes
 from lightning_meta.data.task_random import TaskRandom
+from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
 
 
@@ -75,6 +76,12 @@ class ArrayEpisodes(ImageEpisodes):
     def has_validation(self) -> bool:
         """Whether there are classes to validate on and tasks are asked for."""
         return self.validation_classes > 0 and super().has_validation()
+
+    def more_classes(self, split: Split) -> str:
+        """What to set for more classes in this split; the rest is trained on."""
+        if split == "train":
+            return "lower data.validation_classes or data.test_classes"
+        return f"raise data.{split}_classes"
 
     def load(self) -> ClassImages:
         """All examples, float32 or uint8 (examples, ...), by class in the order of the sorted labels.

@@ -85,12 +85,16 @@ class EpisodeDataModule(LightningDataModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Refuse to evaluate on nothing."""
+        if stage == "validate" and not self.tasks["validation"]:
+            raise MetaLearningError("data.validation_tasks is 0, so there are no validation tasks: raise it")
         if stage == "validate" and not self.has_validation():
-            raise MetaLearningError(
-                "there are no validation tasks: set data.validation_tasks, and a split that has them"
-            )
+            raise MetaLearningError(f"the data have no validation classes: {self.more_classes('validation')}")
         if stage in ("test", "predict"):
             _at_least(1, "test_tasks", self.tasks["test"])
+
+    def more_classes(self, split: Split) -> str:
+        """How a person comes by more classes in this split, for messages; a subclass names its settings."""
+        return f"take data with more {split} classes"
 
     def has_validation(self) -> bool:
         """Whether there is anything to validate on."""

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from lightning_meta.data.images import CacheDevice, ClassImages, ImageEpisodes, Rotations
 from lightning_meta.data.task_random import TaskRandom
+from lightning_meta.episode import Split
 
 _SIZE = 28  # pixels of a side
 _STROKES = 3  # most strokes of a character
@@ -65,6 +66,10 @@ class GlyphEpisodes(ImageEpisodes):
         self.classes = {"test": test_classes, "validation": validation_classes, "train": train_classes}
         self.drawings = drawings
         self.alphabet = alphabet
+
+    def more_classes(self, split: Split) -> str:
+        """What to set for more classes in this split."""
+        return f"raise data.{split}_classes"
 
     def load(self) -> ClassImages:
         """Draw all characters; a few seconds."""

@@ -113,10 +113,13 @@ class ImageEpisodes(EpisodeDataModule):
         classes = self.data.splits[split]
         turns = self._turns(split)
         if self.ways > len(classes) * turns:
+            remedies = ["lower data.ways"] if len(classes) else []
+            remedies.append(self.more_classes(split))
+            if split != "train":
+                remedies.append(f"set data.{split}_tasks to 0 for a fit that skips the {split}")
             raise MetaLearningError(
-                f"data.ways is {self.ways}, but the {split} split has {len(classes) * turns} classes: lower data.ways"
-                + (", or choose a split with validation classes" if split == "validation" else "")
-                + (", or set data.test_tasks to 0 for a fit without a test" if split == "test" else "")
+                f"data.ways is {self.ways}, but the {split} split has {len(classes) * turns} classes: "
+                + ", or ".join(remedies)
             )
         needed, fewest = self.shots[split] + self.queries[split], int(self.data.counts[classes].min())
         if needed > fewest:

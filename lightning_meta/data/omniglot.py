@@ -17,7 +17,7 @@ import json
 import os
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -103,6 +103,12 @@ class OmniglotEpisodes(ImageEpisodes):
     def has_validation(self) -> bool:
         """Whether the split has validation classes and tasks are asked for."""
         return self.split not in ("lake", "nichol") and super().has_validation()
+
+    def more_classes(self, split: Split) -> str:
+        """Which split of the characters to set for as many classes as a task has, where one has them."""
+        turns = self._turns(split)
+        wider = [name for name in get_args(OmniglotSplit) if len(read_splits(name)[split]) * turns >= self.ways]
+        return f"set data.split to {' or '.join(wider)}" if wider else super().more_classes(split)
 
     def prepare_data(self) -> None:
         """Download and decode in one process, before the ranks read the cache."""

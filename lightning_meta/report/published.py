@@ -17,7 +17,7 @@ class Published(NamedTuple):
     mean: float
     half_width: float
     transductive: bool
-    meta_steps: int  # of the source's run
+    meta_steps: int  # of the source's run, or those that we chose where it says none
     inner_steps: int  # at test
 
     def __str__(self) -> str:
@@ -30,12 +30,15 @@ FILE = Path(__file__).with_name("published.yaml")
 
 
 def read_lengths() -> dict[str, int]:
-    """Meta-steps of the source's run for experiments without a published figure."""
-    lengths: dict[str, int] = read_yaml(FILE)["lengths"]
+    """Meta-steps of a whole run, as the source states them or as we chose them, where no figure brings its own."""
+    known = read_yaml(FILE)
+    lengths: dict[str, int] = known["lengths"] | known["chosen_lengths"]
     return lengths
 
 
 def read_published() -> dict[str, Published]:
     """All published figures by experiment."""
-    figures = read_yaml(FILE)["figures"]
+    figures, lengths = read_yaml(FILE)["figures"], read_lengths()
+    for name in figures.keys() & lengths.keys():
+        figures[name]["meta_steps"] = lengths[name]
     return {name: Published(**figure.pop("source"), **figure) for name, figure in figures.items()}

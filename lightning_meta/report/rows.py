@@ -59,7 +59,7 @@ class Row:
     entries: list[Entry]  # the test of each
     setting: str  # what tells it from others of the experiment
     published: Published | None
-    full_meta_steps: int | None  # of the source's run, where it is known
+    full_meta_steps: int | None  # of a whole run, where it is known
 
     @property
     def first(self) -> Run:
@@ -79,7 +79,7 @@ class Row:
 
     @property
     def meta_steps(self) -> str:
-        """Meta-steps done, and those of the source where it is known."""
+        """Meta-steps done, and those of a whole run where they are known."""
         done = f"{self.first.meta_steps:,}"
         return f"{done} of {self.full_meta_steps:,}" if self.full_meta_steps else done
 

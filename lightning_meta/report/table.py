@@ -18,8 +18,8 @@ NOTES = (
     "over seeds, which holds the spread of training and of test tasks, but never less than the tasks alone allow.",
     "Transductive: the queries of a task are classified together; non-transductive: one at a time. The difference is "
     "ours less the published figure under the protocol of the source; inside: the two intervals overlap. "
-    "Meta-steps: done, of those of the source. Minutes: of training, mean over seeds. Test tasks: of each seed, by "
-    "queries of a task.",
+    "Meta-steps: done, of those of a whole run, which are the source's where it states them. Minutes: of training, "
+    "mean over seeds. Test tasks: of each seed, by queries of a task.",
 )
 
 

@@ -1,12 +1,15 @@
 """Streams of tasks over ranks, workers and restarts, and settings that no run can use."""
 
+import inspect
+import re
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from lightning_meta.data import base
+from lightning_meta.data import ArrayEpisodes, EpisodeDataModule, GlyphEpisodes, OmniglotEpisodes, base
 from lightning_meta.episode import InnerBatches
 from lightning_meta.errors import MetaLearningError
 from tests.data.conftest import TinyEpisodes, assert_same
@@ -115,7 +118,8 @@ def test_a_split_without_validation_tasks_has_no_loader() -> None:
     [
         ({"ways": 6}, "test", "data.ways is 6, but the test split has 5 classes"),
         ({"ways": 25, "rotations": "classes"}, "fit", "data.ways is 25, but the train split has 24 classes"),
-        ({"ways": 6}, "validate", "choose a split with validation classes"),
+        ({"ways": 6}, "validate", "lower data.ways, or take data with more validation classes, or set data."),
+        ({"validation_tasks": 0}, "validate", "data.validation_tasks is 0, so there are no validation tasks: raise it"),
         ({"shots": 5, "queries": 2}, "predict", "5 shots . 2 queries = 7 examples .* has 6: lower data.shots"),
         ({"train_shots": 5}, "fit", "5 shots . 3 queries = 8 examples .* data.train_shots"),
     ],
@@ -123,6 +127,48 @@ def test_a_split_without_validation_tasks_has_no_loader() -> None:
 def test_tasks_that_the_images_cannot_fill_are_refused(changes: dict[str, Any], stage: str, message: str) -> None:
     with pytest.raises(MetaLearningError, match=message):
         TinyEpisodes(**changes).setup(stage)
+
+
+def arrays(**changes: Any) -> ArrayEpisodes:
+    settings = {"validation_classes": 2, "test_classes": 2, "ways": 2} | changes
+    return ArrayEpisodes(np.zeros((20, 3)), np.arange(10).repeat(2), **settings)
+
+
+def glyphs(**changes: Any) -> GlyphEpisodes:
+    settings = {"train_classes": 4, "validation_classes": 4, "test_classes": 4, "drawings": 2, "ways": 4} | changes
+    return GlyphEpisodes(**settings)
+
+
+@pytest.mark.parametrize(
+    ("data", "stage", "said"),
+    [
+        (arrays(ways=3), "validate", "lower data.ways, or raise data.validation_classes, or set data.validation_tasks"),
+        (arrays(ways=3), "test", "lower data.ways, or raise data.test_classes, or set data.test_tasks to 0"),
+        (arrays(test_classes=0), "test", "has 0 classes: raise data.test_classes, or set data.test_tasks to 0"),
+        (arrays(ways=7), "fit", "lower data.ways, or lower data.validation_classes or data.test_classes"),
+        (arrays(validation_classes=0), "validate", "no validation classes: raise data.validation_classes"),
+        (glyphs(ways=5), "fit", "lower data.ways, or raise data.train_classes"),
+        (glyphs(validation_classes=3), "fit", "lower data.ways, or raise data.validation_classes, or set data.valid"),
+        (OmniglotEpisodes(split="lake"), "validate", "no validation classes: set data.split to vinyals or finn"),
+        (OmniglotEpisodes(split="lake", ways=150), "validate", "no validation classes: set data.split to vinyals"),
+    ],
+)
+def test_too_few_classes_are_refused_with_settings_that_the_data_have(
+    data: EpisodeDataModule, stage: str, said: str
+) -> None:
+    with pytest.raises(MetaLearningError) as refused:
+        data.setup(stage)
+    message = str(refused.value)
+    assert said in message
+    assert set(re.findall(r"data\.(\w+)", message)) <= inspect.signature(type(data)).parameters.keys()
+
+
+def test_a_split_of_omniglot_is_named_only_where_it_has_the_classes() -> None:
+    assert OmniglotEpisodes(ways=500).more_classes("test") == "set data.split to lake"
+    assert OmniglotEpisodes(ways=1150).more_classes("train") == "set data.split to nichol"
+    turned = OmniglotEpisodes(ways=4000, rotations="classes").more_classes("train")
+    assert turned == "set data.split to vinyals or finn or nichol"
+    assert OmniglotEpisodes(ways=700).more_classes("test") == "take data with more test classes"
 
 
 @pytest.mark.parametrize("name", ["ways", "shots", "queries", "meta_batch_size"])
