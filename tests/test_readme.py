@@ -19,7 +19,7 @@ from lightning_meta.inner import SGD, InnerLoop
 
 README = Path(__file__).parents[1] / "README.md"
 ALGORITHM = "\n## Add your own algorithm\n"
-ENVIRONMENT = "\nYour own environment is "
+ENVIRONMENT = "## Your own environment"
 SMALL = ["--trainer.max_steps=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
 SMALL += ["--model.compile=false", "--model.backbone.filters=4", "--model.inner.evaluation_steps=1"]
 SMALL += ["--data.train_classes=10", "--data.validation_tasks=0", "--data.test_classes=10", "--data.test_tasks=2"]
