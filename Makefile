@@ -13,7 +13,7 @@ test: setup  ## linters, import contracts, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
 DATA ?= data
 FIGURE3 ?= --trainer.max_steps 120 --trainer.val_check_interval 15 --data.validation_tasks 40 --data.test_tasks 50

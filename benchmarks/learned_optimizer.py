@@ -16,6 +16,7 @@ made again.
 import argparse
 import csv
 import math
+import shutil
 import sys
 import tempfile
 import time
@@ -75,8 +76,8 @@ TRAININGS = {
     "quadratics": [Training(6000, 500, [ANNEALED, "--model.optimizer.lr=0.003", "--model.task_chunk=128"])],
     # Truncated after 20 steps, the rule is soon fast at first, but then slower than Nesterov's momentum.
     "mnist": [
-        Training(1000, 250, [ANNEALED, "--model.optimizer.lr=0.01", *MNIST_DATA]),
-        Training(800, 50, [ANNEALED, "--model.optimizer.lr=0.003", "--model.inner.steps=50", *MNIST_DATA]),
+        Training(2500, 500, [ANNEALED, "--model.optimizer.lr=0.01", *MNIST_DATA]),
+        Training(300, 50, [ANNEALED, "--model.optimizer.lr=0.003", "--model.inner.steps=50", *MNIST_DATA]),
     ],
 }
 
@@ -90,14 +91,16 @@ PROBLEMS = {
 
 
 def train(name: str, arguments: argparse.Namespace, folder: Path) -> tuple[Path, int, float]:
-    """Run a configuration, unless that was done: the checkpoint with the best validation, meta-steps and minutes."""
-    best, meta_steps, seconds = None, 0, 0.0
+    """Run a configuration's stages, unless that was done: the best checkpoint of the last, meta-steps and minutes."""
+    best, total, seconds = None, 0, 0.0
     for stage, training in enumerate(TRAININGS[name]):
-        root = folder / f"{name}_{arguments.seed}_{stage}"
+        meta_steps = round(training.meta_steps * arguments.steps_scale)
+        root = folder / f"{name}_{arguments.seed}_{stage}_{meta_steps}"
         if not list(root.rglob("results.json")):
+            shutil.rmtree(root, ignore_errors=True)  # of a run that was interrupted
             settings = ["fit", f"--config={CONFIGS / name}.yaml", *training.changes]
             settings += [f"--seed_everything={arguments.seed}"]
-            settings += [f"--trainer.max_steps={round(training.meta_steps * arguments.steps_scale)}"]
+            settings += [f"--trainer.max_steps={meta_steps}"]
             settings += [
                 f"--trainer.val_check_interval={max(round(training.validate_every * arguments.steps_scale), 1)}"
             ]
@@ -109,9 +112,9 @@ def train(name: str, arguments: argparse.Namespace, folder: Path) -> tuple[Path,
                 sys.exit(f"{name}: training failed")
         (best,), (last,) = root.rglob("best*.ckpt"), root.rglob("last.ckpt")
         ended = torch.load(last, weights_only=True, map_location="cpu")
-        meta_steps, seconds = meta_steps + ended["global_step"], seconds + ended["train_seconds"]
+        total, seconds = total + ended["global_step"], seconds + ended["train_seconds"]
     assert best is not None
-    return best, meta_steps, seconds / 60
+    return best, total, seconds / 60
 
 
 def make(

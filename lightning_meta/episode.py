@@ -58,5 +58,8 @@ class EpisodeSource(Protocol):
     train_batches: InnerBatches
     evaluation_batches: InnerBatches
 
+    def has_validation(self) -> bool:
+        """Whether there is anything to validate on."""
+
     def draw(self, split: Split, numbers: Tensor) -> Episode:
         """The tasks of these numbers."""

@@ -82,9 +82,7 @@ class MetaLearner(MetaStep):
         self.inner = inner
         self._optimizer = optimizer
         self._lr_scheduler = lr_scheduler
-        fast = self.fast(trainable(self))
-        checks.refuse_frozen(backbone, fast, inner, type(self).__name__)
-        learned = inner.optimizer.learned(fast)
+        learned = inner.optimizer.learned(trainable(backbone))
         checks.refuse_learned_rule(inner, bool(learned), self.learns_rule, type(self).__name__)
         self.inner_parameters = nn.ParameterDict({name.replace(".", "/"): rate for name, rate in learned.items()})
 
@@ -188,7 +186,8 @@ class MetaLearner(MetaStep):
             splits: dict[str, Split] = {"fit": "train", "validate": "validation"}
             episode = source.draw(splits.get(stage, "test"), torch.zeros(1, dtype=torch.int64))
             self.refuse_data(source, episode)
-            if stage == "fit":
+            checks.refuse_frozen(self.backbone, self.fast(trainable(self)), self.inner, type(self).__name__)
+            if stage == "fit" and source.has_validation():
                 checks.refuse_monitor(self.trainer.checkpoint_callbacks, episode)
             if stage == "fit" and self.needs_queries:
                 checks.refuse_no_queries(source.queries["train"], type(self).__name__)

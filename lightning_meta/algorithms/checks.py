@@ -135,26 +135,33 @@ def refuse_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Epis
 
 
 def refuse_cut(backbone: nn.Module, head: LinearHead, episode: Episode) -> None:
-    """Run the backbone in one piece and in two; refuse one whose last layer is not what it computes last."""
-    like = next(backbone.parameters())
+    """Run the backbone in one piece and in two; refuse one whose last layer is not what it computes last.
+
+    With noise on all weights, since a head that starts from zero hides what comes after it.
+    """
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        name: tensor.detach() + 0.1 * torch.randn(tensor.shape, generator=generator).to(tensor)
+        for name, tensor in backbone.named_parameters()
+    }
+    like = next(iter(weights.values()))
     x = episode.support_x[0]
     x = x.to(like) if x.is_floating_point() else x.to(like.device)
     with torch.no_grad(), head.watched(backbone) as given:
-        whole = backbone(x)
-        features = given[-1] if given else whole[:0]
-    name = f"model.backbone {type(backbone).__name__}"
-    if features.shape != (len(x), head.features):
-        shown = f"is given {tuple(features.shape)}" if given else "does not run"
+        whole = torch.func.functional_call(backbone, weights, (x,))
+    name = f"model.backbone {type(backbone).__name__} has its last torch.nn.Linear at {head.name or 'its root'}"
+    if len(given) != 1 or given[0].shape != (len(x), head.features):
+        shown = f"is given {tuple(given[0].shape)}" if len(given) == 1 else f"runs {len(given)} times"
         raise MetaLearningError(
-            f"{name} has its last torch.nn.Linear at {head.name}, which {shown}, expected {(len(x), head.features)}: "
-            "let it be the last layer that the network runs, on one row of features for each input"
+            f"{name}, which {shown}, expected once {(len(x), head.features)}: let it be the last layer that the "
+            "network runs, on one row of features for each input"
         )
     with torch.no_grad():
-        parted = head.outputs_of(backbone, {}, features)
+        parted = head.outputs_of(backbone, weights, given[0])
     if parted.shape != whole.shape or not torch.allclose(parted, whole, rtol=1e-3, atol=1e-5, equal_nan=True):
         raise MetaLearningError(
-            f"{name} changes what its last layer, the torch.nn.Linear at {head.name}, gives, but this algorithm "
-            "treats it apart from the features before it: let the network return what that layer gives"
+            f"{name}, but changes what that gives: this algorithm treats the last layer apart from the features before "
+            "it, so let the network return what that layer gives"
         )
 
 
@@ -173,12 +180,12 @@ def refuse_no_classes(found: int, data: str) -> None:
         )
 
 
-def refuse_other_classes(held: int, found: int) -> None:
-    """Refuse to go on training a classifier on data with more or fewer classes."""
-    if held != found:
+def refuse_other_classes(own: int, found: int) -> None:
+    """Refuse to go on training a classifier on other classes."""
+    if own != found:
         raise MetaLearningError(
-            f"ckpt_path is of a classifier of {held} training classes, but the data's training split has {found}: give "
-            "the data settings that stand in the config.yaml of the checkpoint's run, or start without ckpt_path"
+            f"the classifier tells {own} training classes apart, but what it is to go on from or be trained on has "
+            f"{found}: give data and checkpoint of one run, as its config.yaml names them, or start anew"
         )
 
 

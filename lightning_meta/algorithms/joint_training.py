@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lightning_meta.algorithms import checks
 from lightning_meta.algorithms.base import MetaLearner
 from lightning_meta.episode import Episode, EpisodeSource
+from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import InnerLoop
 from lightning_meta.params import Params, named
 
@@ -64,8 +65,9 @@ class JointTraining(MetaLearner):
     def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
         """The loss of classifying the task's images among all classes."""
         assert self.classifier is not None
+        own = named("classifier", params)
         features = self.run_body(named("backbone", params), torch.cat([task.support_x, task.query_x]))
-        outputs = torch.func.functional_call(self.classifier, named("classifier", params), (features,))
+        outputs = torch.func.functional_call(self.classifier, own, (features.to(own["weight"].dtype),))
         labels = task.classes[torch.cat([task.support_y, task.query_y])]
         return self.loss(outputs, labels, reduction="mean"), carry
 
@@ -79,14 +81,25 @@ class JointTraining(MetaLearner):
         source = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and isinstance(source, EpisodeSource):
             checks.refuse_no_classes(source.train_classes, type(source).__name__)
-            self.classify_among(source.train_classes)
+            if self.classifier is None:
+                self.classify_among(source.train_classes)
+            self._refuse_other_classes(source.train_classes)
+        if stage == "fit" and self.classifier is None:
+            raise MetaLearningError(
+                f"{type(self).__name__} trains on data that do not say how many classes they have: call "
+                "learner.classify_among(classes) before the fit, or give it a data module of this package"
+            )
         super().setup(stage)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the classes that the checkpoint was trained on, except to train on others."""
         held = checkpoint["state_dict"].get("classifier.weight")
-        if held is not None and self.classifier is None:
+        if held is not None and self._trainer is not None and self._trainer.state.fn == "fit":
+            self._refuse_other_classes(len(held))
+        elif held is not None:
             self.classify_among(len(held))
-        if held is not None and self.classifier is not None:
-            checks.refuse_other_classes(len(held), self.classifier.out_features)
         super().on_load_checkpoint(checkpoint)
+
+    def _refuse_other_classes(self, found: int) -> None:
+        assert self.classifier is not None
+        checks.refuse_other_classes(self.classifier.out_features, found)

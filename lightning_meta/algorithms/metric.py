@@ -70,7 +70,7 @@ class MetricLearner(MetaLearner):
         weights = self.fast(params)
         support, query = self.run_body(weights, task.support_x), self.run_body(weights, task.query_x)
         with full_precision(support):
-            outputs = self.compare(support, membership(task, self.head.outputs), query)
+            outputs = self.compare(support, membership(task, self.head.outputs).to(support), query)
         return self.loss(outputs, task.query_y, reduction="mean"), carry
 
     def predictions(self, params: Params, task: Episode, carry: Any) -> Predictions:
@@ -85,15 +85,15 @@ class MetricLearner(MetaLearner):
 
 
 def membership(task: Episode, ways: int) -> Tensor:
-    """1 where a row of the support set belongs to a class, 0 elsewhere, (ways, support rows)."""
-    labels = torch.arange(ways, device=task.support_y.device)
-    return (task.support_y == labels[:, None]).to(task.support_x.dtype)
+    """Whether a row of the support set belongs to a class, (ways, support rows)."""
+    return task.support_y == torch.arange(ways, device=task.support_y.device)[:, None]
 
 
 def compare_all(compare: Callable[..., Tensor], features: Predictions, membership: Tensor) -> Predictions:
     """``compare`` for the features of support set and queries, each (1, rows, ways)."""
     with full_precision(features.support):
-        return Predictions(*(compare(features.support, membership, rows)[None] for rows in features))
+        members = membership.to(features.support)
+        return Predictions(*(compare(features.support, members, rows)[None] for rows in features))
 
 
 def full_precision(features: Tensor) -> torch.autocast:

@@ -11,9 +11,10 @@ from torch.nn import functional
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lightning_meta.algorithms import checks
 from lightning_meta.algorithms.joint_training import JointTraining
 from lightning_meta.algorithms.metric import NO_STEPS, compare_all, membership
-from lightning_meta.episode import Episode, Predictions
+from lightning_meta.episode import Episode, EpisodeSource, Predictions
 from lightning_meta.params import Params
 
 
@@ -53,6 +54,11 @@ class NearestNeighbour(JointTraining):
         """Outputs for one task, each (1, rows, ways): there are no inner steps."""
         features = self.classify(partial(self.run_body, self.fast(params)), task)
         return compare_all(self.compare, features, membership(task, self.head.outputs))
+
+    def refuse_data(self, source: EpisodeSource, episode: Episode) -> None:
+        """Refuse real targets, which belong to no class."""
+        checks.refuse_regression(episode, type(source).__name__, type(self).__name__)
+        super().refuse_data(source, episode)
 
     def compare(self, support: Tensor, membership: Tensor, rows: Tensor) -> Tensor:
         """For each class the largest cosine with one of its support examples, (rows, ways)."""

@@ -20,7 +20,7 @@ class LinearHead:
             computes last is only seen when it runs, see `lightning_meta.algorithms.checks.refuse_cut`.
 
     Raises:
-        MetaLearningError: it is another layer.
+        MetaLearningError: it is another layer, or shares its weights.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -30,6 +30,13 @@ class LinearHead:
             raise MetaLearningError(
                 f"model.backbone {type(backbone).__name__} ends with {type(layer).__name__} at {name or 'its root'}, "
                 "expected a torch.nn.Linear: this algorithm treats the last layer apart from the features before it"
+            )
+        names = dict(backbone.named_parameters())
+        shared = [key for key, _ in layer.named_parameters() if (f"{name}.{key}" if name else key) not in names]
+        if shared:
+            raise MetaLearningError(
+                f"model.backbone {type(backbone).__name__} shares the {shared[0]} of its last layer, {name}, with "
+                "another: give that layer its own, since this algorithm treats it apart from the features before it"
             )
         self.name, self.features, self.outputs = name, layer.in_features, layer.out_features
         self._start = f"{name}." if name else ""
@@ -50,14 +57,19 @@ class LinearHead:
     def outputs_of(self, backbone: nn.Module, weights: Params, features: Tensor) -> Tensor:
         """What the head makes of ``features``, shape (rows, features), with its part of ``weights``."""
         own = {name.removeprefix(self._start): tensor for name, tensor in self.of(weights).items()}
-        outputs: Tensor = functional_call(backbone.get_submodule(self.name), own, (features,))
+        layer = backbone.get_submodule(self.name)
+        outputs: Tensor = functional_call(layer, own, (features.to(next(layer.parameters()).dtype),))
         return outputs
 
     @contextmanager
     def watched(self, backbone: nn.Module) -> Iterator[list[Tensor]]:
         """Within it, what the head is given whenever the network runs: the features."""
         given: list[Tensor] = []
-        handle = backbone.get_submodule(self.name).register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+
+        def note(layer: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+            given.append(inputs[0] if inputs else named["input"])
+
+        handle = backbone.get_submodule(self.name).register_forward_pre_hook(note, with_kwargs=True)
         try:
             yield given
         finally:

@@ -79,9 +79,9 @@ class ArrayEpisodes(ImageEpisodes):
 
     def more_classes(self, split: Split) -> str:
         """What to set for more classes in this split; the rest is trained on."""
-        if split == "train":
+        if split == "train" and self.validation_classes + self.test_classes > 0:
             return "lower data.validation_classes or data.test_classes"
-        return f"raise data.{split}_classes"
+        return super().more_classes(split) if split == "train" else f"raise data.{split}_classes"
 
     def load(self) -> ClassImages:
         """All examples, float32 or uint8 (examples, ...), by class in the order of the sorted labels.

@@ -67,7 +67,8 @@ class Compiled(Generic[Arguments, Result]):
             if not self._traceable:
                 return self._function(*args, **kwargs)
             graph, result_spec = self._graphs[key]
-            return pytree.tree_unflatten(graph(*leaves), result_spec)
+            with torch.autocast(leaves[0].device.type, enabled=False):  # its casts are in the graph, and its exceptions
+                return pytree.tree_unflatten(graph(*leaves), result_spec)
 
     def _trace(self, leaves: list[Tensor], spec: pytree.TreeSpec) -> tuple[_Graph, pytree.TreeSpec]:
         result_specs = []

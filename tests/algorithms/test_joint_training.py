@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_meta.algorithms import FineTuning, MetaLearner, NearestNeighbour
 from lightning_meta.backbones import MLP
 from lightning_meta.data import EpisodeDataModule, SinusoidEpisodes, TasksetEpisodes
-from lightning_meta.episode import Episode
+from lightning_meta.episode import Episode, InnerBatches
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, InnerLoop
 from tests.algorithms.test_meta_gradients import PATHS, RATE, gradient, network
@@ -123,6 +123,10 @@ def sgd_fast(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=1.0)
 
 
+def sgd_still(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.0)
+
+
 def tasksets() -> TasksetEpisodes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its imports of gym and pkg_resources
@@ -157,7 +161,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of eight training classes."""
     path: Path = tmp_path_factory.mktemp("joint") / "eight.ckpt"
     run = trainer(path.parent, max_steps=1)
-    run.fit(FineTuning(glyph_network(), INNER), glyphs(train_queries=0))
+    run.fit(FineTuning(glyph_network(), INNER, optimizer=sgd_still), glyphs(train_queries=0))
     run.save_checkpoint(path)
     return path
 
@@ -181,9 +185,42 @@ class TestClassesOfACheckpoint:
     @pytest.mark.filterwarnings("ignore:.*your dataloader is not resumable")  # the data module goes on where it was
     def test_training_goes_on_with_the_same_classes_alone(self, checkpoint: Path, tmp_path: Path) -> None:
         run = trainer(tmp_path, max_steps=2)
-        said = "ckpt_path is of a classifier of 8 training classes, but the data's training split has 5: give the data"
+        said = "the classifier tells 5 training classes apart, but what it is to go on from .* has 8: give data and ch"
         with pytest.raises(MetaLearningError, match=said):
             run.fit(FineTuning(glyph_network(), INNER), glyphs(train_queries=0, train_classes=5), ckpt_path=checkpoint)
-        learner = FineTuning(glyph_network(), INNER)
+        learner = FineTuning(glyph_network(), INNER, optimizer=sgd_still)
         trainer(tmp_path, max_steps=2).fit(learner, glyphs(train_queries=0), ckpt_path=checkpoint)
         assert learner.meta_steps == 2
+        assert learner.classifier is not None
+        weight = torch.load(checkpoint, weights_only=True)["state_dict"]["classifier.weight"]
+        assert torch.equal(learner.classifier.weight, weight)
+
+    def test_a_second_fit_goes_on_with_the_same_classifier(self, checkpoint: Path, tmp_path: Path) -> None:
+        learner = FineTuning.load_from_checkpoint(checkpoint, backbone=glyph_network(), optimizer=sgd_still)
+        before = learner.classifier.weight.clone()
+        trainer(tmp_path, max_steps=1).fit(learner, glyphs(train_queries=0))
+        assert torch.equal(learner.classifier.weight, before)
+        said = "the classifier tells 8 training classes apart, but what it is to .* trained on has 5"
+        with pytest.raises(MetaLearningError, match=said):
+            trainer(tmp_path).fit(learner, glyphs(train_queries=0, train_classes=5))
+
+    def test_a_learner_of_other_classes_can_test_it(self, checkpoint: Path, tmp_path: Path) -> None:
+        learner = FineTuning(glyph_network(), INNER)
+        learner.classify_among(5)
+        trainer(tmp_path).test(learner, glyphs(test_tasks=4), ckpt_path=checkpoint, verbose=False)
+        assert learner.classifier is not None
+        assert learner.classifier.out_features == 8
+
+
+@pytest.mark.filterwarnings("ignore:.*but have no `val_dataloader`", "ignore:.*does not have many workers")
+def test_a_loader_that_does_not_say_how_many_classes_it_has(tmp_path: Path) -> None:
+    learner = FineTuning(glyph_network(), INNER, compile=False)
+    data = glyphs(train_queries=0)
+    data.setup("fit")
+    data.train_batches = InnerBatches()
+    loader = DataLoader([data.draw("train", torch.arange(4))], batch_size=None)  # type: ignore[arg-type]
+    with pytest.raises(MetaLearningError, match="FineTuning trains on data that do not say how many classes they have"):
+        trainer(tmp_path).fit(learner, loader)
+    learner.classify_among(8)
+    trainer(tmp_path, max_steps=1, log_every_n_steps=1).fit(learner, loader)
+    assert learner.meta_steps == 1

@@ -227,6 +227,7 @@ def test_a_task_that_diverges_is_counted(chunk: int | Literal["auto"], tmp_path:
         assert learner.intervals[name].diverged.tolist() == [0, 3], name
 
 
+@pytest.mark.filterwarnings("ignore:.*could not find the monitored key")  # without validation, as for any metric
 def test_an_accuracy_is_not_waited_for_where_targets_are_real(tmp_path: Path) -> None:
     """As the command line's default would; Lightning itself stops at the first validation only."""
     watch = ModelCheckpoint(tmp_path, monitor="val_accuracy")
@@ -235,3 +236,5 @@ def test_an_accuracy_is_not_waited_for_where_targets_are_real(tmp_path: Path) ->
     with pytest.raises(MetaLearningError, match=said):
         run.fit(MAML(MLP(1), loss=functional.mse_loss), SinusoidEpisodes())
     assert run.global_step == 0
+    run.fit(MAML(MLP(1), loss=functional.mse_loss), SinusoidEpisodes(validation_tasks=0))  # which needs none
+    assert run.global_step == 2

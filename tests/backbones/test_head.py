@@ -107,6 +107,25 @@ def test_a_new_head_is_zero_and_whole() -> None:
     }
 
 
+def test_a_head_may_be_called_by_keyword() -> None:
+    class Named(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            outputs: torch.Tensor = self[1](input=self[0](x))
+            return outputs
+
+    network, x = Named(nn.Linear(4, 3), nn.Linear(3, 2)), torch.randn(5, 4)
+    with LinearHead(network).watched(network) as given:
+        network(x)
+    assert torch.equal(given[0], network[0](x))
+
+
+def test_a_head_that_shares_its_weight_is_refused() -> None:
+    network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    network[1].weight = network[0].weight
+    with pytest.raises(MetaLearningError, match="Sequential shares the weight of its last layer, 1, with another"):
+        LinearHead(network)
+
+
 @pytest.mark.parametrize(
     ("network", "said"),
     [

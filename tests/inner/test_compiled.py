@@ -37,6 +37,21 @@ def test_autocast_has_graphs_of_its_own() -> None:
         assert compiled(x, x).dtype == torch.bfloat16
 
 
+def test_what_is_kept_from_autocast_stays_so() -> None:
+    """A graph holds the casts of autocast, and where there were none, a replay adds none."""
+
+    def function(x: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast("cpu", enabled=False):
+            kept = x @ x
+        return kept, x @ x
+
+    x = torch.randn(4, 4, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        for found, expected in zip(Compiled(function)(x), function(x), strict=True):
+            assert found.dtype == expected.dtype
+            assert torch.equal(found, expected)
+
+
 def test_what_cannot_be_traced_runs_as_it_is_after_one_warning() -> None:
     def function(x: Tensor) -> Tensor:
         return x if x.sum() > 0 else -x
