@@ -29,13 +29,17 @@ class IMAML(MetaLearner):
 
         (I + 1/lambda H_s(w*))^-1 grad L_q(w*),   H_s the Hessian of L_s,
 
-    found by conjugate gradient with products of H_s and vectors. Memory does not grow with the inner steps.
+    found by conjugate gradient with products of H_s and vectors. Memory does not grow with the inner steps. Away from
+    w*, H_s may have eigenvalues below -lambda, and the system is then no longer positive definite: damping d puts
+    lambda + d in the place of lambda in the system alone.
 
     Args:
         backbone: the network that is adapted.
         inner: the inner loop; enough steps to come close to w*.
         regularisation: lambda, which ties the weights to the initialisation.
         conjugate_gradient_steps: iterations of the solver.
+        damping: d. The authors' code has one, which the paper leaves out: its 2 I + H_s / (lambda + 10) is, at lambda 2
+            and up to a factor that Adam cancels, d = 22.
         loss: as in `MetaLearner`.
         outer_reduction: as in `MetaLearner`.
         optimizer: as in `MetaLearner`.
@@ -45,7 +49,7 @@ class IMAML(MetaLearner):
         replace_norms: as in `MetaLearner`.
 
     Raises:
-        MetaLearningError: lambda is not positive, or the solver has no iteration.
+        MetaLearningError: lambda is not positive, the damping is negative, or the solver has no iteration.
     """
 
     learns_rule = False
@@ -56,6 +60,7 @@ class IMAML(MetaLearner):
         inner: InnerLoop = InnerLoop(steps=16, evaluation_steps=16),
         regularisation: float = 2.0,
         conjugate_gradient_steps: int = 5,
+        damping: float = 0.0,
         loss: Callable[..., Tensor] = functional.cross_entropy,
         outer_reduction: Literal["mean", "sum"] = "mean",
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
@@ -69,6 +74,8 @@ class IMAML(MetaLearner):
         )
         if not regularisation > 0:
             raise MetaLearningError(f"model.regularisation is {regularisation}, expected a number above 0")
+        if not damping >= 0:
+            raise MetaLearningError(f"model.damping is {damping}, expected a number that is at least 0")
         if conjugate_gradient_steps < 1:
             raise MetaLearningError(
                 f"model.conjugate_gradient_steps is {conjugate_gradient_steps}, expected at least 1: with none, this "
@@ -76,11 +83,13 @@ class IMAML(MetaLearner):
             )
         self.regularisation = regularisation
         self.conjugate_gradient_steps = conjugate_gradient_steps
+        self.damping = damping
 
     def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
         """The query loss at the adapted weights, with the implicit gradient."""
         adapted = detach(last(self.adapt(detach(params), task))[0])
         scale = loss_scale(task.support_x.device)
+        tie = self.regularisation + self.damping
         every_row = torch.arange(len(task.support_x), device=task.support_x.device)
 
         def query_loss(fast: Params) -> Tensor:
@@ -95,7 +104,7 @@ class IMAML(MetaLearner):
         def product(vector: Tensor) -> Tensor:
             length = vector.norm() + torch.finfo(vector.dtype).tiny  # of length 1, it stays in the range of float16
             (curvature,) = hessian(unflatten(vector / length, adapted))
-            return vector + flatten(curvature) * (length / (scale * self.regularisation))
+            return vector + flatten(curvature) * (length / (scale * tie))
 
         right = flatten(query_gradient) / scale
         gradient = conjugate_gradient(product, right, self.conjugate_gradient_steps).detach()

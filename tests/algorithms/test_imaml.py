@@ -78,14 +78,16 @@ def test_equals_finite_differences_at_the_solution(path: str) -> None:
         torch.testing.assert_close(ours, slope, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("damping", [0.0, 3.0])
 @pytest.mark.parametrize(("path", "reduction"), [*((path, "mean") for path in PATHS), ("looped", "sum")])
-def test_equals_a_solved_linear_system(path: str, reduction: Any) -> None:
+def test_equals_a_solved_linear_system(path: str, reduction: Any, damping: float) -> None:
     """At weights that are not yet the solution, after mini-batches; the curvature is that of all support rows."""
     torch.manual_seed(2)
     order = torch.stack([torch.randperm(6)[:4] for _ in range(3)]).view(3, 2, 2)
     episode = mild_episode(2)._replace(inner_order=order)
     inner, tie = InnerLoop(SGD(0.1), 2, 2, reduction=reduction), LAMBDA * (6 if reduction == "sum" else 1)
-    result = gradient(IMAML(smooth(), inner, tie, conjugate_gradient_steps=15), episode, **PATHS[path])
+    learner = IMAML(smooth(), inner, tie, conjugate_gradient_steps=15, damping=damping)
+    result = gradient(learner, episode, **PATHS[path])
     model = smooth()
     phi = {name: parameter.detach() for name, parameter in model.named_parameters()}
     expected = []
@@ -105,7 +107,7 @@ def test_equals_a_solved_linear_system(path: str, reduction: Any) -> None:
             return loss_of(model, unflatten(vector, phi), task.query_x, task.query_y)  # noqa: B023
 
         torch.testing.assert_close(result.losses[place], query_loss(vector))
-        matrix = torch.eye(len(vector)) + hessian / tie
+        matrix = torch.eye(len(vector)) + hessian / (tie + damping)
         expected.append(torch.linalg.solve(matrix, torch.func.grad(query_loss)(vector)))
     grads = unflatten(torch.stack(expected).mean(0), phi)
     for name, grad in grads.items():
@@ -168,6 +170,7 @@ def test_predictions_solve_the_regularised_problem() -> None:
     [
         ({"regularisation": 0.0}, "model.regularisation is 0.0, expected a number above 0"),
         ({"regularisation": -1.0}, "model.regularisation is -1.0, expected a number above 0"),
+        ({"damping": -1.0}, "model.damping is -1.0, expected a number that is at least 0"),
         ({"regularisation": float("nan")}, "model.regularisation is nan, expected a number above 0"),
         ({"conjugate_gradient_steps": 0}, "model.conjugate_gradient_steps is 0, expected at least 1"),
     ],
