@@ -225,7 +225,7 @@ def row_fits(row: dict[str, str], figures: list[tuple[str, str, str]], ours: str
         for mean, half_width, protocol in figures
         for column in [protocol.replace("-", "")]
     ]
-    return all(fits) and f"{int(row['meta_steps']):,} meta-steps" in ours.replace("meta- steps", "meta-steps")
+    return all(fits) and f" {int(row['meta_steps']):,} meta-step" in ours.replace("meta- steps", "meta-steps")
 
 
 @pytest.mark.parametrize(("experiment", "policy"), [("finn_maml", "MAML (TRPO)"), ("finn_pretrained", "pre-trained")])
