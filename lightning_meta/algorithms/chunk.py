@@ -39,7 +39,8 @@ class TaskChunk:
     def choose(self, run: Callable[[int], Any], tasks: int, device: torch.device, share: Callable[[Any], Any]) -> None:
         """Time some sizes on a real batch, up to the first that is slower or may not fit; only once.
 
-        Where PyTorch is to be deterministic, nothing is timed: another size would round in another way.
+        Where PyTorch is to be deterministic, nothing is timed: another size would round in another way. Nor on a GPU,
+        which is fastest with all tasks at once; `halving` makes them fit.
 
         Args:
             run: computes the meta-gradient of that many tasks, without side effects.
@@ -49,18 +50,18 @@ class TaskChunk:
         """
         if self.chosen:
             return
-        self.chosen, self.size = True, min(_UNTIMED, tasks)
-        if tasks == 1 or torch.are_deterministic_algorithms_enabled():
+        self.chosen, self.size = True, tasks if device.type == "cuda" else min(_UNTIMED, tasks)
+        if tasks == 1 or device.type == "cuda" or torch.are_deterministic_algorithms_enabled():
             return
         candidates = [_STEP**power for power in range(16) if _STEP**power < tasks] + [tasks]
         seconds: dict[int, float] = {}
-        free, needed = _free_memory(device), 0.0  # bytes, bytes for each task
+        free, needed = psutil.virtual_memory().available, 0.0  # bytes, bytes for each task
         for size in candidates:
             if seconds and size * needed > _MEMORY * free:
                 break
             try:
-                needed = max(needed, _peak_memory(lambda: run(size), device) / size)  # noqa: B023
-                seconds[size] = _seconds(lambda: run(size), device) / size  # noqa: B023
+                needed = max(needed, growth(lambda: run(size)) / size)  # noqa: B023
+                seconds[size] = _seconds(lambda: run(size)) / size  # noqa: B023
             except Exception as error:
                 if size == 1 or not out_of_memory(error):
                     raise
@@ -104,28 +105,11 @@ class TaskChunk:
             )
 
 
-def _seconds(run: Callable[[], Any], device: torch.device) -> float:
+def _seconds(run: Callable[[], Any]) -> float:
     """The better of two runs."""
     times = []
     for _ in range(2):
         start = time.perf_counter()
         run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)
     return min(times)
-
-
-def _free_memory(device: torch.device) -> int:
-    """Bytes."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-
-
-def _peak_memory(run: Callable[[], Any], device: torch.device) -> int:
-    """Bytes that a first run, which compiles, takes at most."""
-    if device.type != "cuda":
-        return growth(run)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    run()
-    return torch.cuda.max_memory_allocated(device) - before

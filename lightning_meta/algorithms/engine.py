@@ -46,11 +46,13 @@ class MetaStep(EpisodeScores):
         super().__init__(loss, evaluation_steps)
         self.outer_reduction = outer_reduction
         self.chunk = TaskChunk(task_chunk)
+        self._evaluation_chunk = TaskChunk(task_chunk)  # so that no score depends on what training chose
         self.vectorised = task_chunk != 1
         self._compile = compile
         self.phase: Hashable = None
         self.carry = Carry()
         self._members: list[tuple[Params, Any]] = []  # of an ensemble
+        self._recorded_predictions: Callable[[Params, Episode, Any], Predictions] | None = None
 
     # What an algorithm says: pure functions of one task, and what they start from.
 
@@ -103,6 +105,10 @@ class MetaStep(EpisodeScores):
     def _make_gradient(self) -> None:
         gradient = chunk_gradient(self.outer_loss, self.task_carry)
         self._gradient = Compiled(gradient, self._constants) if self._compile else gradient
+        # Launching an evaluation's operations one by one costs a GPU most of its time, and a CPU little.
+        recorded = self._compile and self.trainer.strategy.root_device.type == "cuda"
+        mapped = Compiled(self._map_predictions, self._constants, "an evaluation") if recorded else None
+        self._recorded_predictions = mapped
 
     def _begin_phase(self, progress: float) -> None:
         phase = self.phase_at(progress)
@@ -113,6 +119,7 @@ class MetaStep(EpisodeScores):
     def teardown(self, stage: str) -> None:
         """Drop the graphs, which cannot be pickled."""
         del self._gradient
+        self._recorded_predictions = None
 
     def _constants(self) -> Iterator[Tensor]:
         """What `outer_loss` may use without being given it."""
@@ -167,17 +174,20 @@ class MetaStep(EpisodeScores):
             chunks = [self._mean_predictions(tasks) for tasks in episode.chunks(size)]
             return Predictions(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
 
-        return self.chunk.halving(run, len(episode.number))
+        return self._evaluation_chunk.halving(run, len(episode.number))
 
     def _mean_predictions(self, tasks: Episode) -> Predictions:
         own = self.evaluation_carry(tasks)
         weights = self._members or [(self.meta_parameters(), own)]
-        in_dims = None, 0, 0 if self.task_carry else None
-        members = [
-            map_tasks(self.predictions, in_dims, params, tasks, own if self.task_carry else carry)
-            for params, carry in weights
-        ]
+        run = self._recorded_predictions or self._map_predictions
+        members = [run(params, tasks, own if self.task_carry else carry) for params, carry in weights]
         return Predictions(*(sum(parts) / len(members) for parts in zip(*members, strict=True)))
+
+    def _map_predictions(self, params: Params, tasks: Episode, carry: Any) -> Predictions:
+        predictions: Predictions = map_tasks(
+            self.predictions, (None, 0, 0 if self.task_carry else None), params, tasks, carry
+        )
+        return predictions
 
     @property
     def members(self) -> int:

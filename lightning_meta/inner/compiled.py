@@ -22,7 +22,8 @@ class Compiled(Generic[Arguments, Result]):
 
     Tracing goes through ``vmap``, the inner gradients and the outer one, so that a graph holds their operations alone:
     nothing is recorded or dispatched again, and a value is freed after its last use. On a CPU the graph is replayed as
-    it is, which measured faster than Inductor's code for it; on a GPU ``torch.compile`` makes CUDA graphs of it.
+    it is, which measured faster than Inductor's code for it; on a GPU it becomes one CUDA graph, since Inductor takes
+    minutes for some thousand operations.
 
     A function that reads values of tensors, or makes tensors whose size depends on them, has no one graph: it runs as
     it is, after one warning. Of what it uses without being given it, tensors are followed, and all else is fixed when
@@ -31,12 +32,20 @@ class Compiled(Generic[Arguments, Result]):
     Args:
         function: the function; raises what it raises.
         used: gives the tensors that the function uses without being given them; a graph is traced anew when one is
-            another object than before.
+            another object than before, or lies elsewhere in memory.
+        name: what the function computes, for the warning.
     """
 
-    def __init__(self, function: Callable[Arguments, Result], used: Callable[[], Iterable[Tensor]] = tuple) -> None:
+    def __init__(
+        self,
+        function: Callable[Arguments, Result],
+        used: Callable[[], Iterable[Tensor]] = tuple,
+        name: str = "the meta-gradient",
+    ) -> None:
         self._function = function
         self._used = used
+        self._name = name
+        self._pool: Any = None  # of GPU memory that the graphs share, since no two run at once
         self._graphs: dict[Any, tuple[_Graph, pytree.TreeSpec]] = {}
         self._traceable = True
 
@@ -48,7 +57,7 @@ class Compiled(Generic[Arguments, Result]):
             (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
             for kind in sorted({leaf.device.type for leaf in leaves})
         )
-        key = str(spec), kinds, autocast, tuple(map(id, self._used()))
+        key = str(spec), kinds, autocast, tuple((id(tensor), tensor.data_ptr()) for tensor in self._used())
         with torch.no_grad():
             if key not in self._graphs and self._traceable:
                 try:
@@ -59,7 +68,7 @@ class Compiled(Generic[Arguments, Result]):
                     result = self._function(*args, **kwargs)  # raises what the function itself is to blame for
                     self._traceable = False
                     warnings.warn(
-                        f"compile is true, but the meta-gradient cannot be traced, so it runs uncompiled: {error}. "
+                        f"compile is true, but {self._name} cannot be traced, so it runs uncompiled: {error}. "
                         "Keep backbone and algorithm free of branches on values, or set model.compile to false",
                         stacklevel=2,
                     )
@@ -86,7 +95,28 @@ class Compiled(Generic[Arguments, Result]):
                 raise RuntimeError(f"the size of what {node.target} gives depends on values")
         graph.graph.eliminate_dead_code()
         graph.recompile()
-        return (_on_gpu(graph) if leaves[0].is_cuda else graph), result_specs[0]
+        return (self._recorded(graph, leaves) if leaves[0].is_cuda else graph), result_specs[0]
+
+    def _recorded(self, graph: torch.fx.GraphModule, leaves: list[Tensor]) -> _Graph:
+        """The graph as one CUDA graph, with inputs and results of its own that each run overwrites."""
+        inputs = [leaf.clone() for leaf in leaves]
+        self._pool = torch.cuda.graph_pool_handle() if self._pool is None else self._pool
+        recorded, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+        with torch.autocast("cuda", enabled=False):
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):  # libraries make their work space when first called, never in a recording
+                graph(*inputs)
+            torch.cuda.current_stream().wait_stream(stream)
+            with torch.cuda.graph(recorded, pool=self._pool):
+                results = graph(*inputs)
+
+        def run(*leaves: Tensor) -> list[Tensor]:
+            for place, leaf in zip(inputs, leaves, strict=True):
+                place.copy_(leaf)
+            recorded.replay()
+            return [result.clone() for result in results]
+
+        return run
 
 
 def _size_depends_on_values(node: torch.fx.Node) -> bool:
@@ -110,14 +140,3 @@ class _NoReading(TorchFunctionMode):
 def out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory did not suffice, on a GPU or a CPU; Lightning's test is not known down here."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
-
-
-def _on_gpu(graph: torch.fx.GraphModule) -> _Graph:
-    """The graph as CUDA graphs, whose results the next run overwrites: hence the copies."""
-    compiled = torch.compile(graph, mode="reduce-overhead")
-
-    def run(*leaves: Tensor) -> list[Tensor]:
-        torch.compiler.cudagraph_mark_step_begin()
-        return [result.clone() for result in compiled(*leaves)]
-
-    return run

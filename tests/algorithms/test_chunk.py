@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -42,7 +43,8 @@ def test_auto_may_choose_the_loop_and_stops_at_what_is_slower() -> None:
 
 
 def test_auto_stays_under_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightning_meta.algorithms.chunk._free_memory", lambda device: 40_000_000)
+    memory = SimpleNamespace(available=40_000_000)
+    monkeypatch.setattr("lightning_meta.algorithms.chunk.psutil.virtual_memory", lambda: memory)
     chunk, ran = TaskChunk("auto"), []
     torch.ones(50_000_000).add_(1)  # an earlier peak must not hide what a candidate needs
 
@@ -54,6 +56,13 @@ def test_auto_stays_under_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatc
     chunk.choose(run, 64, CPU, lambda size: size)
     assert set(ran) == {1, 8}  # 64 tasks would take 64 of 40 MB
     assert chunk.size == 8
+
+
+def test_auto_takes_all_tasks_on_a_gpu() -> None:
+    chunk, ran = TaskChunk("auto"), []
+    chunk.choose(ran.append, 32, torch.device("cuda"), lambda size: size)
+    assert chunk.size == 32
+    assert ran == []
 
 
 def test_auto_leaves_out_what_runs_out_of_memory() -> None:
