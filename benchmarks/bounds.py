@@ -17,7 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from lightning_meta.allocator import keep_freed_memory
 from lightning_meta.episode import InnerBatches
-from lightning_meta.inner import chunk_gradient
+from lightning_meta.mapping import chunk_gradient
 
 TASKS, IMAGES, FILTERS, RUNS = 32, 5, 64, 21
 

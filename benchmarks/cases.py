@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lightning_meta.algorithms import ANIL, FOMAML, MAML, MetaLearner, Reptile
+from lightning_meta.algorithms import ANIL, FOMAML, MAML, Reptile
 from lightning_meta.backbones import Conv4, ResNet12
 from lightning_meta.data import GlyphEpisodes, OmniglotEpisodes
-from lightning_meta.data.images import ClassImages, ImageEpisodes
+from lightning_meta.data.drawing.images import ClassImages, ImageEpisodes
 from lightning_meta.inner import SGD, Adam, InnerLoop
+from lightning_meta.learner import MetaLearner
 
 ALGORITHMS: dict[str, type[MetaLearner]] = {"MAML": MAML, "FOMAML": FOMAML, "ANIL": ANIL, "Reptile": Reptile}
 MINI = partial(Conv4, channels=3, filters=32, image_size=84, downsample="max_pool", head="flatten")

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
-from lightning_meta.algorithms import MetaLearner
 from lightning_meta.data import TasksetEpisodes
-from lightning_meta.data.images import ImageEpisodes
+from lightning_meta.data.drawing.images import ImageEpisodes
 from lightning_meta.episode import Episode
+from lightning_meta.learner import MetaLearner
 from lightning_meta.params import Params, map_params
 
 Task = tuple[Tensor, Tensor]

@@ -35,7 +35,7 @@ from joined_runs import EVERY, WARM, Accuracy, Clock, Copies, measure_joining, q
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_meta.callbacks import ArithmeticMean
+from lightning_meta.distributed import ArithmeticMean
 
 RESULTS = Path(__file__).parent / "results"
 RATIOS = [1, 2, 4, 8, 16]

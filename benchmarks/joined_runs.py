@@ -25,10 +25,11 @@ from torch import Tensor
 from lightning_meta.algorithms import MAML
 from lightning_meta.allocator import keep_freed_memory
 from lightning_meta.backbones import Conv4
-from lightning_meta.callbacks import ArithmeticMean, JoinedWorkers, JoinWeights, WeightGenerator
-from lightning_meta.callbacks.join_weights import join
 from lightning_meta.data import OmniglotEpisodes
-from lightning_meta.inner import SGD, InnerLoop, last, map_tasks
+from lightning_meta.distributed import ArithmeticMean, JoinedWorkers, JoinWeights, WeightGenerator
+from lightning_meta.distributed.join_weights import join
+from lightning_meta.inner import SGD, InnerLoop, last
+from lightning_meta.mapping import map_tasks
 from lightning_meta.params import Params
 
 EVERY = 5  # meta-steps from one joining to the next

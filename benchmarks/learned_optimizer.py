@@ -32,10 +32,11 @@ from torch.nn import functional
 
 from lightning_meta.algorithms import LearnedOptimizer
 from lightning_meta.backbones import MLP
-from lightning_meta.cli import main as run
+from lightning_meta.cli.command import main as run
 from lightning_meta.data import EpisodeDataModule, MNISTEpisodes, QuadraticEpisodes
 from lightning_meta.episode import Episode, InnerBatches, Split
-from lightning_meta.inner import InnerLoop, LSTMOptimizer, map_tasks
+from lightning_meta.inner import InnerLoop, LSTMOptimizer
+from lightning_meta.mapping import map_tasks
 from lightning_meta.params import Params
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "learned_optimizer"

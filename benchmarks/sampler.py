@@ -17,8 +17,8 @@ import torch
 from learn2learn.data import transforms
 from torch.utils.data import TensorDataset
 
+from lightning_meta.data.drawing.images import ImageEpisodes, Rotations
 from lightning_meta.data.glyphs import GlyphEpisodes
-from lightning_meta.data.images import ImageEpisodes, Rotations
 from lightning_meta.data.omniglot import OmniglotEpisodes
 
 WAYS, SHOTS, QUERIES, META_BATCH_SIZE = 5, 1, 1, 32

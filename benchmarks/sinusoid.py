@@ -25,11 +25,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lightning_meta.algorithms import MAML, MetaLearner, Reptile
-from lightning_meta.cli import main as run
+from lightning_meta.algorithms import MAML, Reptile
+from lightning_meta.cli.command import main as run
 from lightning_meta.data import SinusoidEpisodes
 from lightning_meta.episode import Episode, InnerBatches
-from lightning_meta.inner import SGD, map_tasks
+from lightning_meta.inner import SGD
+from lightning_meta.learner import MetaLearner
+from lightning_meta.mapping import map_tasks
 from lightning_meta.params import Params
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "sinusoid"

@@ -37,8 +37,8 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightning_meta.algorithms import MetaLearner
 from lightning_meta.allocator import keep_freed_memory
+from lightning_meta.learner import MetaLearner
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import yaml
 
-from lightning_meta.cli import main
+from lightning_meta.cli.command import main
+from lightning_meta.cli.sweep import read_sweep
 from lightning_meta.data import cifarfs
 from lightning_meta.report.published import FILE, read_published
-from lightning_meta.sweep import read_sweep
+from tests.cli.test_command import SHORT_RUN, adapts
 from tests.data import rgb_files
-from tests.test_cli import SHORT_RUN, adapts
 
 FOLDER = Path(__file__).parents[1] / "configs"
 SWEEPS = sorted(FOLDER.joinpath("sweeps").glob("*.yaml"))

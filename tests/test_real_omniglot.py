@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from lightning_meta.cli import main
+from lightning_meta.cli.command import main
 
 CONFIG = Path(__file__).parents[1] / "configs" / "omniglot" / "finn_5w1s_maml.yaml"
 

@@ -1,7 +1,6 @@
-"""Meta-learning algorithms: one file each, on `MetaLearner`. A new one needs its file and its line here."""
+"""Methods, one file each. A new one needs its file and its line here."""
 
 from lightning_meta.algorithms.anil import ANIL
-from lightning_meta.algorithms.base import MetaLearner
 from lightning_meta.algorithms.boil import BOIL
 from lightning_meta.algorithms.fine_tuning import FineTuning
 from lightning_meta.algorithms.fomaml import FOMAML
@@ -29,7 +28,6 @@ __all__ = [
     "LearnedOptimizer",
     "MAMLPlusPlus",
     "MatchingNetworks",
-    "MetaLearner",
     "NearestNeighbour",
     "PolicyGradientMAML",
     "PrototypicalNetworks",

@@ -11,10 +11,10 @@ from torch.nn import functional
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_meta.algorithms.base import MetaLearner
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import InnerLoop
+from lightning_meta.learner.meta_learner import MetaLearner
 from lightning_meta.params import Params, detach, straight_through
 
 

@@ -10,12 +10,13 @@ from torch.nn import functional
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_meta.algorithms.base import MetaLearner
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
-from lightning_meta.inner import InnerLoop, conjugate_gradient, last
-from lightning_meta.inner.scaling import loss_scale
+from lightning_meta.inner import InnerLoop, last
+from lightning_meta.learner.meta_learner import MetaLearner
+from lightning_meta.mapping.loss_scale import loss_scale
 from lightning_meta.params import Params, detach, flatten, half_squared_distance, unflatten
+from lightning_meta.solvers import conjugate_gradient
 
 
 class IMAML(MetaLearner):

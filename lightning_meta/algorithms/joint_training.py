@@ -10,11 +10,11 @@ from torch.nn import functional
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_meta.algorithms import checks
-from lightning_meta.algorithms.base import MetaLearner
 from lightning_meta.episode import Episode, EpisodeSource
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import InnerLoop
+from lightning_meta.learner.checks.data import refuse_no_classes, refuse_other_classes
+from lightning_meta.learner.meta_learner import MetaLearner
 from lightning_meta.params import Params, named
 
 
@@ -80,7 +80,7 @@ class JointTraining(MetaLearner):
         """Ask the data for their number of classes."""
         source = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and isinstance(source, EpisodeSource):
-            checks.refuse_no_classes(source.train_classes, type(source).__name__)
+            refuse_no_classes(source.train_classes, type(source).__name__)
             if self.classifier is None:
                 self.classify_among(source.train_classes)
             self._refuse_other_classes(source.train_classes)
@@ -102,4 +102,4 @@ class JointTraining(MetaLearner):
 
     def _refuse_other_classes(self, found: int) -> None:
         assert self.classifier is not None
-        checks.refuse_other_classes(self.classifier.out_features, found)
+        refuse_other_classes(self.classifier.out_features, found)

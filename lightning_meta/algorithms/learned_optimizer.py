@@ -17,10 +17,10 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils import _pytree as pytree
 
-from lightning_meta.algorithms.base import MetaLearner
 from lightning_meta.episode import Episode, EpisodeSource, Predictions, Split
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import InnerLoop, LSTMOptimizer
+from lightning_meta.learner.meta_learner import MetaLearner
 from lightning_meta.params import Params, named, trainable
 
 

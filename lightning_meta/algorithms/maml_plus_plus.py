@@ -12,11 +12,11 @@ from torch.nn import functional
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from lightning_meta.algorithms.base import MetaLearner
 from lightning_meta.backbones import norms
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, InnerLoop, LayerRates, last
+from lightning_meta.learner.meta_learner import MetaLearner
 from lightning_meta.params import Params, named
 
 LEAST = 0.03  # of an equal share: what an inner step's weight falls to while several count

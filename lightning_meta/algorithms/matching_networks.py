@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_meta.algorithms.metric import MetricLearner
+from lightning_meta.algorithms.metric_learner import MetricLearner
 
 
 class MatchingNetworks(MetricLearner):

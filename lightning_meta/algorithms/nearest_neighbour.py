@@ -11,10 +11,10 @@ from torch.nn import functional
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_meta.algorithms import checks
 from lightning_meta.algorithms.joint_training import JointTraining
-from lightning_meta.algorithms.metric import NO_STEPS, compare_all, membership
+from lightning_meta.algorithms.metric_learner import NO_STEPS, compare_all, membership
 from lightning_meta.episode import Episode, EpisodeSource, Predictions
+from lightning_meta.learner.checks.data import refuse_regression
 from lightning_meta.params import Params
 
 
@@ -57,7 +57,7 @@ class NearestNeighbour(JointTraining):
 
     def refuse_data(self, source: EpisodeSource, episode: Episode) -> None:
         """Refuse real targets, which belong to no class."""
-        checks.refuse_regression(episode, type(source).__name__, type(self).__name__)
+        refuse_regression(episode, type(source).__name__, type(self).__name__)
         super().refuse_data(source, episode)
 
     def compare(self, support: Tensor, membership: Tensor, rows: Tensor) -> Tensor:

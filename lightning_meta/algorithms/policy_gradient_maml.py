@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_meta.algorithms.base import MetaLearner
-from lightning_meta.algorithms.reinforcement_checks import refuse_noise, refuse_policy, refuse_reinforcement_settings
-from lightning_meta.algorithms.trajectories import Samples, advantages, policy_gradient_loss, roll_out
 from lightning_meta.envs import TensorEnvironment, TensorNavigation2D
+from lightning_meta.envs.trajectories import Samples, advantages, policy_gradient_loss, roll_out
 from lightning_meta.episode import Episode, EpisodeSource, Predictions
 from lightning_meta.inner import SGD, InnerLoop, last
+from lightning_meta.learner.checks.reinforcement import refuse_noise, refuse_policy, refuse_reinforcement_settings
+from lightning_meta.learner.meta_learner import MetaLearner
 from lightning_meta.params import Params, detach
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from lightning_meta.algorithms.metric import MetricLearner
+from lightning_meta.algorithms.metric_learner import MetricLearner
 
 
 class PrototypicalNetworks(MetricLearner):

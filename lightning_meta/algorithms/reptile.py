@@ -9,9 +9,9 @@ from torch.nn import functional
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, PolynomialLR
 
-from lightning_meta.algorithms.base import MetaLearner
 from lightning_meta.episode import Episode
 from lightning_meta.inner import InnerLoop, last
+from lightning_meta.learner.meta_learner import MetaLearner
 from lightning_meta.params import Params, detach, half_squared_distance
 
 

@@ -8,15 +8,16 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 from torch.utils import _pytree as pytree
 
-from lightning_meta.algorithms import checks
 from lightning_meta.algorithms.policy_gradient_maml import PolicyGradientMAML
-from lightning_meta.algorithms.reinforcement_checks import refuse_rounding, refuse_trust_region
-from lightning_meta.algorithms.trajectories import Samples, distribution, masked_mean
-from lightning_meta.algorithms.trust_region import Outcome, TrustRegion
 from lightning_meta.envs import TensorEnvironment, TensorNavigation2D
+from lightning_meta.envs.trajectories import Samples, distribution, masked_mean
 from lightning_meta.episode import Episode
-from lightning_meta.inner import SGD, Compiled, InnerLoop, MetaGradient, last, map_tasks
+from lightning_meta.inner import SGD, InnerLoop, last
+from lightning_meta.learner.checks.reinforcement import refuse_rounding, refuse_trust_region
+from lightning_meta.learner.checks.trainer import refuse_divergence
+from lightning_meta.mapping import Compiled, MetaGradient, map_tasks
 from lightning_meta.params import Params, flatten, map_params, unflatten
+from lightning_meta.solvers.trust_region import Outcome, TrustRegion
 
 REMEDY = "Lower model.inner.optimizer.lr or model.region.max_kl"  # there is no outer rate, and nothing is clipped
 
@@ -214,7 +215,7 @@ class TRPOMAML(PolicyGradientMAML):
 
         losses, grads = values(params)[:, 0], total(self._parts.gradient)
         result = MetaGradient(losses, grads, {})
-        checks.refuse_divergence(result, episode, self.trainer.global_step, strategy, REMEDY)
+        refuse_divergence(result, episode, self.trainer.global_step, strategy, REMEDY)
         before = Outcome(*mean_over_ranks(torch.stack([losses.mean(), torch.zeros_like(losses[0])])))
         step, outcome = self.region.step(mean_over_ranks(flatten(grads) / count), product, evaluate, before)
         return unflatten(step, params), outcome

@@ -1,6 +1,5 @@
 """Networks that are adapted: plain modules. Any other ``nn.Module`` serves as well, by its class path."""
 
-from lightning_meta.backbones.attention import exact_attention
 from lightning_meta.backbones.conv4 import Conv4
 from lightning_meta.backbones.mlp import MLP
 from lightning_meta.backbones.norms import BatchNorm, InstanceNorm, LayerNorm, replace_norms, unmappable_norms
@@ -19,7 +18,6 @@ __all__ = [
     "ResNet12",
     "VisionTransformer",
     "WideResNet",
-    "exact_attention",
     "replace_norms",
     "unmappable_norms",
 ]

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-from lightning_meta.backbones.normalise import normalise
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.mapping.normalisation import normalise
 
 
 class BatchNorm(nn.Module):

@@ -1,11 +1,11 @@
 """Episodic data: Lightning data modules whose batches are episodes."""
 
 from lightning_meta.data.arrays import ArrayEpisodes
-from lightning_meta.data.base import EpisodeDataModule
 from lightning_meta.data.cifarfs import CIFARFSEpisodes
+from lightning_meta.data.drawing.data_module import EpisodeDataModule
+from lightning_meta.data.drawing.images import ClassImages, ImageEpisodes
 from lightning_meta.data.fc100 import FC100Episodes
 from lightning_meta.data.glyphs import GlyphEpisodes
-from lightning_meta.data.images import ClassImages, ImageEpisodes
 from lightning_meta.data.learn2learn import TasksetEpisodes
 from lightning_meta.data.mini_imagenet import MiniImageNetEpisodes
 from lightning_meta.data.mnist import MNISTEpisodes

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_meta.data.images import CacheDevice, ClassImages, ImageEpisodes
-from lightning_meta.data.task_random import TaskRandom
+from lightning_meta.data.drawing.images import CacheDevice, ClassImages, ImageEpisodes
+from lightning_meta.data.drawing.task_random import TaskRandom
 from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lightning_meta.data.downloads import download_archive
-from lightning_meta.data.rgb import LabelledImages, RGBEpisodes, decode_image, image_names, missing
+from lightning_meta.data.drawing.photographs import LabelledImages, RGBEpisodes, decode_image, image_names, missing
+from lightning_meta.data.files.downloads import download_archive
 from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
 

@@ -11,9 +11,9 @@ import json
 from importlib import resources
 
 from lightning_meta.data.cifarfs import FOLDER, class_files, read_folders
-from lightning_meta.data.downloads import download_archive
-from lightning_meta.data.rgb import LabelledImages, RGBEpisodes, missing
-from lightning_meta.data.safe_pickle import damaged, load_pickle
+from lightning_meta.data.drawing.photographs import LabelledImages, RGBEpisodes, missing
+from lightning_meta.data.files.downloads import download_archive
+from lightning_meta.data.files.safe_pickle import damaged, load_pickle
 from lightning_meta.episode import Split
 
 PICKLES: dict[Split, str] = {

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from lightning_meta.data.images import CacheDevice, ClassImages, ImageEpisodes, Rotations
-from lightning_meta.data.task_random import TaskRandom
+from lightning_meta.data.drawing.images import CacheDevice, ClassImages, ImageEpisodes, Rotations
+from lightning_meta.data.drawing.task_random import TaskRandom
 from lightning_meta.episode import Split
 
 _SIZE = 28  # pixels of a side

@@ -22,8 +22,8 @@ from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
-from lightning_meta.data.base import EpisodeDataModule
-from lightning_meta.data.task_random import TaskRandom, inner_order
+from lightning_meta.data.drawing.data_module import EpisodeDataModule
+from lightning_meta.data.drawing.task_random import TaskRandom, inner_order
 from lightning_meta.episode import Episode, Split
 from lightning_meta.errors import MetaLearningError
 

@@ -6,9 +6,9 @@ split by Ravi and Larochelle, "Optimization as a model for few-shot learning", I
 
 import numpy as np
 
-from lightning_meta.data.downloads import download
-from lightning_meta.data.rgb import SPLITS, LabelledImages, RGBEpisodes, missing, whole_numbers
-from lightning_meta.data.safe_pickle import damaged, load_pickle
+from lightning_meta.data.drawing.photographs import SPLITS, LabelledImages, RGBEpisodes, missing, whole_numbers
+from lightning_meta.data.files.downloads import download
+from lightning_meta.data.files.safe_pickle import damaged, load_pickle
 from lightning_meta.episode import Split
 
 

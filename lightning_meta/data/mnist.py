@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torchvision.datasets import MNIST
 
-from lightning_meta.data.images import CacheDevice, ClassImages, ImageEpisodes
+from lightning_meta.data.drawing.images import CacheDevice, ClassImages, ImageEpisodes
 from lightning_meta.errors import MetaLearningError
 
 VALIDATION = 10000  # images at the end of the training set

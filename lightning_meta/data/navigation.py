@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from lightning_meta.data.base import EpisodeDataModule
-from lightning_meta.data.task_random import TaskRandom
+from lightning_meta.data.drawing.data_module import EpisodeDataModule
+from lightning_meta.data.drawing.task_random import TaskRandom
 from lightning_meta.envs.navigation import GOAL_BOUND
 from lightning_meta.episode import Episode, Split
 from lightning_meta.errors import MetaLearningError

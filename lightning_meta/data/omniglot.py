@@ -21,9 +21,9 @@ from typing import Literal, get_args
 
 import torch
 
-from lightning_meta.data.images import CacheDevice, ClassImages, ImageEpisodes, Rotations
+from lightning_meta.data.drawing.images import CacheDevice, ClassImages, ImageEpisodes, Rotations
+from lightning_meta.data.files.omniglot_cache import Rendering, Resample, cached_drawings
 from lightning_meta.data.learn2learn import download_omniglot
-from lightning_meta.data.omniglot_cache import Rendering, Resample, cached_drawings
 from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
 

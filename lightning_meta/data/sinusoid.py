@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_meta.data.base import EpisodeDataModule
-from lightning_meta.data.task_random import TaskRandom, inner_order
+from lightning_meta.data.drawing.data_module import EpisodeDataModule
+from lightning_meta.data.drawing.task_random import TaskRandom, inner_order
 from lightning_meta.episode import Episode, Split
 
 

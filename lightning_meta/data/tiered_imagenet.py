@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lightning_meta.data.downloads import download
-from lightning_meta.data.rgb import LabelledImages, RGBEpisodes, decode_image, missing
-from lightning_meta.data.safe_pickle import damaged, load_pickle
+from lightning_meta.data.drawing.photographs import LabelledImages, RGBEpisodes, decode_image, missing
+from lightning_meta.data.files.downloads import download
+from lightning_meta.data.files.safe_pickle import damaged, load_pickle
 from lightning_meta.episode import Split
 
 FOLDER = "tiered-imagenet"

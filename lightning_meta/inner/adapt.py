@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_meta.inner.optimizers import InnerOptimizer
-from lightning_meta.inner.scaling import loss_scale, unscaled
+from lightning_meta.mapping.loss_scale import loss_scale, unscaled
 from lightning_meta.params import Params, detach
 
 

@@ -13,17 +13,18 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_meta.algorithms import FineTuning, MetaLearner, NearestNeighbour
+from lightning_meta.algorithms import FineTuning, NearestNeighbour
 from lightning_meta.backbones import MLP
 from lightning_meta.data import EpisodeDataModule, SinusoidEpisodes, TasksetEpisodes
 from lightning_meta.episode import Episode, InnerBatches
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, InnerLoop
+from lightning_meta.learner import MetaLearner
 from tests.algorithms.test_meta_gradients import PATHS, RATE, gradient, network
-from tests.algorithms.test_refusals import glyphs, trainer
-from tests.algorithms.test_refusals import network as glyph_network
 from tests.algorithms.test_successors import tasks_of
 from tests.conftest import image_episode
+from tests.learner.test_refusals import glyphs, trainer
+from tests.learner.test_refusals import network as glyph_network
 
 CLASSES = 7
 INNER = InnerLoop(SGD(RATE), steps=0, evaluation_steps=2)

@@ -13,13 +13,14 @@ from lightning_meta.backbones import MLP
 from lightning_meta.data import QuadraticEpisodes
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
-from lightning_meta.inner import SGD, Compiled, InnerLoop, LSTMOptimizer, MetaGradient, chunk_gradient, meta_gradient
+from lightning_meta.inner import SGD, InnerLoop, LSTMOptimizer
 from lightning_meta.inner.lstm import log_and_sign
+from lightning_meta.mapping import Compiled, MetaGradient, chunk_gradient, meta_gradient
 from lightning_meta.params import map_params
 from tests.algorithms.test_meta_gradients import PATHS
-from tests.algorithms.test_refusals import trainer
 from tests.conftest import image_episode
 from tests.inner.test_lstm import torch_lstm
+from tests.learner.test_refusals import trainer
 
 RULE = LSTMOptimizer(6, 0.3)
 

@@ -16,22 +16,13 @@ from lightning_meta.algorithms.maml_plus_plus import Phase
 from lightning_meta.backbones import BatchNorm
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
-from lightning_meta.inner import (
-    SGD,
-    Adam,
-    Compiled,
-    InnerLoop,
-    LayerRates,
-    MetaGradient,
-    MetaSGD,
-    chunk_gradient,
-    meta_gradient,
-)
+from lightning_meta.inner import SGD, Adam, InnerLoop, LayerRates, MetaSGD
+from lightning_meta.mapping import Compiled, MetaGradient, chunk_gradient, meta_gradient
 from lightning_meta.params import Params, map_params
 from tests.algorithms.test_meta_gradients import PATHS, RATE, gradient, network
-from tests.algorithms.test_refusals import glyphs, sgd, trainer
 from tests.algorithms.test_successors import query_loss, tasks_of
 from tests.conftest import image_episode
+from tests.learner.test_refusals import glyphs, sgd, trainer
 
 OFF: dict[str, Any] = {"multi_step_loss": 0.0, "layer_rates": False, "step_norms": False, "first_order": 0.0}
 STEPS = 3

@@ -10,19 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_meta.algorithms import FOMAML, MAML, MetaLearner, Reptile
+from lightning_meta.algorithms import FOMAML, MAML, Reptile
 from lightning_meta.backbones import BatchNorm, Conv4
 from lightning_meta.episode import Episode
-from lightning_meta.inner import (
-    SGD,
-    Adam,
-    Compiled,
-    InnerLoop,
-    InnerOptimizer,
-    MetaGradient,
-    chunk_gradient,
-    meta_gradient,
-)
+from lightning_meta.inner import SGD, Adam, InnerLoop, InnerOptimizer
+from lightning_meta.learner import MetaLearner
+from lightning_meta.mapping import Compiled, MetaGradient, chunk_gradient, meta_gradient
 from lightning_meta.params import Params, map_params
 from tests.conftest import image_episode
 

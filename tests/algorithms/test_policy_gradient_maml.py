@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from lightning_meta.algorithms import MAML, TRPOMAML, PolicyGradientMAML
 from lightning_meta.algorithms.policy_gradient_maml import negative_return
 from lightning_meta.backbones import MLP, GaussianPolicy
-from lightning_meta.cli import main
+from lightning_meta.cli.command import main
 from lightning_meta.data import NavigationEpisodes, SinusoidEpisodes
 from lightning_meta.envs import TensorNavigation2D
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
-from lightning_meta.inner import SGD, Compiled, InnerLoop, chunk_gradient, meta_gradient
+from lightning_meta.inner import SGD, InnerLoop
+from lightning_meta.mapping import Compiled, chunk_gradient, meta_gradient
 from tests.algorithms import reinforcement
-from tests.algorithms.test_refusals import trainer
+from tests.learner.test_refusals import trainer
 
 RATE = 0.1
 LEARNERS = [PolicyGradientMAML, TRPOMAML]

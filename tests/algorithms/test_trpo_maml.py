@@ -16,15 +16,16 @@ from torch import Tensor
 
 from lightning_meta.algorithms import TRPOMAML, PolicyGradientMAML
 from lightning_meta.algorithms.trpo_maml import Recorded
-from lightning_meta.algorithms.trust_region import Outcome, TrustRegion
 from lightning_meta.backbones import GaussianPolicy
 from lightning_meta.data import NavigationEpisodes
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
-from lightning_meta.inner import SGD, Compiled, InnerLoop
+from lightning_meta.inner import SGD, InnerLoop
+from lightning_meta.mapping import Compiled
 from lightning_meta.params import Params, flatten, map_params
+from lightning_meta.solvers.trust_region import Outcome, TrustRegion
 from tests.algorithms import reinforcement
-from tests.algorithms.test_refusals import trainer
+from tests.learner.test_refusals import trainer
 
 RATE = 0.1
 

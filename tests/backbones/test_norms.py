@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_meta.backbones import BatchNorm, InstanceNorm, LayerNorm, replace_norms, unmappable_norms
-from lightning_meta.backbones.normalise import normalise
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.mapping.normalisation import normalise
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from lightning_meta.algorithms import MAML
 from lightning_meta.backbones import VisionTransformer, WideResNet
 from lightning_meta.episode import Episode
-from lightning_meta.inner import SGD, Compiled, InnerLoop, chunk_gradient, meta_gradient
+from lightning_meta.inner import SGD, InnerLoop
+from lightning_meta.mapping import Compiled, chunk_gradient, meta_gradient
 from lightning_meta.params import Params, map_params
 from tests.conftest import image_episode
 

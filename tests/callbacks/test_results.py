@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lightning_meta.cli import _recorded, main
-from tests.test_cli import small
+from lightning_meta.cli.command import _recorded, main
+from tests.cli.test_command import small
 
 
 def test_a_test_of_other_shots_stands_beside_the_first_and_a_repeated_one_replaces_it(tmp_path: Path) -> None:

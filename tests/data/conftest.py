@@ -8,8 +8,9 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from lightning_meta.data import omniglot, omniglot_cache
-from lightning_meta.data.images import ClassImages, ImageEpisodes
+from lightning_meta.data import omniglot
+from lightning_meta.data.drawing.images import ClassImages, ImageEpisodes
+from lightning_meta.data.files import omniglot_cache
 from lightning_meta.data.omniglot import OmniglotEpisodes
 from lightning_meta.episode import Episode, InnerBatches, Split
 from tests.data.rgb_files import KINDS, Made, make

@@ -10,9 +10,9 @@ from PIL import Image
 
 from lightning_meta.data import cifarfs
 from lightning_meta.data.cifarfs import CIFARFSEpisodes
+from lightning_meta.data.drawing.photographs import RGBEpisodes
 from lightning_meta.data.fc100 import FC100Episodes
 from lightning_meta.data.mini_imagenet import MiniImageNetEpisodes
-from lightning_meta.data.rgb import RGBEpisodes
 from lightning_meta.data.tiered_imagenet import TieredImageNetEpisodes
 
 CLASSES = {"train": 3, "validation": 2, "test": 2}

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_meta.data.drawing.images import ClassImages
 from lightning_meta.data.glyphs import GlyphEpisodes
-from lightning_meta.data.images import ClassImages
 
 
 def glyphs(**changes: Any) -> GlyphEpisodes:

@@ -15,7 +15,7 @@ import torch
 import torchvision
 from torch.utils.data import TensorDataset
 
-from lightning_meta.data import base
+from lightning_meta.data.drawing import data_module as base
 from lightning_meta.data.learn2learn import TasksetEpisodes, _learn2learn, download_omniglot
 from lightning_meta.episode import Episode, InnerBatches, Split
 from lightning_meta.errors import MetaLearningError

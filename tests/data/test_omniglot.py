@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from lightning_meta.data import omniglot_cache
+from lightning_meta.data.files import omniglot_cache
 from lightning_meta.data.omniglot import OmniglotEpisodes, OmniglotSplit, read_splits
 from lightning_meta.errors import MetaLearningError
 from tests.data.conftest import draw_characters, first_drawing, images

@@ -10,11 +10,13 @@ import pytest
 import torch
 from torchvision.transforms.functional import pil_to_tensor
 
-from lightning_meta.data import fc100, image_cache, rgb
+from lightning_meta.data import fc100
 from lightning_meta.data.cifarfs import CIFARFSEpisodes
+from lightning_meta.data.drawing import photographs as rgb
+from lightning_meta.data.drawing.photographs import SPLITS
 from lightning_meta.data.fc100 import FC100Episodes
+from lightning_meta.data.files import image_cache
 from lightning_meta.data.learn2learn import _learn2learn
-from lightning_meta.data.rgb import SPLITS
 from lightning_meta.errors import MetaLearningError
 from tests.data.conftest import assert_same
 from tests.data.rgb_files import EACH, KINDS, SHORT, Made, make, make_fc100, pixels

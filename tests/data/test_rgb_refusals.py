@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_meta.data import image_cache
 from lightning_meta.data.cifarfs import CIFARFSEpisodes
+from lightning_meta.data.files import image_cache
 from lightning_meta.errors import MetaLearningError
 from tests.data.rgb_files import EACH, SHORT, Made, dump, make
 

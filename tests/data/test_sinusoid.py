@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_meta.data.base import Split
+from lightning_meta.data.drawing.data_module import Split
 from lightning_meta.data.sinusoid import SinusoidEpisodes
 from lightning_meta.episode import InnerBatches
 

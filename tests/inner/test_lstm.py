@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_meta.errors import MetaLearningError
-from lightning_meta.inner import LSTMOptimizer, map_tasks
+from lightning_meta.inner import LSTMOptimizer
 from lightning_meta.inner.lstm import log_and_sign
+from lightning_meta.mapping import map_tasks
 from lightning_meta.params import Params, map_params
 
 pytestmark = pytest.mark.usefixtures("float64")

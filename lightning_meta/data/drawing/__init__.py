@@ -1,0 +1,1 @@
+"""Drawing tasks: the data module, its random numbers, and images by class."""

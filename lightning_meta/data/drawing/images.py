@@ -1,0 +1,167 @@
+"""Episodes of images: the one sampler that serves every data set of labelled examples."""
+
+from abc import abstractmethod
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_meta.data.drawing.data_module import EpisodeDataModule
+from lightning_meta.data.drawing.task_random import TaskRandom, inner_order
+from lightning_meta.episode import Episode, Split
+from lightning_meta.errors import MetaLearningError
+
+Rotations = Literal["none", "classes", "tasks"]
+CacheDevice = Literal["auto", "cpu"]
+
+
+class ClassImages(NamedTuple):
+    """All images of a data set, sorted by class, and the classes of every split."""
+
+    images: Tensor  # uint8 (images, channels, height, width), seen in 0..1; or floats (examples, ...), seen as they are
+    starts: Tensor  # (classes,): the first image of each class
+    counts: Tensor  # (classes,): how many images it has
+    splits: dict[str, Tensor]  # split -> its classes
+    moments: Tensor | None = None  # (2, channels, 1, 1): mean and standard deviation of values in 0..1 to normalise by
+    names: list[str] | None = None  # of the classes, for messages
+
+
+class ImageEpisodes(EpisodeDataModule):
+    """Few-shot classification of images. A subclass says where the images come from (`load`).
+
+    Args:
+        rotations: ``none``; ``classes``: every class turned by 90, 180 and 270 degrees is a further class in training
+            (Nichol et al.); ``tasks``: every class of a task is turned by a random multiple of 90 degrees, in all
+            splits (Finn et al.).
+        cache_device: ``auto`` keeps all images on the GPU, where there is one with room, and draws episodes there;
+            ``cpu`` keeps them in main memory. Worker processes (``num_workers``) draw in main memory.
+        others: as in `EpisodeDataModule`.
+    """
+
+    def __init__(
+        self,
+        ways: int,
+        shots: int,
+        queries: int,
+        train_shots: int | None,
+        train_queries: int | None,
+        rotations: Rotations,
+        meta_batch_size: int,
+        validation_tasks: int,
+        test_tasks: int,
+        seed: int,
+        num_workers: int,
+        cache_device: CacheDevice,
+    ) -> None:
+        super().__init__(
+            ways, shots, queries, train_shots, train_queries, meta_batch_size, validation_tasks, test_tasks, seed,
+            num_workers,
+        )  # fmt: skip
+        self.rotations = rotations
+        self.cache_device = cache_device
+        self._data: ClassImages | None = None
+
+    @property
+    def outputs(self) -> int:
+        """One output for each way."""
+        return self.ways
+
+    @property
+    def train_classes(self) -> int:
+        """Classes to train on; a character that is turned is another one."""
+        return len(self.data.splits["train"]) * (1 if self.rotations == "none" else 4)
+
+    @abstractmethod
+    def load(self) -> ClassImages:
+        """Read or make the images; called once."""
+
+    @property
+    def data(self) -> ClassImages:
+        """The images, loaded when first asked for; with rotations, the four turns of all of them one after another."""
+        if self._data is None:
+            self._data = self.load()
+            if self.rotations != "none":
+                images = self._data.images
+                self._data = self._data._replace(images=torch.cat([images.rot90(turn, (-2, -1)) for turn in range(4)]))
+        return self._data
+
+    def setup(self, stage: str) -> None:
+        """Load the images and refuse tasks that they cannot fill."""
+        super().setup(stage)
+        splits: dict[str, tuple[Split, ...]] = {
+            "fit": ("train", "validation", "test"), "validate": ("validation",), "test": ("test",),
+            "predict": ("test",),
+        }  # fmt: skip
+        asked_for = {"train": True, "validation": self.has_validation(), "test": self.tasks["test"] > 0}
+        for split in splits[stage]:
+            if asked_for[split]:  # the test after a fit, too, before the fit
+                self._check(split)
+
+        device = self.root_device
+        drawn_there = self.cache_device == "auto" and not self.num_workers and device.type == "cuda"
+        if drawn_there and self.data.images.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
+            moments = self.data.moments
+            self._data = self.data._replace(
+                images=self.data.images.to(device), moments=None if moments is None else moments.to(device)
+            )
+
+    def pins_memory(self) -> bool:
+        """Whether episodes are drawn in main memory and then copied to a GPU."""
+        return super().pins_memory() and not self.data.images.is_cuda
+
+    def _check(self, split: Split) -> None:
+        classes = self.data.splits[split]
+        turns = self._turns(split)
+        if self.ways > len(classes) * turns:
+            remedies = ["lower data.ways"] if len(classes) else []
+            remedies.append(self.more_classes(split))
+            if split != "train":
+                remedies.append(f"set data.{split}_tasks to 0 for a fit that skips the {split}")
+            raise MetaLearningError(
+                f"data.ways is {self.ways}, but the {split} split has {len(classes) * turns} classes: "
+                + ", or ".join(remedies)
+            )
+        needed, fewest = self.shots[split] + self.queries[split], int(self.data.counts[classes].min())
+        if needed > fewest:
+            smallest = int(classes[self.data.counts[classes].argmin()])
+            name = f", {self.data.names[smallest]}," if self.data.names else ""
+            raise MetaLearningError(
+                f"a {split} task needs {self.shots[split]} shots + {self.queries[split]} queries = {needed} examples a "
+                f"class, but the smallest class of the split{name} has {fewest}: lower data.shots or data.queries"
+                + (" (or data.train_shots, data.train_queries)" if split == "train" else "")
+            )
+
+    def _turns(self, split: Split) -> int:
+        return 4 if self.rotations == "classes" and split == "train" else 1
+
+    def draw(self, split: Split, numbers: Tensor) -> Episode:
+        """The tasks of these numbers: distinct classes with random labels, disjoint support and query images."""
+        data, random = self.data, TaskRandom(self.seed, split, numbers)
+        shots, size = self.shots[split], self.shots[split] + self.queries[split]
+        pool = data.splits[split]
+        picked = random.choose(len(pool) * self._turns(split), self.ways)  # (T, N)
+        classes, turns = pool[picked % len(pool)], picked // len(pool)
+        if self.rotations == "tasks":
+            turns = random.integers(4, self.ways)
+        images = data.starts[classes][..., None] + random.choose(
+            data.counts[classes], size, (self.ways,)
+        )  # (T, N, K+Q)
+        if self.rotations != "none":
+            images = images + turns[..., None] * (len(data.images) // 4)
+        rows = images.flatten().to(data.images.device, non_blocking=True)
+        x = data.images.index_select(0, rows)
+        x = x.float().div_(255) if x.dtype == torch.uint8 else x.float()
+        if data.moments is not None:
+            x.sub_(data.moments[0]).div_(data.moments[1])
+        x = x.view(*images.shape, *data.images.shape[1:])  # (T, N, K+Q, ...)
+        labels = torch.arange(self.ways)[:, None].expand(len(numbers), -1, size)
+        order = inner_order(random, self.ways * shots, *self.inner_batches(split))
+        return Episode(
+            x[:, :, :shots].flatten(1, 2),
+            labels[:, :, :shots].flatten(1, 2),
+            x[:, :, shots:].flatten(1, 2),
+            labels[:, :, shots:].flatten(1, 2),
+            order,
+            numbers,
+            picked % len(pool) + turns * len(pool),
+        )

@@ -1,0 +1,239 @@
+"""What the data sets of small colour photographs share: where files are, the cache, normalisation."""
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from lightning_meta.data.drawing.images import CacheDevice, ClassImages, ImageEpisodes
+from lightning_meta.data.files.image_cache import MAPPED, Write, cached_images, fingerprint
+from lightning_meta.data.files.safe_pickle import damaged
+from lightning_meta.episode import Split
+from lightning_meta.errors import MetaLearningError
+
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+_PIECE = 512  # images that are decoded at once, to bound the memory
+
+
+class LabelledImages(NamedTuple):
+    """One split as its files hold it."""
+
+    labels: np.ndarray  # (images,): equal for images of one class
+    decode: Callable[[np.ndarray], np.ndarray]  # rows (rows,) -> uint8 (rows, height, width, 3)
+
+
+class RGBEpisodes(ImageEpisodes):
+    """Few-shot classification of colour photographs, (3, side, side) in 0..1, or normalised.
+
+    A subclass names its files (`sources`), reads them (`read`) and fetches them (`fetch`). The classes of every split
+    are those of the files, whatever the seed.
+
+    Args:
+        root: folder that holds the data set.
+        ways: classes in a task.
+        shots: support images of a class.
+        queries: query images of a class.
+        train_shots: support images of a class in training; ``shots`` when None.
+        train_queries: query images of a class in training; ``queries`` when None.
+        normalise: whether each channel has its mean over the training classes' images subtracted and is divided by
+            its standard deviation over them; otherwise images are in 0..1.
+        download: fetch the data set with learn2learn where it is missing.
+        meta_batch_size: tasks in a meta-step, over all ranks.
+        validation_tasks: tasks in one validation.
+        test_tasks: tasks in a test.
+        seed: names the stream of tasks; the class splits do not depend on it.
+        num_workers: processes that draw ahead; 0 draws in the main process.
+        cache_device: as in `ImageEpisodes`.
+        cache_dir: folder for the decoded images; ``lightning_meta_cache`` in ``root`` when None. The user's cache
+            folder takes its place where it cannot be written.
+    """
+
+    title: ClassVar[str]  # of the data set
+    side: ClassVar[int]  # pixels
+
+    def __init__(
+        self,
+        root: str = "data",
+        ways: int = 5,
+        shots: int = 1,
+        queries: int = 1,
+        train_shots: int | None = None,
+        train_queries: int | None = None,
+        normalise: bool = False,
+        download: bool = False,
+        meta_batch_size: int = 32,
+        validation_tasks: int = 100,
+        test_tasks: int = 600,
+        seed: int = 0,
+        num_workers: int = 0,
+        cache_device: CacheDevice = "auto",
+        cache_dir: str | None = None,
+    ) -> None:
+        super().__init__(
+            ways, shots, queries, train_shots, train_queries, "none", meta_batch_size, validation_tasks, test_tasks,
+            seed, num_workers, cache_device,
+        )  # fmt: skip
+        self.root = Path(root).expanduser()
+        self.normalise = normalise
+        self.download = download
+        self.cache_dir = Path(cache_dir).expanduser() if cache_dir else self.root / "lightning_meta_cache"
+
+    @abstractmethod
+    def sources(self) -> dict[Split, list[str]]:
+        """The files of every split, paths in ``root``.
+
+        Raises:
+            MetaLearningError: some are missing.
+        """
+
+    @abstractmethod
+    def read(self, split: Split, files: list[str]) -> LabelledImages:
+        """Images and labels of a split from its files.
+
+        Raises:
+            MetaLearningError: a file is not what it should be.
+        """
+
+    @abstractmethod
+    def fetch(self) -> None:
+        """Download the data set to ``root``.
+
+        Raises:
+            MetaLearningError: that failed.
+        """
+
+    def prepare_data(self) -> None:
+        """Download and decode in one process, before the ranks read the cache."""
+        self.load()
+
+    def load(self) -> ClassImages:
+        """All images, uint8 (images, 3, side, side), classes of training first, then of validation and test.
+
+        Raises:
+            MetaLearningError: the data set is missing, cannot be fetched, or is not what it should be.
+        """
+        try:
+            sources = self.sources()
+        except MetaLearningError:
+            if not self.download:
+                raise
+            self.fetch()
+            sources = self.sources()
+        marked = fingerprint(
+            self.root, (file for files in sources.values() for file in files),
+            self.side, {split: len(files) for split, files in sources.items()},
+        )  # fmt: skip
+        file_name = f"{self.title.lower()}{self.side}.images"
+        images, facts = cached_images(
+            self.title, file_name, marked, lambda write: self._decode(sources, write), self.cache_dir
+        )
+        counts = torch.tensor([count for split in SPLITS for count in facts["counts"][split]])
+        classes = torch.arange(len(counts)).split([len(facts["counts"][split]) for split in SPLITS])
+        moments = torch.tensor(facts["moments"])[..., None, None] if self.normalise else None
+        return ClassImages(images, counts.cumsum(0) - counts, counts, dict(zip(SPLITS, classes, strict=True)), moments)
+
+    def _decode(self, sources: dict[Split, list[str]], write: Write) -> dict[str, Any]:
+        values = np.zeros((3, 256), np.int64)  # how often each value occurs in each channel
+        counts = {split: self._decode_split(split, sources[split], write, values) for split in SPLITS}
+        pixels, levels = values.sum(1), np.arange(256) / 255
+        mean = values @ levels / pixels
+        deviation = np.sqrt((values @ levels**2 / pixels - mean**2).clip(0)).clip(1 / 255)  # a channel may be constant
+        return {"counts": counts, "moments": [mean.tolist(), deviation.tolist()]}
+
+    def _decode_split(self, split: Split, files: list[str], write: Write, values: np.ndarray) -> list[int]:
+        """Write the images class by class, count the training images' values and return the size of each class."""
+        labels, decode = self.read(split, files)
+        order = np.argsort(labels, kind="stable")
+        for start in range(0, len(order), _PIECE):
+            images = decode(order[start : start + _PIECE]).transpose(0, 3, 1, 2)
+            write(images)
+            if split == "train":
+                values += [np.bincount(images[:, channel].ravel(), minlength=256) for channel in range(3)]
+        counts: list[int] = np.unique(labels, return_counts=True)[1].tolist()
+        return counts
+
+    def labels(self, path: Path, labels: object, images: int) -> np.ndarray:
+        """The labels of a file, checked: one whole number for each image."""
+        try:
+            array = whole_numbers(labels)
+        except ValueError as error:
+            raise damaged(self.title, path, f"labels are {error}, expected a list of whole numbers") from error
+        if len(array) != images or not images:
+            raise damaged(self.title, path, f"{len(array)} labels for {images} images")
+        return array
+
+    def pixels(self, path: Path, images: object) -> np.ndarray:
+        """The images of a file, checked: uint8 (images, side, side, 3)."""
+        shape = (self.side, self.side, 3)
+        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != shape:
+            found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
+            raise damaged(self.title, path, f"images are {found}, expected uint8 {('images', *shape)}")
+        return np.asarray(images)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy opens a memory map itself, rather than being sent all that is in it."""
+        data = self._data
+        mapped = data is not None and not data.images.is_cuda and data.images.nbytes > MAPPED
+        return self.__dict__ | ({"_data": None} if mapped else {})
+
+
+def whole_numbers(values: object) -> np.ndarray:
+    """A list, tuple or array from a file, checked: int64 (values,).
+
+    Raises:
+        ValueError: it is something else, and the message says what.
+    """
+    if isinstance(values, np.ndarray):
+        if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
+            raise ValueError(f"{values.dtype} {values.shape}")
+    elif not isinstance(values, list | tuple):
+        raise ValueError(type(values).__name__)
+    else:  # before NumPy sees them, to which nested lists that share their content are as large as they look
+        for value in values:
+            if not isinstance(value, int | np.integer):
+                raise ValueError(f"{type(values).__name__} with {type(value).__name__}")
+    try:
+        return np.asarray(values, np.int64)
+    except OverflowError:
+        raise ValueError(f"{type(values).__name__} with integers above 64 bits") from None
+
+
+def missing(title: str, path: Path, remedy: str) -> MetaLearningError:
+    """Says that a file or folder of a data set is not there."""
+    return MetaLearningError(
+        f"{title}: {path} does not exist. Say which folder holds it with --data.root DIR, or {remedy}"
+    )
+
+
+def decode_image(source: Path | BytesIO, side: int, name: str, title: str) -> np.ndarray:
+    """An encoded image as uint8 (side, side, 3).
+
+    Raises:
+        MetaLearningError: it cannot be read or has another size.
+    """
+    try:
+        with Image.open(source) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        if pixels.shape != (side, side, 3):
+            raise ValueError(f"{pixels.shape[1]} x {pixels.shape[0]} pixels, expected {side} x {side}")
+    except Exception as error:  # PIL raises OSError, SyntaxError, ValueError and more for a damaged file
+        raise MetaLearningError(
+            f"{name} is no readable image of {title} ({error}): delete the file and what lies beside it, and fetch "
+            f"{title} anew with --data.download true"
+        ) from error
+    return pixels
+
+
+def image_names(folder: str) -> list[str]:
+    """Names of the PNG images in a folder, sorted; none where there is no folder or no such name can be."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.name.endswith(".png") and entry.is_file())
+    except (OSError, ValueError):
+        return []

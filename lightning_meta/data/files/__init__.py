@@ -1,0 +1,1 @@
+"""Files of data sets: caches, downloads, formats."""

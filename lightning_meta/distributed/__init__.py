@@ -1,0 +1,21 @@
+"""Workers that train copies of their own and are joined (distributed MAML, Soulier 2020)."""
+
+from lightning_meta.distributed.join_weights import JoinWeights
+from lightning_meta.distributed.local_workers import JoinedWorkers
+from lightning_meta.distributed.weight_generators import (
+    ArithmeticMean,
+    LossMedian,
+    LossMovingAverage,
+    LossWeightedMean,
+    WeightGenerator,
+)
+
+__all__ = [
+    "ArithmeticMean",
+    "JoinWeights",
+    "JoinedWorkers",
+    "LossMedian",
+    "LossMovingAverage",
+    "LossWeightedMean",
+    "WeightGenerator",
+]

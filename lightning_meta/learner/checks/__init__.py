@@ -1,0 +1,1 @@
+"""Checks by subject: each names the setting, its value, what was expected and what to do."""

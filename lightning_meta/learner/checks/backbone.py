@@ -1,0 +1,133 @@
+"""What is checked of a backbone before it is trained."""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from lightning_meta.backbones import replace_norms, unmappable_norms
+from lightning_meta.episode import Episode
+from lightning_meta.errors import MetaLearningError
+from lightning_meta.inner import InnerLoop
+from lightning_meta.learner.linear_head import LinearHead
+from lightning_meta.params import Params
+
+_WITH_DROPOUT = (nn.MultiheadAttention, nn.RNNBase)  # of their own, in no module
+
+
+def refuse_frozen(backbone: nn.Module, fast: Params, inner: InnerLoop, algorithm: str) -> None:
+    """Refuse an inner loop that has nothing to adapt, where other parameters learn."""
+    learns = any(parameter.requires_grad for parameter in backbone.parameters())
+    if learns and not fast and max(inner.steps, inner.evaluation_steps):
+        raise MetaLearningError(
+            f"model.backbone {type(backbone).__name__} has no parameter with requires_grad among those that "
+            f"{algorithm} adapts: unfreeze some, or take MAML, which adapts all that learn"
+        )
+
+
+def refuse_dropout(backbone: nn.Module) -> None:
+    """Refuse what is random inside the inner loop."""
+    for name, part in backbone.named_modules():
+        share = part.p if isinstance(part, _DropoutNd) else part.dropout if isinstance(part, _WITH_DROPOUT) else 0
+        if share > 0:
+            raise MetaLearningError(
+                f"model.backbone holds {type(part).__name__} with p = {share} at {name or 'its root'}, but "
+                "nothing random may happen inside the inner loop: set it to 0 or leave it out"
+            )
+
+
+def refuse_norms(backbone: nn.Module, replace: bool) -> None:
+    """Refuse the norms that ``torch.func.vmap`` gets silently wrong in second order, or replace them."""
+    norms = unmappable_norms(backbone)
+    if norms and replace:
+        replace_norms(backbone)
+    elif norms:
+        shown = ", ".join(f"{name or 'itself'} ({type(norm).__name__})" for name, norm in list(norms.items())[:3])
+        raise MetaLearningError(
+            f"model.backbone holds {len(norms)} norm(s) whose second derivative is silently wrong when tasks are "
+            f"vectorised, and whose running statistics, if any, leak between tasks: {shown}. Set model.replace_norms "
+            "to true to put those of lightning_meta.backbones in their place, or use nn.GroupNorm"
+        )
+
+
+def refuse_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Episode, outputs: int) -> None:
+    """Run the backbone and the loss once; refuse inputs, outputs and targets that do not go together."""
+    x, targets = episode.support_x[0], episode.support_y[0]
+    name = type(backbone).__name__
+    if not any(parameter.requires_grad for parameter in backbone.parameters()):
+        raise MetaLearningError(f"model.backbone {name} has no parameter that requires a gradient")
+    parameter = next(backbone.parameters())
+    x = x.to(parameter) if x.is_floating_point() else x.to(parameter.device)
+    buffers = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
+    try:
+        with torch.no_grad():
+            found = torch.func.functional_call(backbone, buffers, (x,))
+    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+        raise MetaLearningError(
+            f"model.backbone {name} cannot take inputs of shape {tuple(x.shape)}, as the data give them: {error}. "
+            "Set the backbone's channels, image size or inputs to match"
+        ) from error
+    changed = [
+        name
+        for name, buffer in backbone.named_buffers()
+        if not torch.allclose(buffer, buffers[name], rtol=0, atol=0, equal_nan=True)
+    ]
+    if changed:
+        raise MetaLearningError(
+            f"model.backbone {name} changes {changed[0]} whenever it runs, which would leak from task to task: switch "
+            "its running statistics off, or set model.replace_norms to true where it is a norm of PyTorch"
+        )
+    if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != len(x):
+        shown = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise MetaLearningError(f"model.backbone {name} gives {shown}, expected a tensor (rows, outputs)")
+    if found.shape[1] != outputs:
+        raise MetaLearningError(
+            f"model.backbone {name} has {found.shape[1]} outputs, but the tasks need {outputs}. The command line sets "
+            "the backbone's argument `outputs`; set it by its own name where it has another"
+        )
+    targets = targets.to(found) if targets.is_floating_point() else targets.to(found.device)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of what is refused just below
+            fits = loss(found, targets, reduction="none").shape == targets.shape
+    except (RuntimeError, ValueError, IndexError):
+        fits = False
+    if not fits:
+        kind = "mse_loss" if targets.is_floating_point() else "cross_entropy"
+        raise MetaLearningError(
+            f"model.loss does not fit outputs {tuple(found.shape)} and targets {tuple(targets.shape)} of "
+            f"{targets.dtype}: set it to torch.nn.functional.{kind}"
+        )
+
+
+def refuse_cut(backbone: nn.Module, head: LinearHead, episode: Episode) -> None:
+    """Run the backbone in one piece and in two; refuse one whose last layer is not what it computes last.
+
+    With noise on all weights, since a head that starts from zero hides what comes after it.
+    """
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        name: tensor.detach() + 0.1 * torch.randn(tensor.shape, generator=generator).to(tensor)
+        for name, tensor in backbone.named_parameters()
+    }
+    like = next(iter(weights.values()))
+    x = episode.support_x[0]
+    x = x.to(like) if x.is_floating_point() else x.to(like.device)
+    with torch.no_grad(), head.watched(backbone) as given:
+        whole = torch.func.functional_call(backbone, weights, (x,))
+    name = f"model.backbone {type(backbone).__name__} has its last torch.nn.Linear at {head.name or 'its root'}"
+    if len(given) != 1 or given[0].shape != (len(x), head.features):
+        shown = f"is given {tuple(given[0].shape)}" if len(given) == 1 else f"runs {len(given)} times"
+        raise MetaLearningError(
+            f"{name}, which {shown}, expected once {(len(x), head.features)}: let it be the last layer that the "
+            "network runs, on one row of features for each input"
+        )
+    with torch.no_grad():
+        parted = head.outputs_of(backbone, weights, given[0])
+    if parted.shape != whole.shape or not torch.allclose(parted, whole, rtol=1e-3, atol=1e-5, equal_nan=True):
+        raise MetaLearningError(
+            f"{name}, but changes what that gives: this algorithm treats the last layer apart from the features before "
+            "it, so let the network return what that layer gives"
+        )

@@ -1,0 +1,33 @@
+"""What is checked of a learner's settings."""
+
+from typing import Any
+
+from lightning_meta.errors import MetaLearningError
+from lightning_meta.inner import InnerLoop, LayerRates
+
+
+def refuse_settings(inner: dict[str, Any], task_chunk: int | str) -> None:
+    """Refuse counts that make no sense."""
+    counts = {f"inner.{name}": inner[name] for name in ("steps", "evaluation_steps", "batch_size")}
+    counts |= {"inner.evaluation_batch_size": inner["evaluation_batch_size"]}
+    counts |= {} if task_chunk == "auto" else {"task_chunk": task_chunk}
+    for name, value in counts.items():
+        lowest = 0 if name.endswith("steps") else 1
+        if value is not None and (type(value) is not int or value < lowest):
+            raise MetaLearningError(f"model.{name} is {value!r}, expected a number that is at least {lowest}")
+
+
+def refuse_learned_rule(inner: InnerLoop, learned: bool, learns: bool, algorithm: str) -> None:
+    """Refuse a rule whose parameters would never change, or that has none for some of the steps."""
+    rule = type(inner.optimizer).__name__
+    if learned and not learns:
+        raise MetaLearningError(
+            f"model.inner.optimizer is {rule}, which learns parameters of its own, but {algorithm} gives them no "
+            "gradient: set it to SGD or Adam, or take MAML or FOMAML, which do"
+        )
+    steps = max(inner.steps, inner.evaluation_steps)
+    if isinstance(inner.optimizer, LayerRates) and inner.optimizer.steps < steps:
+        raise MetaLearningError(
+            f"model.inner.optimizer.steps is {inner.optimizer.steps}, but a task takes up to {steps} inner steps "
+            f"(model.inner.steps, model.inner.evaluation_steps): set it to {steps}, or lower those"
+        )

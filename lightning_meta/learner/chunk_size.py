@@ -1,0 +1,115 @@
+"""How many tasks are vectorised together: the fastest number that fits into memory."""
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import psutil
+import torch
+from pytorch_lightning.utilities import rank_zero_info
+
+from lightning_meta.allocator import growth
+from lightning_meta.errors import MetaLearningError
+from lightning_meta.mapping import out_of_memory
+
+Result = TypeVar("Result")
+
+_UNTIMED = 16  # good on every machine that was measured
+_STEP = 8  # from one candidate to the next
+_MEMORY = 0.7  # of what is free, the part that a candidate may take
+
+
+class TaskChunk:
+    """The number of tasks in a chunk: given, or chosen by `choose`, and halved when memory runs out.
+
+    Args:
+        setting: the number, or ``auto``.
+    """
+
+    def __init__(self, setting: int | Literal["auto"]) -> None:
+        self.chosen = setting != "auto"  # the same on all ranks, which choose together
+        self.size = _UNTIMED if setting == "auto" else setting
+
+    def restore(self, size: int) -> None:
+        """Take over what a checkpoint holds, unless a number was given."""
+        if not self.chosen:
+            self.chosen, self.size = True, size
+
+    def choose(self, run: Callable[[int], Any], tasks: int, device: torch.device, share: Callable[[Any], Any]) -> None:
+        """Time some sizes on a real batch, up to the first that is slower or may not fit; only once.
+
+        Where PyTorch is to be deterministic, nothing is timed: another size would round in another way. Nor on a GPU,
+        which is fastest with all tasks at once; `halving` makes them fit.
+
+        Args:
+            run: computes the meta-gradient of that many tasks, without side effects.
+            tasks: tasks in the batch.
+            device: where it runs.
+            share: gives every rank what rank 0 chose.
+        """
+        if self.chosen:
+            return
+        self.chosen, self.size = True, tasks if device.type == "cuda" else min(_UNTIMED, tasks)
+        if tasks == 1 or device.type == "cuda" or torch.are_deterministic_algorithms_enabled():
+            return
+        candidates = [_STEP**power for power in range(16) if _STEP**power < tasks] + [tasks]
+        seconds: dict[int, float] = {}
+        free, needed = psutil.virtual_memory().available, 0.0  # bytes, bytes for each task
+        for size in candidates:
+            if seconds and size * needed > _MEMORY * free:
+                break
+            try:
+                needed = max(needed, growth(lambda: run(size)) / size)  # noqa: B023
+                seconds[size] = _seconds(lambda: run(size)) / size  # noqa: B023
+            except Exception as error:
+                if size == 1 or not out_of_memory(error):
+                    raise
+                break
+            if seconds[size] > 1.2 * min(seconds.values()):
+                break
+        self.size = share(min(seconds, key=lambda size: seconds[size]))
+        measured = ", ".join(f"{size}: {1e3 * value:.3g} ms" for size, value in seconds.items())
+        rank_zero_info(f"model.task_chunk: auto takes {self.size} (time a task, by size of chunk: {measured})")
+
+    def halving(self, run: Callable[[int], Result], tasks: int) -> Result:
+        """What ``run`` returns for this size, or for the largest half, quarter, ... of it that memory allows.
+
+        Before a size is chosen, as in an evaluation without training, it is 16.
+
+        Args:
+            run: computes something of all tasks, in chunks of that size.
+            tasks: how many there are.
+
+        Raises:
+            MetaLearningError: memory does not suffice for one task.
+        """
+        while True:
+            size = min(self.size, max(tasks, 1))
+            try:
+                return run(size)
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                if size == 1:
+                    raise MetaLearningError(
+                        "memory does not suffice for a single task (model.task_chunk is 1): lower model.inner.steps, "
+                        "data.shots or data.queries, or take a smaller backbone"
+                    ) from error
+            self.size = size // 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            warnings.warn(
+                f"memory ran out with model.task_chunk {size}: the step is repeated with {self.size}, which stays",
+                stacklevel=2,
+            )
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    """The better of two runs."""
+    times = []
+    for _ in range(2):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times)

@@ -1,0 +1,76 @@
+"""The linear layer at the end of a network, and the features that it is given."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from lightning_meta.errors import MetaLearningError
+from lightning_meta.params import Params
+
+_NOTHING = nn.Identity, nn.Dropout  # layers that do nothing; a dropout that drops is refused elsewhere
+
+
+class LinearHead:
+    """Cuts a network in two: its last layer, the head, and everything before, the body.
+
+    Args:
+        backbone: a network whose last layer, in the order of its modules, is an ``nn.Linear``. Whether that is what it
+            computes last is only seen when it runs, see `lightning_meta.learner.checks.backbone.refuse_cut`.
+
+    Raises:
+        MetaLearningError: it is another layer, or shares its weights.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        layers = [(name, part) for name, part in backbone.named_modules() if not list(part.children())]
+        name, layer = [("", backbone), *(item for item in layers if not isinstance(item[1], _NOTHING))][-1]
+        if not isinstance(layer, nn.Linear):
+            raise MetaLearningError(
+                f"model.backbone {type(backbone).__name__} ends with {type(layer).__name__} at {name or 'its root'}, "
+                "expected a torch.nn.Linear: this algorithm treats the last layer apart from the features before it"
+            )
+        names = dict(backbone.named_parameters())
+        shared = [key for key, _ in layer.named_parameters() if (f"{name}.{key}" if name else key) not in names]
+        if shared:
+            raise MetaLearningError(
+                f"model.backbone {type(backbone).__name__} shares the {shared[0]} of its last layer, {name}, with "
+                "another: give that layer its own, since this algorithm treats it apart from the features before it"
+            )
+        self.name, self.features, self.outputs = name, layer.in_features, layer.out_features
+        self._start = f"{name}." if name else ""
+
+    def of(self, weights: Params) -> Params:
+        """The head's weights, by their names in the network."""
+        return {name: tensor for name, tensor in weights.items() if name.startswith(self._start)}
+
+    def body(self, weights: Params) -> Params:
+        """All other weights."""
+        return {name: tensor for name, tensor in weights.items() if not name.startswith(self._start)}
+
+    def fresh(self, backbone: nn.Module) -> Params:
+        """Weights of a new head, all zero, also where the network's own one is frozen."""
+        own = backbone.get_submodule(self.name).named_parameters()
+        return {f"{self._start}{name}": tensor.detach().new_zeros(tensor.shape) for name, tensor in own}
+
+    def outputs_of(self, backbone: nn.Module, weights: Params, features: Tensor) -> Tensor:
+        """What the head makes of ``features``, shape (rows, features), with its part of ``weights``."""
+        own = {name.removeprefix(self._start): tensor for name, tensor in self.of(weights).items()}
+        layer = backbone.get_submodule(self.name)
+        outputs: Tensor = functional_call(layer, own, (features.to(next(layer.parameters()).dtype),))
+        return outputs
+
+    @contextmanager
+    def watched(self, backbone: nn.Module) -> Iterator[list[Tensor]]:
+        """Within it, what the head is given whenever the network runs: the features."""
+        given: list[Tensor] = []
+
+        def note(layer: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+            given.append(inputs[0] if inputs else named["input"])
+
+        handle = backbone.get_submodule(self.name).register_forward_pre_hook(note, with_kwargs=True)
+        try:
+            yield given
+        finally:
+            handle.remove()

@@ -1,0 +1,23 @@
+"""How tasks run in parallel: the meta-gradient, its graph, and layers that differentiate correctly under ``vmap``."""
+
+from lightning_meta.mapping.attention import exact_attention
+from lightning_meta.mapping.convolution import RoutedConvolutions
+from lightning_meta.mapping.gradient import MetaGradient, chunk_gradient, map_tasks, meta_gradient, with_gradient
+from lightning_meta.mapping.graph import Compiled, out_of_memory
+from lightning_meta.mapping.loss_scale import loss_scale, unscaled
+from lightning_meta.mapping.normalisation import normalise
+
+__all__ = [
+    "Compiled",
+    "MetaGradient",
+    "RoutedConvolutions",
+    "chunk_gradient",
+    "exact_attention",
+    "loss_scale",
+    "map_tasks",
+    "meta_gradient",
+    "normalise",
+    "out_of_memory",
+    "unscaled",
+    "with_gradient",
+]

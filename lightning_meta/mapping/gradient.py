@@ -1,0 +1,133 @@
+"""The map over tasks: vectorised in chunks, the meta-gradient accumulated, so that memory depends on the chunk."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from lightning_meta.episode import Episode
+from lightning_meta.mapping.convolution import RoutedConvolutions
+from lightning_meta.mapping.loss_scale import loss_scale, unscaled
+from lightning_meta.params import Params, map_params
+
+OuterLoss = Callable[[Params, Episode, Any, Tensor], tuple[Tensor, Any]]
+
+
+class MetaGradient(NamedTuple):
+    """What one meta-step needs: the loss of every task, the reduced gradient, and what outlives the step."""
+
+    losses: Tensor  # (tasks,)
+    grads: Params
+    carry: Any
+
+
+# Of the tasks of one chunk, with the gradient summed over them, and the carry unless every task has its own.
+ChunkGradient = Callable[[Params, Episode, Any, Tensor], MetaGradient]
+
+
+def map_tasks(function: Callable[..., Any], in_dims: tuple[int | None, ...], *args: Any) -> Any:
+    """``torch.func.vmap``, or a plain call where there is one task only, so that any module runs in a loop."""
+    mapped = [arg for arg, dim in zip(args, in_dims, strict=True) if dim == 0]
+    if len(pytree.tree_leaves(mapped)[0]) > 1:
+        return torch.func.vmap(function, in_dims)(*args)
+    single = [pytree.tree_map(lambda leaf: leaf[0], a) if dim == 0 else a for a, dim in zip(args, in_dims, strict=True)]
+    return pytree.tree_map(lambda leaf: leaf[None], function(*single))
+
+
+def chunk_gradient(outer_loss: OuterLoss, task_carry: bool = False) -> ChunkGradient:
+    """The gradient of ``outer_loss``, summed over the tasks of a chunk that are vectorised together.
+
+    Args:
+        outer_loss: pure function of (params, one task, carry, progress) that returns the task's loss and new carry.
+        task_carry: whether every task has a carry of its own, with the task axis in front, which is not summed.
+    """
+    in_dims = (None, 0, 0 if task_carry else None, None)
+
+    def gradient(params: Params, tasks: Episode, carry: Any, progress: Tensor) -> MetaGradient:
+        scale = loss_scale(progress.device)
+
+        def total(params: Params) -> tuple[Tensor, tuple[Tensor, Any]]:
+            losses, carries = map_tasks(outer_loss, in_dims, params, tasks, carry, progress)
+            carries = pytree.tree_map(lambda leaf: leaf.detach() if task_carry else leaf.detach().sum(0), carries)
+            return losses.sum() * scale, (losses.detach(), carries)
+
+        with RoutedConvolutions() if len(tasks.number) > 1 else nullcontext():
+            grads, (losses, carries) = torch.func.grad(total, has_aux=True)(params)
+        return MetaGradient(losses, unscaled(grads, scale), carries)
+
+    return gradient
+
+
+def meta_gradient(
+    gradient: ChunkGradient,
+    params: Params,
+    episode: Episode,
+    carry: Any,
+    progress: Tensor,
+    *,
+    chunk: int | None = None,
+    reduction: Literal["mean", "sum"] = "mean",
+    serial: bool = False,
+    task_carry: bool = False,
+) -> MetaGradient:
+    """Gradient of the outer loss over a batch of tasks, added up chunk by chunk.
+
+    Args:
+        gradient: of one chunk, `chunk_gradient`, as it is or compiled.
+        params: where to take the gradient.
+        episode: the tasks.
+        carry: what outlives a meta-step without being a parameter, a pytree of tensors; every task starts from it, and
+            the mean over tasks of what they return is the new one.
+        progress: how much of the run is done, 0 to 1, a scalar.
+        chunk: tasks that are vectorised together; None for all, 1 for a plain loop.
+        reduction: ``mean`` or ``sum`` over tasks.
+        serial: tasks run one after another, each starting from the carry that the one before it left.
+        task_carry: every task starts from its own row of the carry, and leaves its own.
+    """
+    parts: list[MetaGradient] = []
+    grads, count = None, len(episode.number)
+    for tasks in episode.chunks(1 if serial else chunk):
+        part = gradient(params, tasks, _rows(carry, parts, len(tasks.number)) if task_carry else carry, progress)
+        grads = part.grads if grads is None else map_params(torch.add, grads, part.grads)
+        carry = part.carry if serial else carry
+        parts.append(part._replace(grads={}))
+    assert grads is not None, "a training batch holds at least one task on every rank"
+    if reduction == "mean":
+        grads = map_params(lambda grad: grad / count, grads)
+    carries = [part.carry for part in parts]
+    if task_carry:
+        carry = pytree.tree_map(lambda *leaves: torch.cat(leaves), *carries)
+    elif not serial:
+        carry = pytree.tree_map(lambda *leaves: sum(leaves) / count, *carries)
+    return MetaGradient(torch.cat([part.losses for part in parts]), grads, carry)
+
+
+def _rows(carry: Any, done: list[MetaGradient], count: int) -> Any:
+    """The carry of the ``count`` tasks that follow those that are done."""
+    start = sum(len(part.losses) for part in done)
+    return pytree.tree_map(lambda leaf: leaf[start : start + count], carry)
+
+
+class _WithGradient(torch.autograd.Function):
+    """The identity on a loss, with gradients that are known already."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, count: int, *tensors: Tensor) -> Tensor:
+        ctx.count = count
+        ctx.save_for_backward(*tensors[:count])
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor) -> Any:
+        return None, None, *[None] * ctx.count, *(scale * grad for grad in ctx.saved_tensors)
+
+
+def with_gradient(loss: Tensor, grads: Params, params: Params) -> Tensor:
+    """A scalar of value ``loss`` whose backward pass gives ``params`` the gradients ``grads``, times what scales it.
+
+    So Lightning's automatic optimization (DDP's all-reduce, the scaler of mixed precision, accumulation) stays in play.
+    """
+    return _WithGradient.apply(loss, len(grads), *grads.values(), *(params[name] for name in grads))

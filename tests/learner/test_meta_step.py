@@ -1,0 +1,63 @@
+"""Whole runs by every path of the engine: the same weights, and no step lost."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_meta.algorithms import FOMAML, MAML, Reptile
+from lightning_meta.episode import Episode
+from lightning_meta.inner import Adam, InnerLoop
+from lightning_meta.learner import MetaLearner
+from lightning_meta.learner.meta_step import chunk_gradient
+from lightning_meta.params import Params
+from tests.learner.test_refusals import glyphs, network, trainer
+
+
+def weights(tmp_path: Path, algorithm: type[MetaLearner] = MAML, **settings: Any) -> dict[str, Tensor]:
+    """After two meta-steps of four tasks, in double precision."""
+    learner = algorithm(network(), InnerLoop(Adam(0.01, epsilon=1e-5), 2, 2), **settings)
+    run = trainer(tmp_path, precision="64-true")
+    run.fit(learner, glyphs(meta_batch_size=4))
+    run.save_checkpoint(tmp_path / "last.ckpt")
+    return dict(learner.state_dict())
+
+
+@pytest.mark.parametrize("algorithm", [MAML, FOMAML, Reptile])
+def test_all_paths_train_the_same_weights(algorithm: type[MetaLearner], tmp_path: Path) -> None:
+    expected = weights(tmp_path, algorithm, task_chunk=1, compile=False)
+    for settings in ({"task_chunk": 4, "compile": False}, {"task_chunk": 3}, {"task_chunk": "auto"}):
+        torch.testing.assert_close(weights(tmp_path, algorithm, **settings), expected, rtol=1e-8, atol=1e-9)
+
+
+def test_a_checkpoint_keeps_the_chunk_that_was_chosen(tmp_path: Path) -> None:
+    weights(tmp_path)
+    path = tmp_path / "last.ckpt"
+    chosen = torch.load(path, weights_only=True)["task_chunk"]
+    assert chosen in (1, 4)
+    loaded = MAML.load_from_checkpoint(path, weights_only=True, backbone=network())
+    assert loaded.chunk.size == chosen
+    given = MAML.load_from_checkpoint(path, weights_only=True, backbone=network(), task_chunk=2)
+    assert given.chunk.size == 2
+
+
+def test_no_step_is_lost_when_memory_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = weights(tmp_path, task_chunk=4, compile=False)
+
+    def with_little_memory(outer_loss: Any, task_carry: bool) -> Any:
+        gradient = chunk_gradient(outer_loss, task_carry)
+
+        def run(params: Params, tasks: Episode, *rest: Any) -> Any:
+            if len(tasks.number) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return gradient(params, tasks, *rest)
+
+        return run
+
+    monkeypatch.setattr("lightning_meta.learner.meta_step.chunk_gradient", with_little_memory)
+    with pytest.warns(UserWarning, match="repeated with 2, which stays") as record:
+        found = weights(tmp_path, task_chunk=4, compile=False)
+    assert len([warning for warning in record if "memory ran out" in str(warning.message)]) == 1
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)

@@ -1,0 +1,129 @@
+"""A graph gives what the function gives, at whatever values and shapes."""
+
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_meta.mapping import Compiled
+from lightning_meta.params import Params
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def test_a_graph_is_traced_once_for_each_shape_and_follows_the_values() -> None:
+    calls = []
+
+    def function(params: Params, x: Tensor) -> tuple[Tensor, Params]:
+        calls.append(x.shape)
+        return torch.func.grad(lambda weight: (weight * x).sin().sum())(params["weight"]), params
+
+    compiled = Compiled(function)
+    for size in (3, 3, 4, 3):
+        params, x = {"weight": torch.randn(())}, torch.randn(size)
+        slope, same = compiled(params, x)
+        torch.testing.assert_close(slope, (x * (params["weight"] * x).cos()).sum())
+        assert same["weight"] == params["weight"]
+    assert calls == [(3,), (4,)]
+
+
+def test_autocast_has_graphs_of_its_own() -> None:
+    compiled = Compiled(lambda x, y: x @ y)
+    x = torch.randn(2, 2, dtype=torch.float32)
+    assert compiled(x, x).dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert compiled(x, x).dtype == torch.bfloat16
+
+
+def test_what_is_kept_from_autocast_stays_so() -> None:
+    """A graph holds the casts of autocast, and where there were none, a replay adds none."""
+
+    def function(x: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast("cpu", enabled=False):
+            kept = x @ x
+        return kept, x @ x
+
+    x = torch.randn(4, 4, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        for found, expected in zip(Compiled(function)(x), function(x), strict=True):
+            assert found.dtype == expected.dtype
+            assert torch.equal(found, expected)
+
+
+def test_what_cannot_be_traced_runs_as_it_is_after_one_warning() -> None:
+    def function(x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+    compiled = Compiled(function)
+    with pytest.warns(UserWarning, match="cannot be traced, so it runs uncompiled") as record:
+        assert compiled(-torch.ones(2)).tolist() == [1, 1]
+    assert len(record) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert compiled(torch.ones(3)).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x * sum(x.tolist()),
+        lambda x: x * float(x.numpy().sum()),
+        lambda x: x * len(x[x > 0]),
+        lambda x: x * x.max().item(),
+    ],
+)
+def test_values_of_the_first_call_are_never_kept(function: Callable[[Tensor], Tensor]) -> None:
+    compiled = Compiled(function)
+    with pytest.warns(UserWarning, match="runs uncompiled"):
+        compiled(torch.tensor([1.0, -2.0]))
+    for x in (torch.tensor([3.0, 4.0]), torch.tensor([-1.0, 5.0])):
+        assert torch.equal(compiled(x), function(x))
+
+
+def test_tensors_that_are_used_without_being_given_are_followed() -> None:
+    module = nn.BatchNorm1d(2, affine=False).double().eval()  # two buffers
+
+    def function(params: Params) -> Tensor:
+        return module.running_mean * sum(params.values())
+
+    compiled = Compiled(function, module.buffers)
+    one = {"a": torch.ones(())}
+    assert compiled(one).tolist() == [0, 0]
+    module.running_mean.fill_(2)
+    assert compiled(one).tolist() == [2, 2]
+    module.running_mean = torch.full((2,), 3.0)
+    assert compiled(one).tolist() == [3, 3]
+
+
+def test_other_names_are_another_graph() -> None:
+    compiled = Compiled(lambda params: {name: tensor * len(name) for name, tensor in params.items()})
+    assert compiled({"a": torch.ones(())}) == {"a": 1}
+    assert compiled({"bb": torch.ones(())}) == {"bb": 2}
+
+
+def test_running_out_of_memory_is_no_reason_to_give_up() -> None:
+    full = True
+
+    def function(x: Tensor) -> Tensor:
+        if full:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return x
+
+    compiled = Compiled(function)
+    with pytest.raises(torch.OutOfMemoryError):
+        compiled(torch.ones(2))
+    full = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert compiled(torch.ones(2)).tolist() == [1, 1]
+
+
+def test_a_mistake_of_the_function_is_raised_and_is_no_reason_to_give_up() -> None:
+    compiled = Compiled(lambda x, y: x @ y)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        compiled(torch.ones(2, 3), torch.ones(2, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert compiled(torch.ones(1, 2), torch.ones(2, 1)).item() == 2
