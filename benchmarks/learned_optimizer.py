@@ -148,14 +148,14 @@ def learned_losses(learner: LearnedOptimizer, split: Split, tasks: Episode) -> T
         shown = [weights for step, (weights, _) in enumerate(steps) if step in SHOWN]
         return torch.stack([whole_loss(learner, weights, task) for weights in shown])
 
-    return map_tasks(losses, (None, 0, 0), learner.meta_parameters(), tasks, learner.problems(split, tasks.number))
+    return map_tasks(losses, (None, 0, 0), learner.meta_parameters(), tasks, learner.problems(split, tasks.task_ids))
 
 
 def losses_of(
     name: str, rate: float, shown: Sequence[int], learner: LearnedOptimizer, split: Split, tasks: Episode
 ) -> Tensor:
     """The same with one of torch's, which treat every entry by itself and hence all tasks at once."""
-    weights = {name: nn.Parameter(value) for name, value in learner.problems(split, tasks.number)["weights"].items()}
+    weights = {name: nn.Parameter(value) for name, value in learner.problems(split, tasks.task_ids)["weights"].items()}
     stepper = OPTIMIZERS[name](weights.values(), lr=rate)
     gradient = torch.func.grad(lambda weights, task, rows: learner.inner_loss(weights, task, rows))
     values = []

@@ -20,8 +20,13 @@ class Episode(NamedTuple):
     query_x: Tensor  # (tasks, ways * queries, ...)
     query_y: Tensor  # (tasks, ways * queries) or (tasks, queries, outputs)
     inner_order: Tensor  # (tasks, inner steps, inner batch): the support rows of every inner step
-    number: Tensor  # (tasks,): the place of each task in its endless stream
+    task_ids: Tensor  # (tasks,): the place of each task in its endless stream
     classes: Tensor  # (tasks, ways): which of the split's classes each label is; (tasks, 0) where none
+
+    @property
+    def tasks(self) -> int:
+        """How many there are."""
+        return len(self.task_ids)
 
     def chunks(self, size: int | None) -> Iterator["Episode"]:
         """Cut along the task axis into episodes of ``size`` tasks (all of them when ``size`` is None)."""
@@ -55,8 +60,9 @@ class EpisodeSource(Protocol):
     queries: dict[str, int]  # likewise
     outputs: int  # width that the backbone's output must have: the ways, or the targets of a regression
     train_classes: int  # in the training split; 0 where there are none
-    train_batches: InnerBatches
-    evaluation_batches: InnerBatches
+
+    def connect(self, train: InnerBatches, evaluation: InnerBatches) -> None:
+        """What a learner wants drawn for its inner loop, said once before the first draw."""
 
     def has_validation(self) -> bool:
         """Whether there is anything to validate on."""

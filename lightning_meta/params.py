@@ -1,6 +1,7 @@
 """Algebra on parameters: small pure functions on dictionaries from name to tensor."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,3 +64,24 @@ def named(prefix: str, params: Params) -> Params:
 def trainable(module: nn.Module) -> Params:
     """The parameters of ``module`` that learn, as constants that share its memory."""
     return {name: tensor.detach() for name, tensor in module.named_parameters() if tensor.requires_grad}
+
+
+def call(module: nn.Module, params: Params, *inputs: Any) -> Any:
+    """The output of ``module`` with ``params`` in the place of its own tensors of these names, which are left alone.
+
+    A tensor of several names, be it a layer under two of them or weights that two layers share, is replaced under all.
+    ``torch.func.functional_call`` leaves the given tensors in a module that has a layer under two names.
+
+    Args:
+        module: any module.
+        params: tensors by the first of their names, as ``named_parameters`` and ``named_buffers`` list them.
+        *inputs: positional arguments of the module.
+    """
+    places: dict[int, list[str]] = {}
+    for prefix, part in module.named_modules():  # every layer once
+        for name, tensor in (*part._parameters.items(), *part._buffers.items()):
+            if tensor is not None:
+                places.setdefault(id(tensor), []).append(f"{prefix}.{name}" if prefix else name)
+    first = {names[0]: names for names in places.values()}
+    replaced = {place: tensor for name, tensor in params.items() for place in first.get(name, [name])}
+    return torch.func.functional_call(module, replaced, inputs, tie_weights=False)

@@ -1,16 +1,17 @@
 """ANIL: Raghu, Raghu, Bengio and Vinyals, "Rapid Learning or Feature Reuse?", arXiv 1909.09157."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
-from lightning_meta.algorithms.maml import MAML
 from lightning_meta.episode import Episode
+from lightning_meta.inner import last
+from lightning_meta.learner import MetaLearner
 from lightning_meta.params import Params
 
 
-class ANIL(MAML):
+class ANIL(MetaLearner):
     """MAML whose inner loop adapts the last layer alone ("almost no inner loop").
 
     For the body b and the head h of the initialisation, with the body's features f_b:
@@ -21,26 +22,27 @@ class ANIL(MAML):
     once, from all its rows together; that makes it fast. The backbone must end with an ``nn.Linear``.
     """
 
-    cuts_head = True
+    needs_linear_head = True
 
-    def adapt(
-        self, params: Params, task: Episode, state: Any = None, second_order: bool = True
-    ) -> Iterator[tuple[Params, Any]]:
-        """The inner loop on the features of the support set; yields complete weights."""
-        body, head = self.held(params, 0), self.fast(params)
-        features = self.run_body(body | head, task.support_x)
+    def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
+        """Query loss after adaptation."""
+        adapted, _ = last(self.adapt(params, task))
+        return self.query_loss(adapted, task), carry
+
+    def inner_objective(self, params: Params, task: Episode) -> Callable[[Params, Tensor, int], Tensor]:
+        """The loss of the head on the features of the support set."""
+        features = self.head.features(super().adapted_params(params), task.support_x)
 
         def loss(head: Params, rows: Tensor, step: int) -> Tensor:
-            outputs = self.run_head(head, features[rows])
+            outputs = self.head.outputs(head, features[rows])
             return self.loss(outputs, task.support_y[rows], reduction=self.inner.reduction)
 
-        steps = self.descend(loss, head, params, task, state, second_order)
-        return ((body | head, state) for head, state in steps)
+        return loss
 
-    def fast(self, params: Params) -> Params:
+    def adapted_params(self, params: Params) -> Params:
         """The head."""
-        return self.head.of(super().fast(params))
+        return self.head.of(super().adapted_params(params))
 
-    def held(self, params: Params, step: int) -> Params:
+    def unadapted_params(self, params: Params, step: int) -> Params:
         """The body."""
-        return self.head.body(super().fast(params))
+        return self.head.body(super().adapted_params(params))

@@ -12,6 +12,6 @@ class FineTuning(JointTraining):
     from scratch on the support set.
     """
 
-    def fast(self, params: Params) -> Params:
+    def adapted_params(self, params: Params) -> Params:
         """The backbone with a new last layer."""
-        return super().fast(params) | self.head.fresh(self.backbone)
+        return super().adapted_params(params) | self.head.zeros()

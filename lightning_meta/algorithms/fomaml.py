@@ -6,7 +6,7 @@ from torch import Tensor
 
 from lightning_meta.episode import Episode
 from lightning_meta.inner import last
-from lightning_meta.learner.meta_learner import MetaLearner
+from lightning_meta.learner import MetaLearner
 from lightning_meta.params import Params
 
 

@@ -1,20 +1,18 @@
 """Sums of inner gradients: Nichol, Achiam and Schulman, arXiv 1803.02999, section 6.1 and figure 3."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim import SGD
 
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import InnerLoop
-from lightning_meta.learner.meta_learner import MetaLearner
+from lightning_meta.learner import MetaLearner
 from lightning_meta.params import Params, detach, straight_through
 
 
@@ -31,40 +29,27 @@ class GradientCombination(MetaLearner):
 
     Args:
         backbone: the network that is adapted.
-        weights: of the gradient of every inner step; as many as ``inner.steps``.
         inner: the inner loop.
-        loss: as in `MetaLearner`.
-        outer_reduction: as in `MetaLearner`.
+        weights: of the gradient of every inner step; as many as ``inner.steps``.
         optimizer: makes the outer optimizer; SGD of rate eps a is the paper's outer step eps.
-        lr_scheduler: as in `MetaLearner`.
-        task_chunk: as in `MetaLearner`.
-        compile: as in `MetaLearner`.
-        replace_norms: as in `MetaLearner`.
 
     Raises:
         MetaLearningError: there are more or fewer weights than inner steps, or all are zero.
     """
 
     needs_queries = False
-    learns_rule = False
+    trains_inner_rule = False
 
     def __init__(
         self,
         backbone: nn.Module,
-        weights: Sequence[float] = (1.0,),
         inner: InnerLoop = InnerLoop(),
-        loss: Callable[..., Tensor] = functional.cross_entropy,
-        outer_reduction: Literal["mean", "sum"] = "mean",
+        *,
+        weights: Sequence[float] = (1.0,),
         optimizer: OptimizerCallable = lambda parameters: SGD(parameters, lr=0.01),
-        lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
-        task_chunk: int | Literal["auto"] = "auto",
-        compile: bool = True,  # noqa: A002
-        replace_norms: bool = False,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            backbone, inner, loss, outer_reduction, optimizer, lr_scheduler, task_chunk, compile,
-            replace_norms,
-        )  # fmt: skip
+        super().__init__(backbone, inner, optimizer=optimizer, **settings)
         self.weights = tuple(weights)
         if len(self.weights) != inner.steps:
             raise MetaLearningError(
@@ -78,7 +63,7 @@ class GradientCombination(MetaLearner):
         """The weighted sum of the inner losses on the way, each with the derivative of the identity through the way."""
         way = islice(self.adapt(detach(params), task), len(self.weights))  # the last inner step is not needed
         losses = [
-            weight * self.inner_loss(straight_through(fast, self.fast(params)), task, rows)
+            weight * self.inner_loss(straight_through(fast, self.adapted_params(params)), task, rows)
             for weight, rows, (fast, _) in zip(self.weights, task.inner_order, way, strict=True)
             if weight
         ]

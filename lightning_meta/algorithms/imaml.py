@@ -1,19 +1,15 @@
 """iMAML: Rajeswaran, Finn, Kakade and Levine, "Meta-Learning with Implicit Gradients", arXiv 1909.04630."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import InnerLoop, last
-from lightning_meta.learner.meta_learner import MetaLearner
+from lightning_meta.learner import MetaLearner
 from lightning_meta.mapping.loss_scale import loss_scale
 from lightning_meta.params import Params, detach, flatten, half_squared_distance, unflatten
 from lightning_meta.solvers import conjugate_gradient
@@ -41,38 +37,24 @@ class IMAML(MetaLearner):
         conjugate_gradient_steps: iterations of the solver.
         damping: d. The authors' code has one, which the paper leaves out: its 2 I + H_s / (lambda + 10) is, at lambda 2
             and up to a factor that Adam cancels, d = 22.
-        loss: as in `MetaLearner`.
-        outer_reduction: as in `MetaLearner`.
-        optimizer: as in `MetaLearner`.
-        lr_scheduler: as in `MetaLearner`.
-        task_chunk: as in `MetaLearner`.
-        compile: as in `MetaLearner`.
-        replace_norms: as in `MetaLearner`.
 
     Raises:
         MetaLearningError: lambda is not positive, the damping is negative, or the solver has no iteration.
     """
 
-    learns_rule = False
+    trains_inner_rule = False
 
     def __init__(
         self,
         backbone: nn.Module,
         inner: InnerLoop = InnerLoop(steps=16, evaluation_steps=16),
+        *,
         regularisation: float = 2.0,
         conjugate_gradient_steps: int = 5,
         damping: float = 0.0,
-        loss: Callable[..., Tensor] = functional.cross_entropy,
-        outer_reduction: Literal["mean", "sum"] = "mean",
-        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
-        lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
-        task_chunk: int | Literal["auto"] = "auto",
-        compile: bool = True,  # noqa: A002
-        replace_norms: bool = False,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            backbone, inner, loss, outer_reduction, optimizer, lr_scheduler, task_chunk, compile, replace_norms
-        )
+        super().__init__(backbone, inner, **settings)
         if not regularisation > 0:
             raise MetaLearningError(f"model.regularisation is {regularisation}, expected a number above 0")
         if not damping >= 0:
@@ -90,7 +72,7 @@ class IMAML(MetaLearner):
         """The query loss at the adapted weights, with the implicit gradient."""
         adapted = detach(last(self.adapt(detach(params), task))[0])
         scale = loss_scale(task.support_x.device)
-        tie = self.regularisation + self.damping
+        strength = self.regularisation + self.damping
         every_row = torch.arange(len(task.support_x), device=task.support_x.device)
 
         def query_loss(fast: Params) -> Tensor:
@@ -103,22 +85,20 @@ class IMAML(MetaLearner):
         _, hessian, *_ = torch.func.vjp(torch.func.grad(support_loss), adapted)
 
         def product(vector: Tensor) -> Tensor:
-            length = vector.norm() + torch.finfo(vector.dtype).tiny  # of length 1, it stays in the range of float16
-            (curvature,) = hessian(unflatten(vector / length, adapted))
-            return vector + flatten(curvature) * (length / (scale * tie))
+            norm = vector.norm() + torch.finfo(vector.dtype).tiny  # of length 1, it stays in the range of float16
+            (curvature,) = hessian(unflatten(vector / norm, adapted))
+            return vector + flatten(curvature) * (norm / (scale * strength))
 
         right = flatten(query_gradient) / scale
         gradient = conjugate_gradient(product, right, self.conjugate_gradient_steps).detach()
-        phi = flatten(self.fast(params))
+        phi = flatten(self.adapted_params(params))
         return loss.detach() / scale + (gradient * (phi - phi.detach())).sum(), carry
 
-    def adapt(
-        self, params: Params, task: Episode, state: Any = None, second_order: bool = True
-    ) -> Iterator[tuple[Params, Any]]:
-        """The inner loop on the regularised problem."""
-        phi = self.fast(params)
+    def inner_objective(self, params: Params, task: Episode) -> Callable[[Params, Tensor, int], Tensor]:
+        """The regularised loss."""
+        phi = self.adapted_params(params)
 
         def loss(fast: Params, rows: Tensor, step: int) -> Tensor:
             return self.inner_loss(fast, task, rows) + self.regularisation * half_squared_distance(fast, phi)
 
-        return self.descend(loss, phi, params, task, state, second_order)
+        return loss

@@ -1,20 +1,15 @@
 """Training on all classes at once, for baselines that do not meta-learn: Chen et al., arXiv 1904.04232."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_meta.episode import Episode, EpisodeSource
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import InnerLoop
-from lightning_meta.learner.checks.data import refuse_no_classes, refuse_other_classes
-from lightning_meta.learner.meta_learner import MetaLearner
+from lightning_meta.learner import MetaLearner
+from lightning_meta.learner.checks import check_no_classes, check_other_classes
 from lightning_meta.params import Params, named
 
 
@@ -28,13 +23,6 @@ class JointTraining(MetaLearner):
     Args:
         backbone: a network that ends with an ``nn.Linear``.
         inner: the inner loop at test; none is run in training.
-        loss: as in `MetaLearner`.
-        outer_reduction: as in `MetaLearner`.
-        optimizer: as in `MetaLearner`.
-        lr_scheduler: as in `MetaLearner`.
-        task_chunk: as in `MetaLearner`.
-        compile: as in `MetaLearner`.
-        replace_norms: as in `MetaLearner`.
 
     Raises:
         MetaLearningError: the data do not say which class a label is, or have other classes than the checkpoint that
@@ -42,48 +30,39 @@ class JointTraining(MetaLearner):
     """
 
     needs_queries = False
-    learns_rule = False
-    cuts_head = True
+    trains_inner_rule = False
+    needs_linear_head = True
 
     def __init__(
         self,
         backbone: nn.Module,
         inner: InnerLoop = InnerLoop(steps=0),
-        loss: Callable[..., Tensor] = functional.cross_entropy,
-        outer_reduction: Literal["mean", "sum"] = "mean",
-        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
-        lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
-        task_chunk: int | Literal["auto"] = "auto",
-        compile: bool = True,  # noqa: A002
-        replace_norms: bool = False,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            backbone, inner, loss, outer_reduction, optimizer, lr_scheduler, task_chunk, compile, replace_norms
-        )
+        super().__init__(backbone, inner, **settings)
         self.classifier: nn.Linear | None = None
 
     def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
         """The loss of classifying the task's images among all classes."""
         assert self.classifier is not None
-        own = named("classifier", params)
-        features = self.run_body(named("backbone", params), torch.cat([task.support_x, task.query_x]))
-        outputs = torch.func.functional_call(self.classifier, own, (features.to(own["weight"].dtype),))
+        features = self.head.features(named("backbone", params), torch.cat([task.support_x, task.query_x]))
+        outputs = self.run("classifier", params, features.to(self.classifier.weight.dtype))
         labels = task.classes[torch.cat([task.support_y, task.query_y])]
         return self.loss(outputs, labels, reduction="mean"), carry
 
     def classify_among(self, classes: int) -> None:
         """Draw a layer that tells so many classes apart."""
         like = next(self.backbone.parameters())
-        self.classifier = nn.Linear(self.head.features, classes, device=like.device, dtype=like.dtype)
+        self.classifier = nn.Linear(self.head.in_features, classes, device=like.device, dtype=like.dtype)
 
     def setup(self, stage: str) -> None:
         """Ask the data for their number of classes."""
         source = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and isinstance(source, EpisodeSource):
-            refuse_no_classes(source.train_classes, type(source).__name__)
+            check_no_classes(source.train_classes, type(source).__name__)
             if self.classifier is None:
                 self.classify_among(source.train_classes)
-            self._refuse_other_classes(source.train_classes)
+            self._check_other_classes(source.train_classes)
         if stage == "fit" and self.classifier is None:
             raise MetaLearningError(
                 f"{type(self).__name__} trains on data that do not say how many classes they have: call "
@@ -95,11 +74,11 @@ class JointTraining(MetaLearner):
         """Take the classes that the checkpoint was trained on, except to train on others."""
         held = checkpoint["state_dict"].get("classifier.weight")
         if held is not None and self._trainer is not None and self._trainer.state.fn == "fit":
-            self._refuse_other_classes(len(held))
+            self._check_other_classes(len(held))
         elif held is not None:
             self.classify_among(len(held))
         super().on_load_checkpoint(checkpoint)
 
-    def _refuse_other_classes(self, found: int) -> None:
+    def _check_other_classes(self, found: int) -> None:
         assert self.classifier is not None
-        refuse_other_classes(self.classifier.out_features, found)
+        check_other_classes(self.classifier.out_features, found)

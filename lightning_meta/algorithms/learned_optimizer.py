@@ -6,21 +6,17 @@ https://github.com/deepmind/learning-to-learn
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any
 
 import torch
-from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torch.utils import _pytree as pytree
 
-from lightning_meta.episode import Episode, EpisodeSource, Predictions, Split
+from lightning_meta.episode import Episode, EpisodeSource, InnerBatches, Predictions, Split
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import InnerLoop, LSTMOptimizer
-from lightning_meta.learner.meta_learner import MetaLearner
+from lightning_meta.learner import MetaLearner
 from lightning_meta.params import Params, named, trainable
 
 
@@ -42,15 +38,8 @@ class LearnedOptimizer(MetaLearner):
         backbone: the network to be optimised. Its own weights are not learned: every task starts from what the
             ``reset_parameters`` of its layers draw.
         inner: the inner loop; its optimizer must have parameters to learn.
-        loss: as in `MetaLearner`.
         optimization_steps: inner steps of a problem in training, a multiple of ``inner.steps``.
         second_order: whether to differentiate the inner gradients, too; the paper drops that.
-        outer_reduction: as in `MetaLearner`.
-        optimizer: as in `MetaLearner`; it moves the rule's parameters.
-        lr_scheduler: as in `MetaLearner`.
-        task_chunk: as in `MetaLearner`.
-        compile: as in `MetaLearner`.
-        replace_norms: as in `MetaLearner`.
 
     Raises:
         MetaLearningError: the inner rule learns nothing, a layer cannot be drawn anew, or problems are no whole number
@@ -58,26 +47,19 @@ class LearnedOptimizer(MetaLearner):
     """
 
     needs_queries = False
-    task_carry = True
+    carry_per_task = True
     seed = 0  # of the starting weights: that of the data, once there are any
 
     def __init__(
         self,
         backbone: nn.Module,
         inner: InnerLoop = InnerLoop(LSTMOptimizer(), steps=20, evaluation_steps=100),
-        loss: Callable[..., Tensor] = functional.cross_entropy,
+        *,
         optimization_steps: int = 100,
         second_order: bool = False,
-        outer_reduction: Literal["mean", "sum"] = "mean",
-        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
-        lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
-        task_chunk: int | Literal["auto"] = "auto",
-        compile: bool = True,  # noqa: A002
-        replace_norms: bool = False,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            backbone, inner, loss, outer_reduction, optimizer, lr_scheduler, task_chunk, compile, replace_norms
-        )
+        super().__init__(backbone, inner, **settings)
         if not len(self.inner_parameters):
             raise MetaLearningError(
                 f"model.inner.optimizer is {type(inner.optimizer).__name__}, which has nothing to learn: set it to "
@@ -90,19 +72,22 @@ class LearnedOptimizer(MetaLearner):
             )
         self.optimization_steps = optimization_steps
         self.second_order = second_order
-        self._mould = [copy.deepcopy(backbone).cpu()]  # in a list, since it is no part of the model
+        self._template = [copy.deepcopy(backbone).cpu()]  # in a list, since it is no part of the model
         self._problems: dict[str, Any] = {}  # that are under way
-        _draw_anew(self._mould[0])  # refuses what cannot be
+        _draw_anew(self._template[0])  # refuses what cannot be
 
     def setup(self, stage: str) -> None:
-        """Ask for each batch of tasks as often as a problem has unrolls."""
-        super().setup(stage)
+        """Take over the seed of the data, which names the starting weights."""
         source = getattr(self.trainer, "datamodule", None)
         if isinstance(source, EpisodeSource):
-            source.train_batches = source.train_batches._replace(visits=self.optimization_steps // self.inner.steps)
             self.seed = source.seed
+        super().setup(stage)
         if stage == "fit":
             self._problems = {}
+
+    def training_batches(self) -> InnerBatches:
+        """Each batch of tasks comes as often as a problem has unrolls."""
+        return super().training_batches()._replace(visits=self.optimization_steps // self.inner.steps)
 
     def meta_parameters(self) -> Params:
         """The rule's alone."""
@@ -133,39 +118,35 @@ class LearnedOptimizer(MetaLearner):
 
     def unroll(self, params: Params, task: Episode, carry: Any, second_order: bool) -> Iterator[tuple[Params, Any]]:
         """The task's steps from where it is: weights and the rule's state before the first one and after each."""
-
-        def loss(weights: Params, rows: Tensor, step: int) -> Tensor:
-            return self.inner_loss(weights, task, rows)
-
-        return self.descend(loss, carry["weights"], params, task, carry["state"], second_order)
+        return self.adapt(params, task, carry["state"], second_order, start=carry["weights"])
 
     # Problems: tasks with the weights and the state of the rule that they have come to.
 
-    def problems(self, split: Split, numbers: Tensor) -> dict[str, Any]:
+    def problems(self, split: Split, task_ids: Tensor) -> dict[str, Any]:
         """New problems for the tasks of these numbers; what is drawn depends on seed, split and number alone.
 
         Returns:
-            ``number``, ``weights`` and the rule's ``state``, every tensor with the task axis in front.
+            ``task_ids``, ``weights`` and the rule's ``state``, every tensor with the task axis in front.
         """
-        network, drawn = self._mould[0], []
-        for number in numbers.tolist():
+        network, drawn = self._template[0], []
+        for number in task_ids.tolist():
             digest = hashlib.sha256(f"{self.seed} {split} {number}".encode()).digest()
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(int.from_bytes(digest[:7], "big"))
                 _draw_anew(network)
             drawn.append({name: value.clone() for name, value in trainable(network).items()})
-        likes = named("backbone", trainable(self))
-        weights = {name: torch.stack([own[name] for own in drawn]).to(like) for name, like in likes.items()}
+        templates = named("backbone", trainable(self))
+        weights = {name: torch.stack([own[name] for own in drawn]).to(like) for name, like in templates.items()}
         state = torch.func.vmap(self.inner.optimizer.init)(weights)
-        return {"number": numbers, "weights": weights, "state": state}
+        return {"task_ids": task_ids, "weights": weights, "state": state}
 
     def training_carry(self, episode: Episode) -> dict[str, Any]:
         """Problems that are under way, or new ones where the tasks are."""
-        count, device = len(episode.number), episode.number.device
+        count, device = episode.tasks, episode.task_ids.device
         under_way: dict[str, Any] = pytree.tree_map(lambda leaf: leaf[:count].to(device), self._problems)
-        if under_way and torch.equal(under_way["number"], episode.number):
+        if under_way and torch.equal(under_way["task_ids"], episode.task_ids):
             return under_way
-        return self.problems("train", episode.number)
+        return self.problems("train", episode.task_ids)
 
     def evaluation_carry(self, episode: Episode) -> dict[str, Any]:
         """New problems."""
@@ -173,9 +154,9 @@ class LearnedOptimizer(MetaLearner):
         split: Split = "test"
         if trainer is not None and (trainer.training or trainer.validating or trainer.sanity_checking):
             split = "train" if trainer.training else "validation"
-        return self.problems(split, episode.number)
+        return self.problems(split, episode.task_ids)
 
-    def keep_carry(self, carry: Any) -> None:
+    def store_carry(self, carry: Any) -> None:
         """Problems are under way until other tasks come."""
         self._problems = carry
 

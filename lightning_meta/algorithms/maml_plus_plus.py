@@ -1,28 +1,24 @@
 """MAML++: Antoniou, Edwards and Storkey, "How to train your MAML", arXiv 1810.09502."""
 
 import dataclasses
-from collections.abc import Callable
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from lightning_meta.backbones import norms
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, InnerLoop, LayerRates, last
-from lightning_meta.learner.meta_learner import MetaLearner
+from lightning_meta.learner import MetaLearner, Schedule
 from lightning_meta.params import Params, named
 
-LEAST = 0.03  # of an equal share: what an inner step's weight falls to while several count
+MIN_STEP_WEIGHT = 0.03  # of an equal share: what an inner step's weight falls to while several count
 
 
-class Phase(NamedTuple):
+class Variant(NamedTuple):
     """What a part of the run computes."""
 
     multi_step: bool
@@ -43,44 +39,30 @@ class MAMLPlusPlus(MetaLearner):
         step_norms: learn a scale and a shift of every norm for the weights before the first inner step and after each;
             the inner loop does not adapt them.
         first_order: part of the run, 0 to 1, in which the inner gradients are constants (derivative-order annealing).
-        loss: as in `MetaLearner`.
-        outer_reduction: as in `MetaLearner`.
-        optimizer: as in `MetaLearner`.
-        lr_scheduler: as in `MetaLearner`; by default the outer rate follows a cosine to zero.
-        task_chunk: as in `MetaLearner`.
-        compile: as in `MetaLearner`.
-        replace_norms: as in `MetaLearner`.
+        lr_scheduler: schedule of the outer rate; by default the outer rate follows a cosine to zero.
 
     Raises:
         MetaLearningError: what is learned for each inner step lacks steps that evaluation takes, or another inner rule
             than `SGD` should learn its rates.
     """
 
-    phase: Phase
-
     def __init__(
         self,
         backbone: nn.Module,
         inner: InnerLoop = InnerLoop(steps=5, evaluation_steps=5),
+        *,
         multi_step_loss: float = 0.1,
         layer_rates: bool = True,
         step_norms: bool = True,
         first_order: float = 0.0,
-        loss: Callable[..., Tensor] = functional.cross_entropy,
-        outer_reduction: Literal["mean", "sum"] = "mean",
-        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
-        lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = CosineAnnealingLR,
-        task_chunk: int | Literal["auto"] = "auto",
-        compile: bool = True,  # noqa: A002
-        replace_norms: bool = False,
+        lr_scheduler: Schedule | None = CosineAnnealingLR,  # type: ignore[assignment]
+        **settings: Any,
     ) -> None:
-        _refuse(inner, multi_step_loss, layer_rates, step_norms, first_order)
-        rated = inner  # under another name: a checkpoint keeps `inner` as it was given
+        _check(inner, multi_step_loss, layer_rates, step_norms, first_order)
+        inner_with_rates = inner  # under another name: a checkpoint keeps `inner` as it was given
         if layer_rates and isinstance(inner.optimizer, SGD):
-            rated = dataclasses.replace(inner, optimizer=LayerRates(inner.optimizer.lr, inner.steps))
-        super().__init__(
-            backbone, rated, loss, outer_reduction, optimizer, lr_scheduler, task_chunk, compile, replace_norms
-        )
+            inner_with_rates = dataclasses.replace(inner, optimizer=LayerRates(inner.optimizer.lr, inner.steps))
+        super().__init__(backbone, inner_with_rates, lr_scheduler=lr_scheduler, **settings)
         self.multi_step_loss = multi_step_loss
         self.first_order = first_order
         self.norms = nn.ParameterDict()  # name -> (steps + 1, features)
@@ -90,12 +72,13 @@ class MAMLPlusPlus(MetaLearner):
             parameter.requires_grad_(False)
             if key in self.inner_parameters:  # the inner loop adapts it no more, so its rates would serve nothing
                 del self.inner_parameters[key]
-        self.phase = self.phase_at(0.0)
 
-    def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
+    def outer_loss(
+        self, params: Params, task: Episode, carry: Any, progress: Tensor, variant: Variant = Variant(False, True)
+    ) -> tuple[Tensor, Any]:
         """Query loss after adaptation, in the first part of the run with those after each inner step."""
-        steps = self.adapt(params, task, second_order=self.phase.second_order)
-        if not self.phase.multi_step:
+        steps = self.adapt(params, task, second_order=variant.second_order)
+        if not variant.multi_step:
             return self.query_loss(last(steps)[0], task), carry
         losses = torch.stack([self.query_loss(fast, task) for fast, _ in islice(steps, 1, None)])
         return (self.step_weights(progress) * losses).sum(), carry
@@ -103,13 +86,13 @@ class MAMLPlusPlus(MetaLearner):
     def step_weights(self, progress: Tensor) -> Tensor:
         """Of the query losses after inner steps 1..k: equal at first, then less and less for all but the last."""
         count = self.inner.steps
-        early = ((1 - progress / self.multi_step_loss) / count).clamp(min=LEAST / count)
+        early = ((1 - progress / self.multi_step_loss) / count).clamp(min=MIN_STEP_WEIGHT / count)
         return torch.cat([early.expand(count - 1), (1 - (count - 1) * early)[None]])
 
-    def phase_at(self, progress: float) -> Phase:
-        return Phase(self.inner.steps > 0 and progress < self.multi_step_loss, progress >= self.first_order)
+    def variant_at(self, progress: float) -> Variant:
+        return Variant(self.inner.steps > 0 and progress < self.multi_step_loss, progress >= self.first_order)
 
-    def held(self, params: Params, step: int) -> Params:
+    def unadapted_params(self, params: Params, step: int) -> Params:
         """The norms' scales and shifts at this inner step."""
         return {name.replace("/", "."): values[step] for name, values in named("norms", params).items()}
 
@@ -124,7 +107,7 @@ def _norm_parameters(backbone: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
-def _refuse(inner: InnerLoop, multi_step_loss: float, layer_rates: bool, step_norms: bool, first_order: float) -> None:
+def _check(inner: InnerLoop, multi_step_loss: float, layer_rates: bool, step_norms: bool, first_order: float) -> None:
     for name, part in {"multi_step_loss": multi_step_loss, "first_order": first_order}.items():
         if not 0 <= part <= 1:
             raise MetaLearningError(f"model.{name} is {part}, expected a part of the run from 0 to 1")

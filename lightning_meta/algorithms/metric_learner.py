@@ -3,19 +3,16 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_meta.episode import Episode, EpisodeSource, Predictions
 from lightning_meta.inner import InnerLoop
-from lightning_meta.learner.checks.data import refuse_regression
-from lightning_meta.learner.meta_learner import MetaLearner
+from lightning_meta.learner import MetaLearner
+from lightning_meta.learner.checks import check_regression
+from lightning_meta.learner.running import run_both_protocols
 from lightning_meta.params import Params
 
 NO_STEPS = InnerLoop(steps=0, evaluation_steps=0)
@@ -29,31 +26,12 @@ class MetricLearner(MetaLearner):
 
     Args:
         backbone: a network that ends with an ``nn.Linear``.
-        loss: as in `MetaLearner`.
-        outer_reduction: as in `MetaLearner`.
-        optimizer: as in `MetaLearner`.
-        lr_scheduler: as in `MetaLearner`.
-        task_chunk: as in `MetaLearner`.
-        compile: as in `MetaLearner`.
-        replace_norms: as in `MetaLearner`.
     """
 
-    cuts_head = True
+    needs_linear_head = True
 
-    def __init__(
-        self,
-        backbone: nn.Module,
-        loss: Callable[..., Tensor] = functional.cross_entropy,
-        outer_reduction: Literal["mean", "sum"] = "mean",
-        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
-        lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
-        task_chunk: int | Literal["auto"] = "auto",
-        compile: bool = True,  # noqa: A002
-        replace_norms: bool = False,
-    ) -> None:
-        super().__init__(
-            backbone, NO_STEPS, loss, outer_reduction, optimizer, lr_scheduler, task_chunk, compile, replace_norms,
-        )  # fmt: skip
+    def __init__(self, backbone: nn.Module, **settings: Any) -> None:
+        super().__init__(backbone, NO_STEPS, **settings)
 
     @abstractmethod
     def compare(self, support: Tensor, membership: Tensor, rows: Tensor) -> Tensor:
@@ -67,21 +45,22 @@ class MetricLearner(MetaLearner):
 
     def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
         """The loss of comparing the queries, all in one batch, with the support set."""
-        weights = self.fast(params)
-        support, query = self.run_body(weights, task.support_x), self.run_body(weights, task.query_x)
+        weights = self.adapted_params(params)
+        support, query = self.head.features(weights, task.support_x), self.head.features(weights, task.query_x)
         with full_precision(support):
-            outputs = self.compare(support, membership(task, self.head.outputs).to(support), query)
+            outputs = self.compare(support, membership(task, self.head.out_features).to(support), query)
         return self.loss(outputs, task.query_y, reduction="mean"), carry
 
     def predictions(self, params: Params, task: Episode, carry: Any) -> Predictions:
         """Outputs for one task, each (1, rows, ways): there are no inner steps."""
-        features = self.classify(partial(self.run_body, self.fast(params)), task)
-        return compare_all(self.compare, features, membership(task, self.head.outputs))
+        run = partial(self.head.features, self.adapted_params(params))
+        features = run_both_protocols(run, task, self.task_map.vectorised)
+        return compare_all(self.compare, features, membership(task, self.head.out_features))
 
-    def refuse_data(self, source: EpisodeSource, episode: Episode) -> None:
+    def check_data(self, source: EpisodeSource, episode: Episode) -> None:
         """Refuse real targets, which belong to no class."""
-        refuse_regression(episode, type(source).__name__, type(self).__name__)
-        super().refuse_data(source, episode)
+        check_regression(episode, type(source).__name__, type(self).__name__)
+        super().check_data(source, episode)
 
 
 def membership(task: Episode, ways: int) -> Tensor:

@@ -1,111 +1,23 @@
 """MAML for reinforcement learning: Finn, Abbeel and Levine, arXiv 1703.03400, section 4.2 and algorithm 3."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
-import torch
-from pytorch_lightning.cli import OptimizerCallable
-from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch import Tensor
 
-from lightning_meta.envs import TensorEnvironment, TensorNavigation2D
-from lightning_meta.envs.trajectories import Samples, advantages, policy_gradient_loss, roll_out
-from lightning_meta.episode import Episode, EpisodeSource, Predictions
-from lightning_meta.inner import SGD, InnerLoop, last
-from lightning_meta.learner.checks.reinforcement import refuse_noise, refuse_policy, refuse_reinforcement_settings
-from lightning_meta.learner.meta_learner import MetaLearner
-from lightning_meta.params import Params, detach
+from lightning_meta.algorithms.policy_learner import PolicyLearner
+from lightning_meta.episode import Episode
+from lightning_meta.inner import last
+from lightning_meta.params import Params
 
 
-def negative_return(outputs: Tensor, targets: Tensor, reduction: Literal["none", "mean", "sum"] = "mean") -> Tensor:
-    """What is scored: minus the return of each trajectory, from ``outputs`` of shape (trajectories, 1)."""
-    losses = -outputs[:, 0]
-    return losses if reduction == "none" else losses.mean() if reduction == "mean" else losses.sum()
-
-
-class PolicyGradientMAML(MetaLearner):
+class PolicyGradientMAML(PolicyLearner):
     """Learn a policy that a few policy-gradient steps adapt to a task, by REINFORCE inside and outside.
 
-    Every inner step rolls out the policy that it adapts, estimates advantages (`trajectories.advantages`) and descends
-    minus the mean of log-probability times advantage. The outer loss is the same of the adapted policy's trajectories,
-    differentiated through the inner steps. As in the source, trajectories are constants: that the meta-parameters also
-    decide which trajectories the inner steps see is left out of the gradient. Without inner steps in training it is
-    joint training on all tasks, the source's pre-trained policy.
-
-    An episode brings all randomness: a row of ``support_x`` and ``query_x`` is the noise of one trajectory, of ``y``
-    its task. What is scored as a loss is minus the return, undiscounted; the two query protocols are the same.
-
-    Args:
-        backbone: the policy: for observations (rows, observations) it gives means and log standard deviations of the
-            actions, (rows, 2 * actions).
-        environment: where it acts.
-        inner: the inner loop; the rows of a step are its trajectories.
-        discount: gamma.
-        gae_lambda: lambda of the advantage estimates.
-        outer_reduction: as in `MetaLearner`.
-        optimizer: as in `MetaLearner`.
-        lr_scheduler: as in `MetaLearner`.
-        task_chunk: as in `MetaLearner`.
-        compile: as in `MetaLearner`; a long horizon takes minutes to trace, and hardly gains.
-
-    Raises:
-        MetaLearningError: discount or lambda are no fractions, the inner loss is to be a sum, or the environment's
-            actions are no vector.
+    The outer loss is that of the adapted policy's trajectories, differentiated through the inner steps. Without inner
+    steps in training it is joint training on all tasks, the source's pre-trained policy.
     """
-
-    def __init__(
-        self,
-        backbone: nn.Module,
-        environment: TensorEnvironment = TensorNavigation2D(),
-        inner: InnerLoop = InnerLoop(SGD(0.1), evaluation_steps=3),
-        discount: float = 0.99,
-        gae_lambda: float = 1.0,
-        outer_reduction: Literal["mean", "sum"] = "mean",
-        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
-        lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
-        task_chunk: int | Literal["auto"] = "auto",
-        compile: bool = False,  # noqa: A002
-    ) -> None:
-        super().__init__(
-            backbone, inner, negative_return, outer_reduction, optimizer, lr_scheduler, task_chunk, compile
-        )
-        refuse_reinforcement_settings(environment, inner, discount, gae_lambda)
-        self.environment = environment
-        self.discount = discount
-        self.gae_lambda = gae_lambda
 
     def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
         """REINFORCE on the trajectories of the adapted policy."""
         adapted, _ = last(self.adapt(params, task))
         return self.policy_loss(adapted, self.sample(adapted, task.query_x, task.query_y)), carry
-
-    def inner_loss(self, fast: Params, task: Episode, rows: Tensor) -> Tensor:
-        """REINFORCE on trajectories of these weights."""
-        return self.policy_loss(fast, self.sample(fast, task.support_x[rows], task.support_y[rows]))
-
-    def sample(self, fast: Params, noise: Tensor, goals: Tensor) -> Samples:
-        """Trajectories of the policy at ``fast`` and their advantages, as constants."""
-        constant = detach(fast)
-        met = roll_out(self.environment, lambda x: self.run_backbone(constant, x), noise, goals)
-        return Samples(met.observations, met.actions, advantages(met, self.discount, self.gae_lambda), met.mask)
-
-    def policy_loss(self, fast: Params, samples: Samples) -> Tensor:
-        """Minus the mean of log-probability times advantage."""
-        return policy_gradient_loss(lambda x: self.run_backbone(fast, x), samples)
-
-    def predictions(self, params: Params, task: Episode, carry: Any) -> Predictions:
-        """The undiscounted return of every row's trajectory before adaptation and after every step, (..., rows, 1)."""
-        noise, goals = torch.cat([task.support_x, task.query_x]), torch.cat([task.support_y, task.query_y])
-        steps = []
-        for fast, _ in self.adapt(params, task):
-            constant = detach(fast)
-            met = roll_out(self.environment, lambda x: self.run_backbone(constant, x), noise, goals)  # noqa: B023
-            steps.append(met.rewards.sum(1, keepdim=True))
-        support, query = torch.stack(steps).split([len(task.support_x), len(task.query_x)], 1)
-        return Predictions(support, query, query)
-
-    def refuse_data(self, source: EpisodeSource, episode: Episode) -> None:
-        """Compare the environment with the policy, and with the noise and the goals of an episode."""
-        refuse_policy(self.backbone, self.environment)
-        refuse_noise(self.environment, episode)

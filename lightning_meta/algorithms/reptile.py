@@ -1,17 +1,15 @@
 """Reptile: Nichol, Achiam and Schulman, "On First-Order Meta-Learning Algorithms", arXiv 1803.02999."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, PolynomialLR
+from torch.optim import SGD
+from torch.optim.lr_scheduler import PolynomialLR
 
 from lightning_meta.episode import Episode
 from lightning_meta.inner import InnerLoop, last
-from lightning_meta.learner.meta_learner import MetaLearner
+from lightning_meta.learner import MetaLearner, Schedule
 from lightning_meta.params import Params, detach, half_squared_distance
 
 
@@ -26,49 +24,38 @@ class Reptile(MetaLearner):
     Args:
         backbone: the network that is adapted.
         inner: the inner loop; the paper's runs use `Adam` with beta1 = 0.
-        loss: as in `MetaLearner`.
-        outer_reduction: as in `MetaLearner`.
         optimizer: makes the outer optimizer; SGD of rate 1 is the interpolation with eps = 1.
-        lr_scheduler: as in `MetaLearner`; by default the outer step goes linearly to zero over the run.
+        lr_scheduler: schedule of the outer step; by default the outer step goes linearly to zero over the run.
         carry_moments: whether the inner optimizer's moments persist across tasks and meta-steps, as in the paper's
             code; evaluation then starts from the trained moments and leaves them as they are.
         serial: run the tasks of a meta-step one after another, each with the moments that the one before it left, as
             the paper's code does; one rank only. Otherwise all start from the same moments, and the mean is carried.
-        task_chunk: as in `MetaLearner`.
-        compile: as in `MetaLearner`.
-        replace_norms: as in `MetaLearner`.
     """
 
     needs_queries = False
-    learns_rule = False
+    trains_inner_rule = False
 
     def __init__(
         self,
         backbone: nn.Module,
         inner: InnerLoop = InnerLoop(),
-        loss: Callable[..., Tensor] = functional.cross_entropy,
-        outer_reduction: Literal["mean", "sum"] = "mean",
+        *,
         optimizer: OptimizerCallable = lambda parameters: SGD(parameters, lr=1.0),
-        lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = PolynomialLR,
+        lr_scheduler: Schedule | None = PolynomialLR,
         carry_moments: bool = True,
         serial: bool = False,
-        task_chunk: int | Literal["auto"] = "auto",
-        compile: bool = True,  # noqa: A002
-        replace_norms: bool = False,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            backbone, inner, loss, outer_reduction, optimizer, lr_scheduler, task_chunk, compile,
-            replace_norms,
-        )  # fmt: skip
+        super().__init__(backbone, inner, optimizer=optimizer, lr_scheduler=lr_scheduler, **settings)
         self.serial = serial
         self.carry_moments = carry_moments
         if carry_moments:
-            self.carry.assign(inner.optimizer.init(self.fast(self.meta_parameters())))
+            self.carry.assign(inner.optimizer.init(self.adapted_params(self.meta_parameters())))
 
     def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
         """Half the squared distance to the adapted weights."""
         adapted, state = last(self.adapt(detach(params), task, self.inner_state(carry)))
-        return half_squared_distance(self.fast(params), adapted), state if self.carry_moments else carry
+        return half_squared_distance(self.adapted_params(params), adapted), state if self.carry_moments else carry
 
     def inner_state(self, carry: Any) -> Any:
         """The carried moments, or fresh ones."""

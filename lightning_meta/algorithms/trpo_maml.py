@@ -1,20 +1,19 @@
 """MAML by trust regions: Finn, Abbeel, Levine, arXiv 1703.03400, section 5.3; Schulman et al., arXiv 1502.05477."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 from torch.utils import _pytree as pytree
 
-from lightning_meta.algorithms.policy_gradient_maml import PolicyGradientMAML
-from lightning_meta.envs import TensorEnvironment, TensorNavigation2D
+from lightning_meta.algorithms.policy_learner import PolicyLearner
 from lightning_meta.envs.trajectories import Samples, distribution, masked_mean
 from lightning_meta.episode import Episode
 from lightning_meta.inner import SGD, InnerLoop, last
-from lightning_meta.learner.checks.reinforcement import refuse_rounding, refuse_trust_region
-from lightning_meta.learner.checks.trainer import refuse_divergence
+from lightning_meta.learner.checks.reinforcement import check_rounding, check_trust_region
+from lightning_meta.learner.checks.trainer import check_divergence
 from lightning_meta.mapping import Compiled, MetaGradient, map_tasks
 from lightning_meta.params import Params, flatten, map_params, unflatten
 from lightning_meta.solvers.trust_region import Outcome, TrustRegion
@@ -40,8 +39,8 @@ class Parts(NamedTuple):
     product: Callable[[Params, Recorded, Params], Params]
 
 
-class TRPOMAML(PolicyGradientMAML):
-    """`PolicyGradientMAML` whose meta-step is one of trust region policy optimisation.
+class TRPOMAML(PolicyLearner):
+    """MAML for reinforcement learning whose meta-step is one of trust region policy optimisation.
 
     All trajectories, those of the inner steps and those of the adapted policies, are sampled once and held fixed. In
     the meta-parameters, through the inner steps, it lowers the mean over tasks of the surrogate loss
@@ -54,46 +53,41 @@ class TRPOMAML(PolicyGradientMAML):
     plain descent of rate 1, so that Lightning counts it.
 
     Args:
-        backbone: as in `PolicyGradientMAML`.
-        environment: as in `PolicyGradientMAML`.
-        inner: as in `PolicyGradientMAML`.
+        backbone: the policy.
+        inner: the inner loop.
         region: the trust region.
-        discount: as in `PolicyGradientMAML`.
-        gae_lambda: as in `PolicyGradientMAML`.
-        task_chunk: as in `MetaLearner`.
-        compile: as in `MetaLearner`.
 
     Raises:
-        MetaLearningError: as in `PolicyGradientMAML`; or a number makes no trust region.
+        MetaLearningError: as in `PolicyLearner`; or a number makes no trust region.
     """
 
     def __init__(
         self,
         backbone: nn.Module,
-        environment: TensorEnvironment = TensorNavigation2D(),
         inner: InnerLoop = InnerLoop(SGD(0.1), evaluation_steps=3),
+        *,
         region: TrustRegion = TrustRegion(),
-        discount: float = 0.99,
-        gae_lambda: float = 1.0,
-        task_chunk: int | Literal["auto"] = "auto",
-        compile: bool = False,  # noqa: A002
+        **settings: Any,
     ) -> None:
         super().__init__(
-            backbone, environment, inner, discount, gae_lambda, task_chunk=task_chunk, compile=compile,
-            optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1.0),
+            backbone, inner, outer_reduction="mean", lr_scheduler=None, replace_norms=False,
+            optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1.0), **settings,
         )  # fmt: skip
-        refuse_trust_region(region)
+        check_trust_region(region)
         self.region = region
         self.automatic_optimization = False
+
+    def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
+        """REINFORCE on the trajectories of the adapted policy, whose gradient is the surrogate's."""
+        adapted, _ = last(self.adapt(params, task))
+        return self.policy_loss(adapted, self.sample(adapted, task.query_x, task.query_y)), carry
 
     # Pure functions of one task.
 
     def record(self, params: Params, task: Episode) -> Recorded:
         """Adapt, and keep the trajectories on the way."""
         inner: list[Samples] = []
-        steps = self.descend(
-            lambda fast, rows, step: self.policy_loss(fast, inner[step]), self.fast(params), params, task
-        )
+        steps = self.adapt(params, task, loss=lambda fast, rows, step: self.policy_loss(fast, inner[step]))
         fast, _ = next(steps)
         for rows in task.inner_order:
             inner.append(self.sample(fast, task.support_x[rows], task.support_y[rows]))
@@ -107,11 +101,11 @@ class TRPOMAML(PolicyGradientMAML):
 
     def adapted_outputs(self, params: Params, recorded: Recorded) -> Tensor:
         """The adapted policy's outputs at the outer observations, after inner steps on the recorded trajectories."""
-        steps = self.descend(
-            lambda fast, rows, step: self.policy_loss(fast, recorded.inner[step]),
-            self.fast(params), params, recorded.task,
-        )  # fmt: skip
-        adapted, _ = last(steps)
+        adapted, _ = last(
+            self.adapt(
+                params, recorded.task, loss=lambda fast, rows, step: self.policy_loss(fast, recorded.inner[step])
+            )
+        )
         return self.outputs(adapted, recorded.outer)
 
     def surrogate_and_kl(self, params: Params, recorded: Recorded) -> Tensor:
@@ -165,10 +159,12 @@ class TRPOMAML(PolicyGradientMAML):
     def setup(self, stage: str) -> None:
         """Refuse what a trust region cannot be computed in, and prepare the parts of a meta-step."""
         if stage == "fit":
-            refuse_rounding(str(self.trainer.precision))
+            check_rounding(str(self.trainer.precision))
         super().setup(stage)
         parts = self._record, self._values, self._gradient_sum, self._product_sum
-        self._parts = Parts(*(Compiled(part, self._constants) for part in parts) if self._compile else parts)
+        self._parts = Parts(
+            *(Compiled(part, self.task_map.constants) for part in parts) if self.task_map.compiled else parts
+        )
 
     def teardown(self, stage: str) -> None:
         """Drop the graphs, which cannot be pickled."""
@@ -191,8 +187,10 @@ class TRPOMAML(PolicyGradientMAML):
 
     def trust_region_step(self, episode: Episode) -> tuple[Params, Outcome]:
         """What to subtract from the meta-parameters, and what it leads to, over all tasks of all ranks."""
-        params, strategy, count = self.meta_parameters(), self.trainer.strategy, len(episode.number)
-        self.chunk.choose(lambda size: self._trial(next(episode.chunks(size))), count, self.device, strategy.broadcast)
+        params, strategy, count = self.meta_parameters(), self.trainer.strategy, episode.tasks
+        self.task_map.chunk.tune(
+            lambda size: self._trial(next(episode.chunks(size))), count, self.device, strategy.broadcast
+        )
         recorded = self._in_chunks(self._parts.record, torch.cat, episode, params)
 
         def total(part: Callable[..., Params], *args: Params) -> Params:
@@ -215,7 +213,7 @@ class TRPOMAML(PolicyGradientMAML):
 
         losses, grads = values(params)[:, 0], total(self._parts.gradient)
         result = MetaGradient(losses, grads, {})
-        refuse_divergence(result, episode, self.trainer.global_step, strategy, REMEDY)
+        check_divergence(result, episode, self.trainer.global_step, strategy, REMEDY)
         before = Outcome(*mean_over_ranks(torch.stack([losses.mean(), torch.zeros_like(losses[0])])))
         step, outcome = self.region.step(mean_over_ranks(flatten(grads) / count), product, evaluate, before)
         return unflatten(step, params), outcome
@@ -242,7 +240,7 @@ class TRPOMAML(PolicyGradientMAML):
             results = [part(params, pytree.tree_unflatten(list(piece), spec), *args) for piece in pieces]
             return pytree.tree_map(lambda *parts: join(list(parts)), *results)
 
-        return self.chunk.halving(run, len(leaves[0]))
+        return self.task_map.chunk.halve_on_out_of_memory(run, len(leaves[0]))
 
 
 def added(tensors: list[Tensor]) -> Tensor:

@@ -1,5 +1,6 @@
 """Several checkpoints of one run as one learner."""
 
+import copy
 import pickle
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -7,16 +8,21 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from lightning_meta.errors import MetaLearningError
 
 
 @runtime_checkable
-class Members(Protocol):
+class EnsembleLearner(Protocol):
     """A learner whose outputs may be the mean over several sets of weights."""
 
-    def load_members(self, states: list[dict[str, Any]]) -> None:
-        """Take the mean over these weights from now on; over its own when there are none."""
+    ensemble: list[tuple[dict[str, Tensor], Any]]  # meta-parameters and carry of every member
+    carry: Any
+
+    def meta_parameters(self) -> dict[str, Tensor]:
+        """The values of everything that is meta-learned, by name."""
 
 
 class Ensemble(Callback):
@@ -38,14 +44,18 @@ class Ensemble(Callback):
         Raises:
             MetaLearningError: the run did not keep enough checkpoints.
         """
-        assert isinstance(pl_module, Members)
-        states = [_load(path) for path in self._paths(trainer)]
-        pl_module.load_members([state["state_dict"] for state in states])
+        assert isinstance(pl_module, EnsembleLearner)
+        own = copy.deepcopy(pl_module.state_dict())
+        for state in [_load(path) for path in self._paths(trainer)]:
+            pl_module.load_state_dict(state["state_dict"])
+            member = pl_module.meta_parameters(), pl_module.carry.tree()
+            pl_module.ensemble.append(pytree.tree_map(torch.clone, member))
+        pl_module.load_state_dict(own)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the learner be itself again."""
-        assert isinstance(pl_module, Members)
-        pl_module.load_members([])
+        assert isinstance(pl_module, EnsembleLearner)
+        pl_module.ensemble.clear()
 
     def _paths(self, trainer: Trainer) -> list[Path]:
         """The best checkpoints, in the folder of the one that is tested."""

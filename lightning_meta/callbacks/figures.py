@@ -45,7 +45,7 @@ class Figures(Callback):
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Keep the first task, which is the same in every validation."""
-        if batch_idx == 0 and len(batch.number):
+        if batch_idx == 0 and batch.tasks:
             self._episode = Episode(*(tensor[:1].clone() for tensor in batch))
 
     on_test_batch_end = on_validation_batch_end
@@ -63,9 +63,9 @@ class Figures(Callback):
         if not trainer.is_global_zero or self._episode is None or log_dir is None:
             return
         assert isinstance(pl_module, Predictor)
-        figures = {"adaptation": adaptation_curve(pl_module.intervals)}
-        if pl_module.confusion is not None:
-            figures["confusion"] = confusion_matrix(pl_module.confusion)
+        figures = {"adaptation": adaptation_curve(pl_module.scores.intervals)}
+        if pl_module.scores.confusion is not None:
+            figures["confusion"] = confusion_matrix(pl_module.scores.confusion)
         with torch.inference_mode(False):
             episode = Episode(*(tensor.clone() for tensor in self._episode))
             if episode.support_x.dim() == 5 and episode.support_x.shape[2] in (1, 3):  # a picture has no other channels
@@ -76,7 +76,7 @@ class Figures(Callback):
             if stage == "test":
                 folder = Path(log_dir)
                 folder.mkdir(parents=True, exist_ok=True)
-                ensemble = f"_ensemble_of_{pl_module.members}" * (pl_module.members > 1)
+                ensemble = f"_ensemble_of_{pl_module.ensemble_size}" * (pl_module.ensemble_size > 1)
                 figure.savefig(folder / f"{name}{ensemble}.png")
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
@@ -147,7 +147,7 @@ def fitted_curves(learner: Predictor, episode: Episode) -> Figure:
         axes.plot(x, curves[step], label=f"after {step} steps" if step else "before", alpha=0.4 + 0.6 * (step > 0))
     axes.scatter(episode.query_x[0].cpu(), episode.query_y[0].cpu(), marker=".", color="grey", label="queries")
     axes.scatter(episode.support_x[0].cpu(), episode.support_y[0].cpu(), marker="^", color="black", label="support")
-    axes.set(xlabel="x", ylabel="y", title=f"task {int(episode.number[0])}")
+    axes.set(xlabel="x", ylabel="y", title=f"task {int(episode.task_ids[0])}")
     axes.legend()
     return figure
 

@@ -49,18 +49,18 @@ class Results(Callback):
         log_dir = trainer.log_dir  # a collective: every rank asks
         if not trainer.is_global_zero:
             return
-        intervals: dict[str, Interval] = pl_module.intervals  # type: ignore[assignment]
+        intervals: dict[str, Interval] = pl_module.scores.intervals  # type: ignore[assignment]
         checkpoint = Path(str(trainer.ckpt_path)) if trainer.ckpt_path else None
         data: Any = getattr(trainer, "datamodule", None)
         tasks = dict.fromkeys(("data", "seed", "ways", "shots", "queries"))
         if isinstance(data, EpisodeSource):
             tasks = {"data": type(data).__name__, "seed": data.seed, "ways": data.ways}
             tasks |= {"shots": data.shots[split], "queries": data.queries[split]}
-        confusion: Any = pl_module.confusion
+        confusion: Any = pl_module.scores.confusion
         entry = {
             "experiment": self.experiment,
             "checkpoint": checkpoint.name if checkpoint else None,
-            "members": pl_module.members,
+            "members": pl_module.ensemble_size,
             "split": split,
             **tasks,
             "tasks": next(iter(intervals.values())).tasks,

@@ -32,7 +32,7 @@ class TasksPerSecond(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Episode, batch_idx: int
     ) -> None:
         """Count, and log where Lightning does."""
-        self._tasks += len(batch.number) * trainer.world_size
+        self._tasks += batch.tasks * trainer.world_size
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (batch_idx + 1) % every == 0:
             now = time.perf_counter()

@@ -1,11 +1,11 @@
 """Inner rules and the loop that runs them."""
 
-from lightning_meta.inner.adapt import adapt, last
 from lightning_meta.inner.layer_rates import LayerRates
 from lightning_meta.inner.loop import InnerLoop
 from lightning_meta.inner.lstm import LSTMOptimizer
 from lightning_meta.inner.meta_sgd import MetaSGD
 from lightning_meta.inner.optimizers import SGD, Adam, InnerOptimizer
+from lightning_meta.inner.unroll import last, unroll
 
 __all__ = [
     "SGD",
@@ -15,6 +15,6 @@ __all__ = [
     "LSTMOptimizer",
     "LayerRates",
     "MetaSGD",
-    "adapt",
     "last",
+    "unroll",
 ]

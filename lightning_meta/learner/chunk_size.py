@@ -20,37 +20,37 @@ _STEP = 8  # from one candidate to the next
 _MEMORY = 0.7  # of what is free, the part that a candidate may take
 
 
-class TaskChunk:
-    """The number of tasks in a chunk: given, or chosen by `choose`, and halved when memory runs out.
+class ChunkSize:
+    """The number of tasks in a chunk: given, or chosen by `tune`, and halved when memory runs out.
 
     Args:
         setting: the number, or ``auto``.
     """
 
     def __init__(self, setting: int | Literal["auto"]) -> None:
-        self.chosen = setting != "auto"  # the same on all ranks, which choose together
+        self.tuned = setting != "auto"  # the same on all ranks, which tune together
         self.size = _UNTIMED if setting == "auto" else setting
 
-    def restore(self, size: int) -> None:
-        """Take over what a checkpoint holds, unless a number was given."""
-        if not self.chosen:
-            self.chosen, self.size = True, size
+    def restore(self, size: int | None) -> None:
+        """Take over what a checkpoint holds, if anything, unless a number was given."""
+        if size is not None and not self.tuned:
+            self.tuned, self.size = True, size
 
-    def choose(self, run: Callable[[int], Any], tasks: int, device: torch.device, share: Callable[[Any], Any]) -> None:
+    def tune(self, run: Callable[[int], Any], tasks: int, device: torch.device, share: Callable[[Any], Any]) -> None:
         """Time some sizes on a real batch, up to the first that is slower or may not fit; only once.
 
         Where PyTorch is to be deterministic, nothing is timed: another size would round in another way. Nor on a GPU,
-        which is fastest with all tasks at once; `halving` makes them fit.
+        which is fastest with all tasks at once; `halve_on_out_of_memory` makes them fit.
 
         Args:
             run: computes the meta-gradient of that many tasks, without side effects.
             tasks: tasks in the batch.
             device: where it runs.
-            share: gives every rank what rank 0 chose.
+            share: gives every rank what rank 0 took.
         """
-        if self.chosen:
+        if self.tuned:
             return
-        self.chosen, self.size = True, tasks if device.type == "cuda" else min(_UNTIMED, tasks)
+        self.tuned, self.size = True, tasks if device.type == "cuda" else min(_UNTIMED, tasks)
         if tasks == 1 or device.type == "cuda" or torch.are_deterministic_algorithms_enabled():
             return
         candidates = [_STEP**power for power in range(16) if _STEP**power < tasks] + [tasks]
@@ -72,7 +72,7 @@ class TaskChunk:
         measured = ", ".join(f"{size}: {1e3 * value:.3g} ms" for size, value in seconds.items())
         rank_zero_info(f"model.task_chunk: auto takes {self.size} (time a task, by size of chunk: {measured})")
 
-    def halving(self, run: Callable[[int], Result], tasks: int) -> Result:
+    def halve_on_out_of_memory(self, run: Callable[[int], Result], tasks: int) -> Result:
         """What ``run`` returns for this size, or for the largest half, quarter, ... of it that memory allows.
 
         Before a size is chosen, as in an evaluation without training, it is 16.

@@ -3,9 +3,36 @@
 import dataclasses
 import functools
 import inspect
+import sys
+import warnings
 from typing import Any
 
+from pytorch_lightning import LightningModule
+from pytorch_lightning.core.mixins import HyperparametersMixin
+from pytorch_lightning.utilities.parsing import collect_init_args
+
 INSTANTIATOR = {"_instantiator": "pytorch_lightning.cli.instantiate_module"}
+
+
+def save_settings(learner: LightningModule) -> set[str]:
+    """Keep in the learner's hyperparameters what its constructor was given, as far as it has a plain form.
+
+    To be called in the constructor of the base class. What a subclass hands on as ``**settings`` is kept, what it
+    settles itself is not.
+
+    Returns:
+        The names of arguments without a plain form.
+    """
+    constructor: Any = inspect.currentframe().f_back  # type: ignore[union-attr]
+    names = collect_init_args(constructor, [], classes=(HyperparametersMixin,))[-1].keys()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is an instance of `nn.Module`")  # described just below
+        learner.save_hyperparameters(frame=constructor)
+    given = {name: value for name, value in learner.hparams.items() if name in names}
+    plain = describe_all(given)
+    learner.hparams.clear()
+    learner.save_hyperparameters(INSTANTIATOR | plain)
+    return given.keys() - plain.keys()
 
 
 def describe(value: Any) -> Any:
@@ -43,4 +70,10 @@ def describe_all(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _path(value: Any) -> str:
+    """The shortest import path below the top package, which outlives moves of files inside a package."""
+    parts = value.__module__.split(".")
+    for length in range(2, len(parts)):
+        package = ".".join(parts[:length])
+        if vars(sys.modules[package]).get(value.__qualname__) is value:
+            return f"{package}.{value.__qualname__}"
     return f"{value.__module__}.{value.__qualname__}"

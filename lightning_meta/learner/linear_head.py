@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.learner.running import at_least_float32, run_module
 from lightning_meta.params import Params
 
 _NOTHING = nn.Identity, nn.Dropout  # layers that do nothing; a dropout that drops is refused elsewhere
@@ -17,7 +17,7 @@ class LinearHead:
 
     Args:
         backbone: a network whose last layer, in the order of its modules, is an ``nn.Linear``. Whether that is what it
-            computes last is only seen when it runs, see `lightning_meta.learner.checks.backbone.refuse_cut`.
+            computes last is only seen when it runs, see `lightning_meta.learner.checks.backbone.check_cut`.
 
     Raises:
         MetaLearningError: it is another layer, or shares its weights.
@@ -38,8 +38,9 @@ class LinearHead:
                 f"model.backbone {type(backbone).__name__} shares the {shared[0]} of its last layer, {name}, with "
                 "another: give that layer its own, since this algorithm treats it apart from the features before it"
             )
-        self.name, self.features, self.outputs = name, layer.in_features, layer.out_features
+        self.name, self.in_features, self.out_features = name, layer.in_features, layer.out_features
         self._start = f"{name}." if name else ""
+        self._backbone, self._layer = backbone, layer
 
     def of(self, weights: Params) -> Params:
         """The head's weights, by their names in the network."""
@@ -49,28 +50,42 @@ class LinearHead:
         """All other weights."""
         return {name: tensor for name, tensor in weights.items() if not name.startswith(self._start)}
 
-    def fresh(self, backbone: nn.Module) -> Params:
+    def zeros(self) -> Params:
         """Weights of a new head, all zero, also where the network's own one is frozen."""
-        own = backbone.get_submodule(self.name).named_parameters()
+        own = self._layer.named_parameters()
         return {f"{self._start}{name}": tensor.detach().new_zeros(tensor.shape) for name, tensor in own}
 
-    def outputs_of(self, backbone: nn.Module, weights: Params, features: Tensor) -> Tensor:
-        """What the head makes of ``features``, shape (rows, features), with its part of ``weights``."""
+    def features(self, weights: Params, x: Tensor) -> Tensor:
+        """What the head is given for ``x`` of shape (rows, ...), (rows, features), in float32 at least.
+
+        Args:
+            weights: of the whole network.
+            x: inputs of the network.
+        """
+        with self.watched() as features:
+            run_module(self._backbone, weights, x)
+        return at_least_float32(features[-1])
+
+    def outputs(self, weights: Params, features: Tensor) -> Tensor:
+        """What the head makes of features, (rows, outputs), in float32 at least.
+
+        Args:
+            weights: of the head, among which may be others.
+            features: (rows, features).
+        """
         own = {name.removeprefix(self._start): tensor for name, tensor in self.of(weights).items()}
-        layer = backbone.get_submodule(self.name)
-        outputs: Tensor = functional_call(layer, own, (features.to(next(layer.parameters()).dtype),))
-        return outputs
+        return run_module(self._layer, own, features.to(next(self._layer.parameters()).dtype))
 
     @contextmanager
-    def watched(self, backbone: nn.Module) -> Iterator[list[Tensor]]:
-        """Within it, what the head is given whenever the network runs: the features."""
-        given: list[Tensor] = []
+    def watched(self) -> Iterator[list[Tensor]]:
+        """Within it, what the head is given whenever the network runs."""
+        features: list[Tensor] = []
 
-        def note(layer: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
-            given.append(inputs[0] if inputs else named["input"])
+        def note(layer: nn.Module, inputs: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> None:
+            features.append(inputs[0] if inputs else keywords["input"])
 
-        handle = backbone.get_submodule(self.name).register_forward_pre_hook(note, with_kwargs=True)
+        handle = self._layer.register_forward_pre_hook(note, with_kwargs=True)
         try:
-            yield given
+            yield features
         finally:
             handle.remove()

@@ -1,39 +1,35 @@
-"""The LightningModule that all algorithms share: its settings, and the pieces that an algorithm is written with."""
+"""The LightningModule of every method: its settings, the pieces that a method is written with, and the meta-step."""
 
-import dataclasses
-import inspect
-import warnings
-from collections.abc import Callable, Iterator
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator
 from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
+from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import OptimizerCallable
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim import Adam
 
-from lightning_meta.episode import Episode, EpisodeSource, InnerBatches, Predictions, Split
-from lightning_meta.inner import InnerLoop, adapt
-from lightning_meta.learner.checks.backbone import refuse_cut, refuse_dropout, refuse_frozen, refuse_norms, refuse_width
-from lightning_meta.learner.checks.checkpoint import refuse_defaults, refuse_length
-from lightning_meta.learner.checks.data import refuse_no_queries
-from lightning_meta.learner.checks.settings import refuse_learned_rule, refuse_settings
-from lightning_meta.learner.checks.trainer import refuse_monitor
-from lightning_meta.learner.checks.vectorising import refuse_unmappable
-from lightning_meta.learner.hyperparameters import INSTANTIATOR, describe_all
+from lightning_meta.episode import Episode, EpisodeSource, InnerBatches, Predictions
+from lightning_meta.inner import InnerLoop, unroll
+from lightning_meta.learner import checks
+from lightning_meta.learner.carry import CarryBuffers
+from lightning_meta.learner.hyperparameters import save_settings
 from lightning_meta.learner.linear_head import LinearHead
-from lightning_meta.learner.meta_step import MetaStep
-from lightning_meta.mapping import exact_attention
-from lightning_meta.params import Params, named, trainable
+from lightning_meta.learner.running import run_both_protocols, run_module
+from lightning_meta.learner.schedule import Schedule, configure_schedule
+from lightning_meta.learner.scores import EpisodeScores
+from lightning_meta.learner.task_map import TaskMap
+from lightning_meta.mapping import with_gradient
+from lightning_meta.params import Params, map_params, named, trainable
 
-ROWS = 512  # that are classified together in a non-transductive evaluation, to bound its memory
 
-
-class MetaLearner(MetaStep):
-    """Base of all algorithms. A subclass is one pure function of one task, `outer_loss`.
+class MetaLearner(LightningModule, ABC):
+    """Base of all methods. A method is one pure function of one task, `outer_loss`.
 
     Args:
         backbone: the network that is adapted: any module without running statistics.
@@ -42,11 +38,12 @@ class MetaLearner(MetaStep):
             ``mse_loss``. The outer loss of a task is its mean over the queries.
         outer_reduction: whether the outer loss is the ``mean`` or the ``sum`` over tasks.
         optimizer: makes the outer optimizer from the parameters.
-        lr_scheduler: makes the outer schedule from the optimizer and the number of meta-steps of the run, such as
-            ``torch.optim.lr_scheduler.CosineAnnealingLR``; None for a constant rate.
+        lr_scheduler: schedule of the outer rate by meta-steps, such as ``torch.optim.lr_scheduler.CosineAnnealingLR``
+            with its settings; a length that is not given is that of the run. None for a constant rate.
         task_chunk: tasks that are vectorised together; it bounds the memory and not the result, and 1 runs a plain
             loop. ``auto`` times some on the first batch and keeps the fastest; 16 with ``trainer.deterministic``.
-        compile: trace the meta-gradient to a graph and replay that. What is no tensor is then fixed at the first step.
+        compile: trace the meta-gradient to a graph and replay that. Values that are not tensors are frozen when the
+            graph is traced.
         replace_norms: put norms that differentiate correctly in the place of PyTorch's batch, instance and layer norms.
 
     Raises:
@@ -54,180 +51,256 @@ class MetaLearner(MetaStep):
     """
 
     needs_queries = True  # whether training learns from the query sets
-    learns_rule = True  # whether what the inner rule learns gets a gradient
-    cuts_head = False  # whether the backbone's last layer is treated apart
+    needs_linear_head = False  # whether the backbone's last layer is treated apart
+    trains_inner_rule = True  # whether what the inner rule learns gets a gradient
+    serial = False  # whether the tasks of a meta-step run one after another, each with the carry of the one before it
+    carry_per_task = False  # whether every task has a carry of its own, the task axis in front, instead of one for all
 
     def __init__(
         self,
         backbone: nn.Module,
         inner: InnerLoop = InnerLoop(),
+        *,
         loss: Callable[..., Tensor] = functional.cross_entropy,
         outer_reduction: Literal["mean", "sum"] = "mean",
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
-        lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
+        lr_scheduler: Schedule | None = None,
         task_chunk: int | Literal["auto"] = "auto",
         compile: bool = True,  # noqa: A002
         replace_norms: bool = False,
     ) -> None:
-        super().__init__(loss, inner.evaluation_steps, outer_reduction, task_chunk, compile)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*is an instance of `nn.Module`")  # described just below
-            self.save_hyperparameters()
-        own = inspect.signature(type(self)).parameters  # a subclass may settle what this one asks for
-        given = {name: value for name, value in self.hparams.items() if name in own}
-        arguments = INSTANTIATOR | describe_all(given)
-        self.hparams.clear()
-        self.save_hyperparameters(arguments)
-        self._not_plain = given.keys() - arguments.keys()
-        refuse_settings(dataclasses.asdict(inner), task_chunk)
-        refuse_norms(backbone, replace_norms)
-        refuse_dropout(backbone)
-        self.backbone = backbone
-        self.inner = inner
-        self._optimizer = optimizer
-        self._lr_scheduler = lr_scheduler
+        super().__init__()
+        self._not_plain = save_settings(self)
+        checks.check_settings(inner, task_chunk)
+        checks.check_norms(backbone, replace_norms)
+        checks.check_dropout(backbone)
+        self.backbone, self.inner, self.loss = backbone, inner, loss
+        self.outer_reduction = outer_reduction
+        self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         learned = inner.optimizer.learned(trainable(backbone))
-        refuse_learned_rule(inner, bool(learned), self.learns_rule, type(self).__name__)
-        self.inner_parameters = nn.ParameterDict({name.replace(".", "/"): rate for name, rate in learned.items()})
+        checks.check_learned_rule(inner, bool(learned), self.trains_inner_rule, type(self).__name__)
+        self.inner_parameters = nn.ParameterDict({name.replace(".", "/"): value for name, value in learned.items()})
+        self.carry = CarryBuffers()
+        self.scores = EpisodeScores(loss, inner.evaluation_steps)
+        self.task_map = TaskMap(self, task_chunk, compile)
+        self.meta_steps = 0  # that the weights have been trained for
+        self.train_seconds = 0.0  # of that training, with validation
+        self.ensemble: list[tuple[Params, Any]] = []  # params and carry of every member
 
-    # The pieces that an algorithm is written with: pure functions of one task.
+    # What a method says: pure functions of one task.
+
+    @abstractmethod
+    def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
+        """Loss of one task, whose gradient in ``params`` is the method's meta-gradient, and the new carry.
+
+        Args:
+            params: the meta-parameters, `meta_parameters`.
+            task: one task, without the task axis.
+            carry: what outlives a meta-step without being a parameter.
+            progress: how much of the run is done, 0 to 1, a scalar.
+        """
+
+    def predictions(self, params: Params, task: Episode, carry: Any) -> Predictions:
+        """Outputs for one task before adaptation and after every inner step."""
+        adapted = self.adapt(params, task, self.inner_state(carry))
+        mapped = self.task_map.vectorised
+        steps = [run_both_protocols(partial(self.run_backbone, fast), task, mapped) for fast, _ in adapted]
+        return Predictions(*(torch.stack(outputs) for outputs in zip(*steps, strict=True)))
+
+    def start(self, params: Params, task: Episode) -> Params:
+        """Fast weights before the first inner step."""
+        return self.adapted_params(params)
+
+    def adapted_params(self, params: Params) -> Params:
+        """Those meta-parameters that the inner loop adapts: the backbone's."""
+        return named("backbone", params)
+
+    def unadapted_params(self, params: Params, step: int) -> Params:
+        """Weights of the backbone that the inner loop does not adapt, as they are at ``step``."""
+        return {}
 
     def inner_state(self, carry: Any) -> Any:
         """State that the inner optimizer starts from; None for a fresh one."""
         return None
 
-    def predictions(self, params: Params, task: Episode, carry: Any) -> Predictions:
-        """Outputs for one task before adaptation and after every inner step."""
-        adapted = self.adapt(params, task, self.inner_state(carry))
-        steps = [self.classify(partial(self.run_backbone, fast), task) for fast, _ in adapted]
-        return Predictions(*(torch.stack(outputs) for outputs in zip(*steps, strict=True)))
+    def variant_at(self, progress: float) -> Hashable:
+        """What of `outer_loss` changes in kind during a run: its argument ``variant``, unless None."""
+        return None
 
-    def classify(self, run: Callable[[Tensor], Tensor], task: Episode) -> Predictions:
-        """What ``run``, a function of a batch of rows, makes of the task, each tensor (rows, outputs)."""
-
-        def alone(x: Tensor) -> Tensor:
-            return run(torch.cat([task.support_x, x[None]]))[-1]
-
-        support = run(task.support_x)
-        if len(task.query_x) == 0:
-            return Predictions(support, support[:0], support[:0])
-        query = run(task.query_x)
-        if not self.vectorised:
-            return Predictions(support, query, torch.stack([alone(x) for x in task.query_x]))
-        together = max(ROWS // (len(task.support_x) + 1), 1)
-        return Predictions(support, query, torch.func.vmap(alone, chunk_size=together)(task.query_x))
+    # The pieces that a method is written with.
 
     def adapt(
-        self, params: Params, task: Episode, state: Any = None, second_order: bool = True
-    ) -> Iterator[tuple[Params, Any]]:
-        """The inner loop on the support set: weights and optimizer state before the first step and after each."""
-
-        def loss(fast: Params, rows: Tensor, step: int) -> Tensor:
-            return self.inner_loss(self.held(params, step) | fast, task, rows)
-
-        steps = self.descend(loss, self.fast(params), params, task, state, second_order)
-        return ((self.held(params, step) | fast, state) for step, (fast, state) in enumerate(steps))
-
-    def descend(
         self,
-        loss: Callable[[Params, Tensor, int], Tensor],
-        fast: Params,
         params: Params,
         task: Episode,
         state: Any = None,
         second_order: bool = True,
+        start: Params | None = None,
+        loss: Callable[[Params, Tensor, int], Tensor] | None = None,
     ) -> Iterator[tuple[Params, Any]]:
-        """`lightning_meta.inner.adapt` by this learner's inner rule, in the task's order of rows."""
-        meta = {name.replace("/", "."): rate for name, rate in named("inner_parameters", params).items()}
-        return adapt(loss, self.inner.optimizer, fast, meta, task.inner_order, state, second_order)
+        """The inner loop: complete weights and optimizer state before the first step and after each.
 
-    def fast(self, params: Params) -> Params:
-        """Those meta-parameters that the inner loop adapts: the backbone's."""
-        return named("backbone", params)
+        Args:
+            params: the meta-parameters.
+            task: the task, whose ``inner_order`` says which rows of the support set a step sees.
+            state: of the inner optimizer; None for a fresh one.
+            second_order: whether the inner gradients are differentiated, too.
+            start: fast weights to start from; `start` when None.
+            loss: what the steps descend; `inner_objective` when None.
+        """
+        rule = {name.replace("/", "."): value for name, value in named("inner_parameters", params).items()}
+        fast = self.start(params, task) if start is None else start
+        loss = self.inner_objective(params, task) if loss is None else loss
+        steps = unroll(loss, self.inner.optimizer, fast, rule, task.inner_order, state, second_order)
+        return ((self.unadapted_params(params, step) | fast, state) for step, (fast, state) in enumerate(steps))
 
-    def held(self, params: Params, step: int) -> Params:
-        """Weights of the backbone that the inner loop does not adapt, as they are at ``step``."""
-        return {}
+    def inner_objective(self, params: Params, task: Episode) -> Callable[[Params, Tensor, int], Tensor]:
+        """What inner steps descend: a function of fast weights, rows of the support set and number of the step."""
+        return lambda fast, rows, step: self.inner_loss(self.unadapted_params(params, step) | fast, task, rows)
 
-    def inner_loss(self, fast: Params, task: Episode, rows: Tensor) -> Tensor:
-        """Loss of these rows of the support set: what an inner step descends."""
-        outputs = self.run_backbone(fast, task.support_x[rows])
+    def inner_loss(self, weights: Params, task: Episode, rows: Tensor) -> Tensor:
+        """Loss of these rows of the support set at complete weights."""
+        outputs = self.run_backbone(weights, task.support_x[rows])
         return self.loss(outputs, task.support_y[rows], reduction=self.inner.reduction)
 
-    def query_loss(self, fast: Params, task: Episode) -> Tensor:
+    def query_loss(self, weights: Params, task: Episode) -> Tensor:
         """Mean loss over the query set."""
-        return self.loss(self.run_backbone(fast, task.query_x), task.query_y, reduction="mean")
+        return self.loss(self.run_backbone(weights, task.query_x), task.query_y, reduction="mean")
 
     @cached_property
     def head(self) -> LinearHead:
-        """The backbone's last layer, for algorithms that treat it apart; refused where it is not linear."""
+        """The backbone's last layer, for methods that treat it apart; refused where it is not linear."""
         return LinearHead(self.backbone)
 
-    def run_backbone(self, fast: Params, x: Tensor) -> Tensor:
-        """The backbone's output for ``x`` of shape (rows, ...), at other weights than its own; in float32 at least."""
-        with exact_attention():
-            return at_least_float32(torch.func.functional_call(self.backbone, fast, (x,)))
+    def run(self, name: str, params: Params, *inputs: Tensor) -> Tensor:
+        """The output of this learner's module ``name`` at its part of the meta-parameters, for modules of a method."""
+        return run_module(self.get_submodule(name), named(name, params), *inputs)
 
-    def run_body(self, fast: Params, x: Tensor) -> Tensor:
-        """What the backbone's last layer is given for ``x``, (rows, features), likewise."""
-        with self.head.watched(self.backbone) as given:
-            self.run_backbone(fast, x)
-        return at_least_float32(given[-1])
+    def run_backbone(self, weights: Params, x: Tensor) -> Tensor:
+        """The backbone's output for ``x`` of shape (rows, ...) at ``weights``, (rows, outputs), in float32 at least."""
+        return run_module(self.backbone, weights, x)
 
-    def run_head(self, fast: Params, features: Tensor) -> Tensor:
-        """What that layer makes of such features, (rows, outputs), likewise."""
-        return at_least_float32(self.head.outputs_of(self.backbone, fast, features))
+    # The meta-step and evaluation, which no method changes.
 
-    # What surrounds the meta-step.
+    def meta_parameters(self) -> Params:
+        """The values of everything that is meta-learned, by name."""
+        return trainable(self)
+
+    def training_carry(self, episode: Episode) -> Any:
+        """What a meta-step on these tasks starts from."""
+        return self.carry.tree()
+
+    def evaluation_carry(self, episode: Episode) -> Any:
+        """What an evaluation of these tasks starts from."""
+        return self.carry.tree()
+
+    def store_carry(self, carry: Any) -> None:
+        """Take over what a meta-step leaves."""
+        self.carry.store(carry, self.trainer)
+
+    def training_batches(self) -> InnerBatches:
+        """What training wants drawn for its inner loop."""
+        return InnerBatches(self.inner.steps, self.inner.batch_size)
+
+    def evaluation_batches(self) -> InnerBatches:
+        """What evaluation wants drawn for its inner loop."""
+        return InnerBatches(self.inner.evaluation_steps, self.inner.evaluation_batch_size)
 
     def setup(self, stage: str) -> None:
-        """Tell the data what to draw for the inner loop, and compare its tasks with the backbone."""
-        super().setup(stage)
+        """Tell the data what to draw for the inner loop, and compare trainer, backbone and data."""
+        self.task_map.release()
+        checks.check_trainer(self, self.trainer)
         source = getattr(self.trainer, "datamodule", None)
         if isinstance(source, EpisodeSource):
-            source.train_batches = InnerBatches(self.inner.steps, self.inner.batch_size)
-            source.evaluation_batches = InnerBatches(self.inner.evaluation_steps, self.inner.evaluation_batch_size)
-            splits: dict[str, Split] = {"fit": "train", "validate": "validation"}
-            episode = source.draw(splits.get(stage, "test"), torch.zeros(1, dtype=torch.int64))
-            self.refuse_data(source, episode)
-            refuse_frozen(self.backbone, self.fast(trainable(self)), self.inner, type(self).__name__)
-            if stage == "fit" and source.has_validation():
-                refuse_monitor(self.trainer.checkpoint_callbacks, episode)
-            if stage == "fit" and self.needs_queries:
-                refuse_no_queries(source.queries["train"], type(self).__name__)
-            if stage == "fit" and self.vectorised:
-                task = Episode(*(tensor[0] for tensor in episode))
-                self.phase = self.phase_at(0.0)
-                refuse_unmappable(self, "backbone", "outer_loss", task, self.training_carry(episode))
+            source.connect(self.training_batches(), self.evaluation_batches())
+            checks.check_episodes(self, source, stage)
 
-    def refuse_data(self, source: EpisodeSource, episode: Episode) -> None:
+    def check_data(self, source: EpisodeSource, episode: Episode) -> None:
         """Compare the data with the backbone, by one episode of them."""
-        refuse_width(self.backbone, self.loss, episode, source.outputs)
-        if self.cuts_head:
-            refuse_cut(self.backbone, self.head, episode)
+        checks.check_width(self.backbone, self.loss, episode, source.outputs)
+        if self.needs_linear_head:
+            checks.check_cut(self.backbone, self.head, episode)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The outer optimizer, and its schedule over the run's own length."""
-        optimizer = self._optimizer(self.parameters())
-        if self._lr_scheduler is None:
-            return optimizer
-        scheduler = self._lr_scheduler(optimizer, self.trainer.max_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return configure_schedule(self._lr_scheduler, self._optimizer(self.parameters()), self.trainer)
+
+    def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
+        """One meta-step: a scalar whose value is the outer loss and whose gradient is the meta-gradient."""
+        trainer, done = self.trainer, self.trainer.global_step / max(self.trainer.max_steps, 1)
+        result = self.task_map.meta_gradient(episode, done)
+        checks.check_divergence(result, episode, trainer.global_step, trainer.strategy)
+        self.store_carry(result.carry)
+        loss, grads = result.losses.mean(), result.grads
+        if self.outer_reduction == "sum":  # DDP takes the mean over ranks, and Lightning over accumulated batches
+            parts = trainer.world_size * trainer.accumulate_grad_batches
+            loss, grads = result.losses.sum() * trainer.world_size, map_params(lambda grad: grad * parts, grads)
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (batch_idx + 1) % every == 0:
+            self.log_training(loss, episode)
+        return with_gradient(loss, grads, dict(self.named_parameters()))
+
+    def log_training(self, loss: Tensor, episode: Episode) -> None:
+        """The outer loss, and support and query accuracy (or loss) before and after the inner steps of training."""
+        self.log("train/outer_loss", loss, prog_bar=True, sync_dist=True)
+        self.log_dict(self.scores.of_training(self.all_predictions(episode), episode), sync_dist=True)
+
+    def on_train_start(self) -> None:
+        """Start the clock where an interrupted run stopped it."""
+        self._clock = time.perf_counter() - self.train_seconds
+
+    def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:
+        """Count meta-steps and their time."""
+        self.meta_steps = self.trainer.global_step
+        self.train_seconds = time.perf_counter() - self._clock
+
+    def all_predictions(self, episode: Episode) -> Predictions:
+        """`predictions` of every task: every tensor (tasks, steps + 1, rows, outputs)."""
+        return self.task_map.predictions(episode)
+
+    def validation_step(self, episode: Episode, batch_idx: int) -> None:
+        """Adapt to the tasks and score them."""
+        self.scores.update(self.all_predictions, episode)
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over all tasks of all ranks."""
+        by_step, headlines = self.scores.finish("test" if self.trainer.testing else "val")
+        self.log_dict(by_step, sync_dist=True)
+        self.log_dict(headlines, prog_bar=True, sync_dist=True)
+
+    on_test_epoch_end = on_validation_epoch_end
+
+    def predict_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
+        """Outputs for the queries after the last inner step, with their targets, each (tasks, queries, ...)."""
+        if not episode.tasks:  # the list has no task left for this rank
+            return {}
+        with torch.inference_mode(False):
+            outputs = self.all_predictions(Episode(*(tensor.clone() for tensor in episode)))
+        return {"task_ids": episode.task_ids, "outputs": outputs.query[:, -1], "targets": episode.query_y}
+
+    @property
+    def ensemble_size(self) -> int:
+        """Sets of weights over whose outputs predictions are the mean."""
+        return len(self.ensemble) or 1
+
+    def teardown(self, stage: str) -> None:
+        """Drop the graphs."""
+        self.task_map.release()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what loading has to compare."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["not_plain"] = sorted(self._not_plain)
-        checkpoint["max_steps"] = self.trainer.max_steps
+        """Add what loading compares and goes on with."""
+        chunk = self.task_map.chunk
+        checkpoint |= {"not_plain": sorted(self._not_plain), "max_steps": self.trainer.max_steps}
+        checkpoint |= {"train_seconds": self.train_seconds, "task_chunk": chunk.size if chunk.tuned else None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another architecture, algorithm or schedule."""
-        super().on_load_checkpoint(checkpoint)
-        refuse_defaults(set(checkpoint["not_plain"]) - self._not_plain)
-        if self._trainer is not None and self._trainer.state.fn == "fit" and self._lr_scheduler is not None:
-            refuse_length(checkpoint["max_steps"], self._trainer.max_steps)
-
-
-def at_least_float32(outputs: Tensor) -> Tensor:
-    """Losses, distances and what is learned at the end of a network are too small for half precision."""
-    return outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
+        """Check that the checkpoint belongs to this learner, and go on with its counts."""
+        training = self._trainer is not None and self._trainer.state.fn == "fit"
+        planned = self.trainer.max_steps if training and self._lr_scheduler is not None else None
+        checks.check_checkpoint(self.state_dict(), checkpoint, self._not_plain, planned)
+        self.meta_steps = checkpoint["global_step"]
+        # An early best checkpoint, tested after the fit, does not shorten the run.
+        self.train_seconds = max(self.train_seconds, checkpoint.get("train_seconds", 0.0))
+        self.task_map.chunk.restore(checkpoint.get("task_chunk"))

@@ -1,42 +1,35 @@
-"""What is measured on episodes, and how it is logged: the part of a learner that no algorithm changes."""
+"""What is measured of predictions, and its means over the tasks of an evaluation."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from lightning_meta.episode import Episode, Predictions
 from lightning_meta.metrics import Interval, TaskMean, accuracy, confusion
 
+_HEADLINES = {"query_loss": "loss", "query_accuracy": "accuracy"}  # logged as val_accuracy, ... after the last step
 
-class EpisodeScores(LightningModule, ABC):
-    """Scores predictions before adaptation and after every inner step, over all tasks of all ranks.
+
+class EpisodeScores(nn.Module):
+    """Loss and accuracy of every task before adaptation and after each inner step, averaged over all tasks and ranks.
 
     Args:
         loss: function of (outputs, targets, reduction=...).
         steps: inner steps in evaluation.
+
+    Attributes:
+        intervals: means over the tasks of the last evaluation, with their intervals, by name.
+        confusion: of the first task's queries after the last inner step, (ways, ways); None where it has none.
     """
 
     def __init__(self, loss: Callable[..., Tensor], steps: int) -> None:
         super().__init__()
         self.loss = loss
         self.intervals: dict[str, Interval] = {}
-        self.confusion: Tensor | None = None  # of the first task's queries after the last step, (ways, ways)
+        self.confusion: Tensor | None = None
         names = [f"{part}_{kind}" for kind in ("loss", "accuracy") for part in Predictions._fields]
-        self.task_means = nn.ModuleDict({name: TaskMean(steps + 1) for name in names})
-
-    @abstractmethod
-    def all_predictions(self, episode: Episode) -> Predictions:
-        """Outputs for every task, each tensor (tasks, steps + 1, rows, outputs)."""
-
-    def log_training(self, loss: Tensor, episode: Episode) -> None:
-        """The outer loss, and support and query accuracy (or loss) before and after the inner steps of training."""
-        self.log("train/outer_loss", loss, prog_bar=True, sync_dist=True)
-        for name, values in self.score(self.all_predictions(episode), episode).items():
-            self.log(f"train/{name}/before", values[:, 0].mean(), sync_dist=True)
-            self.log(f"train/{name}/after", values[:, -1].mean(), sync_dist=True)
+        self._means = nn.ModuleDict({name: TaskMean(steps + 1) for name in names})
 
     def score(self, predictions: Predictions, episode: Episode) -> dict[str, Tensor]:
         """Loss, and for classes accuracy, of every task after every inner step, each (tasks, steps + 1)."""
@@ -52,59 +45,47 @@ class EpisodeScores(LightningModule, ABC):
                 values[f"{part}_accuracy"] = accuracy(outputs, targets)
         return values
 
-    def _evaluation_step(self, episode: Episode) -> None:
+    def of_training(self, predictions: Predictions, episode: Episode) -> dict[str, Tensor]:
+        """Means over the tasks of a meta-step before and after its inner steps, as they are logged."""
+        values = self.score(predictions, episode)
+        ends = {"before": 0, "after": -1}
+        return {f"train/{name}/{end}": v[:, step].mean() for name, v in values.items() for end, step in ends.items()}
+
+    def update(self, predict: Callable[[Episode], Predictions], episode: Episode) -> None:
+        """Take in the scores of these tasks, of which there may be none for this rank."""
         values: dict[str, Tensor] = {}
-        if len(episode.number):  # the list may have no task left for this rank
+        if episode.tasks:
             with torch.inference_mode(False):  # adaptation needs gradients, which tensors made under inference refuse
                 episode = Episode(*(tensor.clone() for tensor in episode))
-                predictions = self.all_predictions(episode)
+                predictions = predict(episode)
                 values = self.score(predictions, episode)
-            if episode.number[0] == 0:
+            if episode.task_ids[0] == 0:
                 outputs, targets = predictions.query[0, -1], episode.query_y[0]
                 classified = not targets.is_floating_point() and bool(outputs.isfinite().all())
                 self.confusion = confusion(outputs, targets) if classified else None
-        for name in self.task_means:
-            metric = self._task_mean(name)
-            metric.update(values.get(name, metric.total.new_zeros(0, len(metric.total))))
+        for name in self._means:
+            mean = self._mean(name)
+            mean.update(values.get(name, mean.total.new_zeros(0, len(mean.total))))
 
-    def _task_mean(self, name: str) -> TaskMean:
-        metric = self.task_means[name]
-        assert isinstance(metric, TaskMean)
-        return metric
+    def finish(self, stage: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """End an evaluation; a collective.
 
-    def _evaluation_end(self, stage: str) -> None:
-        intervals = {name: self._task_mean(name).interval() for name in self.task_means}
+        Returns:
+            Means by metric and inner step, and the headline figures, as they are logged for ``stage``.
+        """
+        intervals = {name: self._mean(name).interval() for name in self._means}
         self.intervals = {name: interval for name, interval in intervals.items() if interval.tasks}
+        by_step: dict[str, Tensor] = {}
+        headlines: dict[str, Tensor] = {}
         for name, interval in self.intervals.items():
             kind, protocol = name.replace("_nontransductive", ""), "_nontransductive" * ("nontransductive" in name)
-            steps = {f"{stage}/{kind}/step_{k}{protocol}": mean for k, mean in enumerate(interval.mean.float())}
-            self.log_dict(steps, sync_dist=True)
-            if name in ("query_loss", "query_accuracy"):
-                self.log(
-                    f"{stage}_{name.removeprefix('query_')}", interval.mean[-1].float(), prog_bar=True, sync_dist=True
-                )
-            self._task_mean(name).reset()
+            by_step |= {f"{stage}/{kind}/step_{k}{protocol}": mean for k, mean in enumerate(interval.mean.float())}
+            if name in _HEADLINES:
+                headlines[f"{stage}_{_HEADLINES[name]}"] = interval.mean[-1].float()
+            self._mean(name).reset()
+        return by_step, headlines
 
-    def validation_step(self, episode: Episode, batch_idx: int) -> None:
-        """Adapt to the tasks and score them."""
-        self._evaluation_step(episode)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the means over all validation tasks of all ranks."""
-        self._evaluation_end("val")
-
-    def test_step(self, episode: Episode, batch_idx: int) -> None:
-        """Adapt to the tasks and score them."""
-        self._evaluation_step(episode)
-
-    def on_test_epoch_end(self) -> None:
-        """Log the means over all test tasks of all ranks."""
-        self._evaluation_end("test")
-
-    def predict_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
-        """Outputs for the queries after the last inner step, with their targets, each (tasks, queries, ...)."""
-        if len(episode.number) == 0:  # the list has no task left for this rank
-            return {}
-        with torch.inference_mode(False):
-            outputs = self.all_predictions(Episode(*(tensor.clone() for tensor in episode)))
-        return {"number": episode.number, "outputs": outputs.query[:, -1], "targets": episode.query_y}
+    def _mean(self, name: str) -> TaskMean:
+        mean = self._means[name]
+        assert isinstance(mean, TaskMean)
+        return mean

@@ -1,6 +1,7 @@
 """How tasks run in parallel: the meta-gradient, its graph, and layers that differentiate correctly under ``vmap``."""
 
 from lightning_meta.mapping.attention import exact_attention
+from lightning_meta.mapping.author_line import author_line
 from lightning_meta.mapping.convolution import RoutedConvolutions
 from lightning_meta.mapping.gradient import MetaGradient, chunk_gradient, map_tasks, meta_gradient, with_gradient
 from lightning_meta.mapping.graph import Compiled, out_of_memory
@@ -11,6 +12,7 @@ __all__ = [
     "Compiled",
     "MetaGradient",
     "RoutedConvolutions",
+    "author_line",
     "chunk_gradient",
     "exact_attention",
     "loss_scale",

@@ -37,24 +37,24 @@ def map_tasks(function: Callable[..., Any], in_dims: tuple[int | None, ...], *ar
     return pytree.tree_map(lambda leaf: leaf[None], function(*single))
 
 
-def chunk_gradient(outer_loss: OuterLoss, task_carry: bool = False) -> ChunkGradient:
+def chunk_gradient(outer_loss: OuterLoss, carry_per_task: bool = False) -> ChunkGradient:
     """The gradient of ``outer_loss``, summed over the tasks of a chunk that are vectorised together.
 
     Args:
         outer_loss: pure function of (params, one task, carry, progress) that returns the task's loss and new carry.
-        task_carry: whether every task has a carry of its own, with the task axis in front, which is not summed.
+        carry_per_task: whether every task has a carry of its own, with the task axis in front, which is not summed.
     """
-    in_dims = (None, 0, 0 if task_carry else None, None)
+    in_dims = (None, 0, 0 if carry_per_task else None, None)
 
     def gradient(params: Params, tasks: Episode, carry: Any, progress: Tensor) -> MetaGradient:
         scale = loss_scale(progress.device)
 
         def total(params: Params) -> tuple[Tensor, tuple[Tensor, Any]]:
             losses, carries = map_tasks(outer_loss, in_dims, params, tasks, carry, progress)
-            carries = pytree.tree_map(lambda leaf: leaf.detach() if task_carry else leaf.detach().sum(0), carries)
+            carries = pytree.tree_map(lambda leaf: leaf.detach() if carry_per_task else leaf.detach().sum(0), carries)
             return losses.sum() * scale, (losses.detach(), carries)
 
-        with RoutedConvolutions() if len(tasks.number) > 1 else nullcontext():
+        with RoutedConvolutions() if tasks.tasks > 1 else nullcontext():
             grads, (losses, carries) = torch.func.grad(total, has_aux=True)(params)
         return MetaGradient(losses, unscaled(grads, scale), carries)
 
@@ -71,7 +71,7 @@ def meta_gradient(
     chunk: int | None = None,
     reduction: Literal["mean", "sum"] = "mean",
     serial: bool = False,
-    task_carry: bool = False,
+    carry_per_task: bool = False,
 ) -> MetaGradient:
     """Gradient of the outer loss over a batch of tasks, added up chunk by chunk.
 
@@ -85,12 +85,12 @@ def meta_gradient(
         chunk: tasks that are vectorised together; None for all, 1 for a plain loop.
         reduction: ``mean`` or ``sum`` over tasks.
         serial: tasks run one after another, each starting from the carry that the one before it left.
-        task_carry: every task starts from its own row of the carry, and leaves its own.
+        carry_per_task: every task starts from its own row of the carry, and leaves its own.
     """
     parts: list[MetaGradient] = []
-    grads, count = None, len(episode.number)
+    grads, count = None, episode.tasks
     for tasks in episode.chunks(1 if serial else chunk):
-        part = gradient(params, tasks, _rows(carry, parts, len(tasks.number)) if task_carry else carry, progress)
+        part = gradient(params, tasks, _rows(carry, parts, tasks.tasks) if carry_per_task else carry, progress)
         grads = part.grads if grads is None else map_params(torch.add, grads, part.grads)
         carry = part.carry if serial else carry
         parts.append(part._replace(grads={}))
@@ -98,7 +98,7 @@ def meta_gradient(
     if reduction == "mean":
         grads = map_params(lambda grad: grad / count, grads)
     carries = [part.carry for part in parts]
-    if task_carry:
+    if carry_per_task:
         carry = pytree.tree_map(lambda *leaves: torch.cat(leaves), *carries)
     elif not serial:
         carry = pytree.tree_map(lambda *leaves: sum(leaves) / count, *carries)

@@ -10,6 +10,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from lightning_meta.mapping.author_line import author_line
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 _Graph = Callable[..., list[Tensor]]
@@ -67,8 +69,9 @@ class Compiled(Generic[Arguments, Result]):
                         raise
                     result = self._function(*args, **kwargs)  # raises what the function itself is to blame for
                     self._traceable = False
+                    reason = f"{error}{author_line(error)}"
                     warnings.warn(
-                        f"compile is true, but {self._name} cannot be traced, so it runs uncompiled: {error}. "
+                        f"compile is true, but {self._name} cannot be traced, so it runs uncompiled: {reason}. "
                         "Keep backbone and algorithm free of branches on values, or set model.compile to false",
                         stacklevel=2,
                     )

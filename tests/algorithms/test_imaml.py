@@ -134,7 +134,7 @@ def test_names_that_do_not_sort_keep_their_gradients() -> None:
     episode = image_episode(steps=1)
     learner = IMAML(network(), InnerLoop(SGD(0.1), 1), 1e3, conjugate_gradient_steps=8)
     result = gradient(learner, episode)
-    phi = learner.fast(learner.meta_parameters())
+    phi = learner.adapted_params(learner.meta_parameters())
     mean: Params = map_params(torch.zeros_like, phi)
     for task in tasks_of(episode):
         adapted = list(learner.adapt(learner.meta_parameters(), task))[-1][0]

@@ -32,7 +32,7 @@ INNER = InnerLoop(SGD(RATE), steps=0, evaluation_steps=2)
 
 def numbered(episode: Episode) -> Episode:
     """Three of seven classes in every task."""
-    return episode._replace(classes=torch.stack([torch.randperm(CLASSES)[:3] for _ in episode.number]))
+    return episode._replace(classes=torch.stack([torch.randperm(CLASSES)[:3] for _ in episode.task_ids]))
 
 
 @pytest.mark.usefixtures("float64")

@@ -47,7 +47,9 @@ def gradient(learner: LearnedOptimizer, episode: Episode, carry: Any, path: str)
     run, options = chunk_gradient(learner.outer_loss, True), dict(PATHS[path])
     if options.pop("compiled", False):
         run = Compiled(run)
-    return meta_gradient(run, learner.meta_parameters(), episode, carry, torch.zeros(()), task_carry=True, **options)
+    return meta_gradient(
+        run, learner.meta_parameters(), episode, carry, torch.zeros(()), carry_per_task=True, **options
+    )
 
 
 @pytest.mark.usefixtures("float64")
@@ -137,7 +139,7 @@ def test_a_problem_goes_on_over_its_unrolls_and_then_ends(tmp_path: Path) -> Non
         held = model._problems
         assert held["number"].tolist() == tasks
         episode = data.draw("train", torch.tensor(tasks))
-        start = model.problems("train", episode.number)
+        start = model.problems("train", episode.task_ids)
         for task in range(2):
             one = Episode(*(tensor[task] for tensor in episode))
             one = one._replace(support_x=one.support_x.double(), support_y=one.support_y.double())
@@ -195,7 +197,7 @@ def test_an_evaluation_starts_from_new_weights_and_shows_every_step() -> None:
     model, episode = learner(), batch(steps=5)
     predictions = model.all_predictions(episode)
     assert predictions.support.shape == (3, 6, 6, 3)
-    problems = model.problems("test", episode.number)
+    problems = model.problems("test", episode.task_ids)
     for task in range(3):
         one = Episode(*(tensor[task] for tensor in episode))
         fast = map_params(lambda value: value[task], problems["weights"])  # noqa: B023

@@ -41,7 +41,7 @@ NORMS = {f"{place}.{key}" for place in (1, 4) for key in ("weight", "bias")}
 
 def at(learner: MAMLPlusPlus, episode: Episode, progress: float, path: str = "vectorised") -> MetaGradient:
     """The meta-gradient where this part of a run is done."""
-    learner.phase = learner.phase_at(progress)
+    learner.phase = learner.variant_at(progress)
     run = chunk_gradient(learner.outer_loss)
     options = dict(PATHS[path])
     run = Compiled(run) if options.pop("compiled", False) else run
@@ -79,8 +79,8 @@ def test_defaults() -> None:
     learner = MAMLPlusPlus(network())
     assert learner._lr_scheduler is CosineAnnealingLR
     assert learner.inner == InnerLoop(LayerRates(0.01, 5), 5, evaluation_steps=5)
-    assert learner.phase_at(0.0) == Phase(multi_step=True, second_order=True)
-    assert learner.phase_at(0.1) == Phase(multi_step=False, second_order=True)
+    assert learner.variant_at(0.0) == Phase(multi_step=True, second_order=True)
+    assert learner.variant_at(0.1) == Phase(multi_step=False, second_order=True)
 
 
 @pytest.mark.usefixtures("float64")

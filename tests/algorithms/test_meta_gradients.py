@@ -56,7 +56,7 @@ def learn2learn_gradient(first_order: bool, episode: Episode, steps: int) -> tup
         clone = learner.clone()
         for _ in range(steps):
             clone.adapt(functional.cross_entropy(clone(support_x), support_y))
-        total = total + functional.cross_entropy(clone(query_x), query_y) / len(episode.number)
+        total = total + functional.cross_entropy(clone(query_x), query_y) / episode.tasks
     total.backward()
     return {f"backbone.{name}": parameter.grad for name, parameter in model.named_parameters()}, total.detach()
 
@@ -91,7 +91,7 @@ def test_maml_equals_finite_differences(path: str, steps: int) -> None:
 
         def loss_at(distance: float) -> Tensor:
             moved = map_params(lambda p, d: p + distance * d, params, direction)  # noqa: B023
-            tasks = [Episode(*(tensor[task] for tensor in episode)) for task in range(len(episode.number))]
+            tasks = [Episode(*(tensor[task] for tensor in episode)) for task in range(episode.tasks)]
             return torch.stack([learner.outer_loss(moved, task, {}, torch.zeros(()))[0] for task in tasks]).mean()
 
         slope = (loss_at(step) - loss_at(-step)) / (2 * step)
@@ -116,7 +116,7 @@ def reptile_loop(backbone: nn.Module, episode: Episode, optimizer: str, moments:
             inner.step()
         states.append(inner.state_dict())
         for difference, phi, adapted in zip(differences, backbone.parameters(), network.parameters(), strict=True):
-            difference += (phi - adapted).detach() / len(episode.number)
+            difference += (phi - adapted).detach() / episode.tasks
     return differences, states
 
 

@@ -29,7 +29,7 @@ def features_of(model: nn.Module, x: Tensor) -> Tensor:
 
 def shuffled(episode: Episode) -> Episode:
     """The same tasks with the rows of support and query set in another order, each task in its own."""
-    tasks = torch.arange(len(episode.number))[:, None]
+    tasks = torch.arange(episode.tasks)[:, None]
     support = torch.stack([torch.randperm(episode.support_y.shape[1]) for _ in tasks])
     query = torch.stack([torch.randperm(episode.query_y.shape[1]) for _ in tasks])
     return episode._replace(
@@ -203,8 +203,8 @@ def test_mixed_precision_compares_features_as_they_are(algorithm: Any, dtype: to
     learner = algorithm(network().float()).float()
     episode = Episode(*(t.float() if t.is_floating_point() else t for t in image_episode()))
     with torch.autocast("cpu", dtype):
-        support = learner.run_body(learner.fast(learner.meta_parameters()), episode.support_x[0])
-        query = learner.run_body(learner.fast(learner.meta_parameters()), episode.query_x[0])
+        support = learner.run_body(learner.adapted_params(learner.meta_parameters()), episode.support_x[0])
+        query = learner.run_body(learner.adapted_params(learner.meta_parameters()), episode.query_x[0])
         found = learner.predictions(learner.meta_parameters(), tasks_of(episode)[0], {}).query[0]
     members = (episode.support_y[0] == torch.arange(3)[:, None]).float()
     assert support.dtype == torch.float32

@@ -37,7 +37,7 @@ def smooth() -> nn.Module:
 
 
 def tasks_of(episode: Episode) -> list[Episode]:
-    return [Episode(*(tensor[task] for tensor in episode)) for task in range(len(episode.number))]
+    return [Episode(*(tensor[task] for tensor in episode)) for task in range(episode.tasks)]
 
 
 def loop(model: nn.Module, episode: Episode, outer: Callable[[Params, Episode], Tensor]) -> tuple[Params, Tensor]:

@@ -93,7 +93,7 @@ def test_surrogate_and_divergence_are_what_they_say() -> None:
         task = Episode(*(tensor[number] for tensor in fixed.task))
         samples = [type(s)(*(tensor[number] for tensor in s)) for s in (*fixed.inner, fixed.outer)]
         steps = iter(samples)
-        fast = dict(ours.fast(other))
+        fast = dict(ours.adapted_params(other))
         for _ in task.inner_order:  # on the recorded trajectories, though this policy would have made others
             batch = next(steps)
             grads = torch.func.grad(lambda fast: ours.policy_loss(fast, batch))(fast)  # noqa: B023

@@ -105,7 +105,7 @@ def test_a_finite_taskset_repeats_its_tasks(dataset: Any) -> None:
     data = episodes(taskset(dataset, num_tasks=4))
     first, second = data.draw("train", torch.arange(4)), data.draw("train", torch.arange(4, 8))
     assert torch.equal(first.support_x, second.support_x)
-    assert torch.equal(second.number, torch.arange(4, 8))
+    assert torch.equal(second.task_ids, torch.arange(4, 8))
     assert not torch.equal(first.support_x[0], first.support_x[3])
 
 
@@ -161,7 +161,7 @@ def test_worker_processes_draw_the_same(dataset: Any, monkeypatch: pytest.Monkey
         for workers in (0, 1)
     )
     batches = list(zip(plain.test_dataloader(), forked.test_dataloader(), strict=True))
-    assert [len(first.number) for first, _ in batches] == [2, 2, 1]
+    assert [first.tasks for first, _ in batches] == [2, 2, 1]
     assert all(same(first, second) for first, second in batches)
 
 

@@ -25,37 +25,37 @@ WIDTH = 2
 class Counting(MetaLearner):
     """Weighs a task's loss by its own carry, which counts the task's meta-steps and notes its number."""
 
-    task_carry = True
+    carry_per_task = True
 
     def __init__(self, backbone: nn.Module, **settings: Any) -> None:
         super().__init__(backbone, InnerLoop(SGD(0.1), 0, evaluation_steps=0), **settings)
         self.left: list[Any] = []
 
     def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
-        loss = self.query_loss(self.fast(params), task) * carry["steps"]
-        return loss, {"steps": carry["steps"] + 1, "marks": carry["marks"] + task.number}
+        loss = self.query_loss(self.adapted_params(params), task) * carry["steps"]
+        return loss, {"steps": carry["steps"] + 1, "marks": carry["marks"] + task.task_ids}
 
     def predictions(self, params: Params, task: Episode, carry: Any) -> Predictions:
         found = super().predictions(params, task, carry)
         return Predictions(*(part + carry["marks"].sum() for part in found))
 
     def training_carry(self, episode: Episode) -> Any:
-        number = episode.number.to(next(self.parameters()).dtype)
+        number = episode.task_ids.to(next(self.parameters()).dtype)
         return {"steps": number + 1, "marks": number[:, None] * torch.ones(WIDTH)}
 
     def evaluation_carry(self, episode: Episode) -> Any:
-        return {"steps": torch.zeros(len(episode.number)), "marks": 100.0 * episode.number[:, None]}
+        return {"steps": torch.zeros(episode.tasks), "marks": 100.0 * episode.task_ids[:, None]}
 
-    def keep_carry(self, carry: Any) -> None:
+    def store_carry(self, carry: Any) -> None:
         self.left.append(carry)
 
 
 def gradient(learner: Counting, episode: Episode, path: str, **options: Any) -> MetaGradient:
-    run = chunk_gradient(learner.outer_loss, task_carry=True)
+    run = chunk_gradient(learner.outer_loss, carry_per_task=True)
     settings = dict(PATHS[path])
     run = Compiled(run) if settings.pop("compiled", False) else run
     arguments = learner.meta_parameters(), episode, learner.training_carry(episode), torch.zeros(())
-    return meta_gradient(run, *arguments, task_carry=True, **settings, **options)
+    return meta_gradient(run, *arguments, carry_per_task=True, **settings, **options)
 
 
 @pytest.mark.usefixtures("float64")

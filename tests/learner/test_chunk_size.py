@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lightning_meta.errors import MetaLearningError
-from lightning_meta.learner.chunk_size import TaskChunk
+from lightning_meta.learner.chunk_size import ChunkSize
 
 CPU = torch.device("cpu")
 
@@ -17,7 +17,7 @@ def out_of_memory() -> RuntimeError:
     return RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
 
 
-def choose(chunk: TaskChunk, seconds: dict[int, float], tasks: int = 32) -> list[int]:
+def choose(chunk: ChunkSize, seconds: dict[int, float], tasks: int = 32) -> list[int]:
     """Let ``chunk`` choose where a size takes so long a task; returns the sizes that ran."""
     ran = []
 
@@ -25,19 +25,19 @@ def choose(chunk: TaskChunk, seconds: dict[int, float], tasks: int = 32) -> list
         ran.append(size)
         time.sleep(seconds[size] * size)
 
-    chunk.choose(run, tasks, CPU, lambda size: size)
+    chunk.tune(run, tasks, CPU, lambda size: size)
     return ran
 
 
 def test_auto_takes_the_fastest_and_chooses_once() -> None:
-    chunk = TaskChunk("auto")
+    chunk = ChunkSize("auto")
     assert set(choose(chunk, {1: 0.04, 8: 0.005, 32: 0.0057})) == {1, 8, 32}
     assert chunk.size == 8
     assert choose(chunk, {}) == []
 
 
 def test_auto_may_choose_the_loop_and_stops_at_what_is_slower() -> None:
-    chunk = TaskChunk("auto")
+    chunk = ChunkSize("auto")
     assert set(choose(chunk, {1: 0.002, 8: 0.006})) == {1, 8}
     assert chunk.size == 1
 
@@ -45,7 +45,7 @@ def test_auto_may_choose_the_loop_and_stops_at_what_is_slower() -> None:
 def test_auto_stays_under_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = SimpleNamespace(available=40_000_000)
     monkeypatch.setattr("lightning_meta.learner.chunk_size.psutil.virtual_memory", lambda: memory)
-    chunk, ran = TaskChunk("auto"), []
+    chunk, ran = ChunkSize("auto"), []
     torch.ones(50_000_000).add_(1)  # an earlier peak must not hide what a candidate needs
 
     def run(size: int) -> None:
@@ -53,14 +53,14 @@ def test_auto_stays_under_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatc
         time.sleep(0.001)
         torch.ones(250_000 * size).add_(1)  # 1 MB a task
 
-    chunk.choose(run, 64, CPU, lambda size: size)
+    chunk.tune(run, 64, CPU, lambda size: size)
     assert set(ran) == {1, 8}  # 64 tasks would take 64 of 40 MB
     assert chunk.size == 8
 
 
 def test_auto_takes_all_tasks_on_a_gpu() -> None:
-    chunk, ran = TaskChunk("auto"), []
-    chunk.choose(ran.append, 32, torch.device("cuda"), lambda size: size)
+    chunk, ran = ChunkSize("auto"), []
+    chunk.tune(ran.append, 32, torch.device("cuda"), lambda size: size)
     assert chunk.size == 32
     assert ran == []
 
@@ -71,8 +71,8 @@ def test_auto_leaves_out_what_runs_out_of_memory() -> None:
             raise out_of_memory()
         time.sleep(0.01 / size)
 
-    chunk = TaskChunk("auto")
-    chunk.choose(run, 64, CPU, lambda size: size)
+    chunk = ChunkSize("auto")
+    chunk.tune(run, 64, CPU, lambda size: size)
     assert chunk.size == 8
 
 
@@ -85,13 +85,13 @@ def deterministic() -> Iterator[None]:
 
 @pytest.mark.usefixtures("deterministic")
 def test_nothing_is_timed_in_deterministic_runs() -> None:
-    chunk = TaskChunk("auto")
+    chunk = ChunkSize("auto")
     assert choose(chunk, {}) == []
     assert chunk.size == 16
 
 
 def test_a_chunk_is_halved_until_it_fits_and_stays_so() -> None:
-    chunk, ran = TaskChunk(16), []
+    chunk, ran = ChunkSize(16), []
 
     def run(size: int) -> str:
         ran.append(size)
@@ -111,10 +111,10 @@ def test_ranks_choose_together_whatever_an_evaluation_before_did() -> None:
         if size > 4:
             raise out_of_memory()
 
-    chunk, shared = TaskChunk("auto"), []
+    chunk, shared = ChunkSize("auto"), []
     with pytest.warns(UserWarning, match="memory ran out"):
         chunk.halving(evaluate, 32)
-    chunk.choose(lambda size: None, 32, CPU, lambda size: shared.append(size) or 8)
+    chunk.tune(lambda size: None, 32, CPU, lambda size: shared.append(size) or 8)
     assert len(shared) == 1  # this rank must take part, as one that had memory enough does
     assert chunk.size == 8
 
@@ -124,12 +124,12 @@ def test_memory_for_no_task_and_other_errors_are_not_hidden() -> None:
         raise out_of_memory()
 
     with pytest.raises(MetaLearningError, match="does not suffice for a single task"):
-        TaskChunk(1).halving(run, 4)
+        ChunkSize(1).halving(run, 4)
 
     def mistake(size: int) -> None:
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        TaskChunk(4).halving(mistake, 4)
+        ChunkSize(4).halving(mistake, 4)
     with pytest.raises(RuntimeError, match="shapes differ"):
-        TaskChunk("auto").choose(mistake, 4, CPU, lambda size: size)
+        ChunkSize("auto").tune(mistake, 4, CPU, lambda size: size)

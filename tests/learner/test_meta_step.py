@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from lightning_meta.learner.meta_step import chunk_gradient
 from torch import Tensor
 
 from lightning_meta.algorithms import FOMAML, MAML, Reptile
 from lightning_meta.episode import Episode
 from lightning_meta.inner import Adam, InnerLoop
 from lightning_meta.learner import MetaLearner
-from lightning_meta.learner.meta_step import chunk_gradient
 from lightning_meta.params import Params
 from tests.learner.test_refusals import glyphs, network, trainer
 
@@ -46,11 +46,11 @@ def test_a_checkpoint_keeps_the_chunk_that_was_chosen(tmp_path: Path) -> None:
 def test_no_step_is_lost_when_memory_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = weights(tmp_path, task_chunk=4, compile=False)
 
-    def with_little_memory(outer_loss: Any, task_carry: bool) -> Any:
-        gradient = chunk_gradient(outer_loss, task_carry)
+    def with_little_memory(outer_loss: Any, carry_per_task: bool) -> Any:
+        gradient = chunk_gradient(outer_loss, carry_per_task)
 
         def run(params: Params, tasks: Episode, *rest: Any) -> Any:
-            if len(tasks.number) > 2:
+            if tasks.tasks > 2:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
             return gradient(params, tasks, *rest)
 

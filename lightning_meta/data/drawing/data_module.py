@@ -69,6 +69,10 @@ class EpisodeDataModule(LightningDataModule, ABC):
         _at_least(0, "validation_tasks", validation_tasks)
         _at_least(0, "test_tasks", test_tasks)
 
+    def connect(self, train: InnerBatches, evaluation: InnerBatches) -> None:
+        """What a learner wants drawn for its inner loop, said once before the first draw."""
+        self.train_batches, self.evaluation_batches = train, evaluation
+
     @property
     @abstractmethod
     def outputs(self) -> int:
@@ -218,7 +222,7 @@ class _Tasks(Dataset[Episode]):
         batches = self.data.inner_batches(self.split)
         if batches.visits == 1:
             return self.data.draw(self.split, numbers)
-        if self._drawn is None or not torch.equal(self._drawn.number, numbers):
+        if self._drawn is None or not torch.equal(self._drawn.task_ids, numbers):
             self._drawn = self.data.draw(self.split, numbers)
         order = self._drawn.inner_order[:, visit * batches.steps : (visit + 1) * batches.steps]
         return self._drawn._replace(inner_order=order)

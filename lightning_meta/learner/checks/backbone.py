@@ -1,5 +1,6 @@
 """What is checked of a backbone before it is trained."""
 
+import copy
 import warnings
 from collections.abc import Callable
 
@@ -12,12 +13,12 @@ from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import InnerLoop
 from lightning_meta.learner.linear_head import LinearHead
-from lightning_meta.params import Params
+from lightning_meta.params import Params, call
 
 _WITH_DROPOUT = (nn.MultiheadAttention, nn.RNNBase)  # of their own, in no module
 
 
-def refuse_frozen(backbone: nn.Module, fast: Params, inner: InnerLoop, algorithm: str) -> None:
+def check_frozen(backbone: nn.Module, fast: Params, inner: InnerLoop, algorithm: str) -> None:
     """Refuse an inner loop that has nothing to adapt, where other parameters learn."""
     learns = any(parameter.requires_grad for parameter in backbone.parameters())
     if learns and not fast and max(inner.steps, inner.evaluation_steps):
@@ -27,7 +28,7 @@ def refuse_frozen(backbone: nn.Module, fast: Params, inner: InnerLoop, algorithm
         )
 
 
-def refuse_dropout(backbone: nn.Module) -> None:
+def check_dropout(backbone: nn.Module) -> None:
     """Refuse what is random inside the inner loop."""
     for name, part in backbone.named_modules():
         share = part.p if isinstance(part, _DropoutNd) else part.dropout if isinstance(part, _WITH_DROPOUT) else 0
@@ -38,7 +39,7 @@ def refuse_dropout(backbone: nn.Module) -> None:
             )
 
 
-def refuse_norms(backbone: nn.Module, replace: bool) -> None:
+def check_norms(backbone: nn.Module, replace: bool) -> None:
     """Refuse the norms that ``torch.func.vmap`` gets silently wrong in second order, or replace them."""
     norms = unmappable_norms(backbone)
     if norms and replace:
@@ -52,7 +53,7 @@ def refuse_norms(backbone: nn.Module, replace: bool) -> None:
         )
 
 
-def refuse_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Episode, outputs: int) -> None:
+def check_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Episode, outputs: int) -> None:
     """Run the backbone and the loss once; refuse inputs, outputs and targets that do not go together."""
     x, targets = episode.support_x[0], episode.support_y[0]
     name = type(backbone).__name__
@@ -60,19 +61,20 @@ def refuse_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Epis
         raise MetaLearningError(f"model.backbone {name} has no parameter that requires a gradient")
     parameter = next(backbone.parameters())
     x = x.to(parameter) if x.is_floating_point() else x.to(parameter.device)
-    buffers = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
+    trial = copy.deepcopy(backbone)  # no check touches a learner's own tensors
     try:
         with torch.no_grad():
-            found = torch.func.functional_call(backbone, buffers, (x,))
+            found = trial(x)
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         raise MetaLearningError(
             f"model.backbone {name} cannot take inputs of shape {tuple(x.shape)}, as the data give them: {error}. "
             "Set the backbone's channels, image size or inputs to match"
         ) from error
+    buffers = dict(backbone.named_buffers())
     changed = [
         name
-        for name, buffer in backbone.named_buffers()
-        if not torch.allclose(buffer, buffers[name], rtol=0, atol=0, equal_nan=True)
+        for name, buffer in trial.named_buffers()
+        if not torch.equal(buffer.nan_to_num(), buffers[name].nan_to_num())
     ]
     if changed:
         raise MetaLearningError(
@@ -102,7 +104,7 @@ def refuse_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Epis
         )
 
 
-def refuse_cut(backbone: nn.Module, head: LinearHead, episode: Episode) -> None:
+def check_cut(backbone: nn.Module, head: LinearHead, episode: Episode) -> None:
     """Run the backbone in one piece and in two; refuse one whose last layer is not what it computes last.
 
     With noise on all weights, since a head that starts from zero hides what comes after it.
@@ -115,17 +117,17 @@ def refuse_cut(backbone: nn.Module, head: LinearHead, episode: Episode) -> None:
     like = next(iter(weights.values()))
     x = episode.support_x[0]
     x = x.to(like) if x.is_floating_point() else x.to(like.device)
-    with torch.no_grad(), head.watched(backbone) as given:
-        whole = torch.func.functional_call(backbone, weights, (x,))
+    with torch.no_grad(), head.watched() as given:
+        whole = call(backbone, weights, x)
     name = f"model.backbone {type(backbone).__name__} has its last torch.nn.Linear at {head.name or 'its root'}"
-    if len(given) != 1 or given[0].shape != (len(x), head.features):
+    if len(given) != 1 or given[0].shape != (len(x), head.in_features):
         shown = f"is given {tuple(given[0].shape)}" if len(given) == 1 else f"runs {len(given)} times"
         raise MetaLearningError(
-            f"{name}, which {shown}, expected once {(len(x), head.features)}: let it be the last layer that the "
+            f"{name}, which {shown}, expected once {(len(x), head.in_features)}: let it be the last layer that the "
             "network runs, on one row of features for each input"
         )
     with torch.no_grad():
-        parted = head.outputs_of(backbone, weights, given[0])
+        parted = head.outputs(weights, given[0])
     if parted.shape != whole.shape or not torch.allclose(parted, whole, rtol=1e-3, atol=1e-5, equal_nan=True):
         raise MetaLearningError(
             f"{name}, but changes what that gives: this algorithm treats the last layer apart from the features before "

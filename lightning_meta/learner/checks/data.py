@@ -1,16 +1,59 @@
 """What is checked of the data that a learner is given."""
 
-from lightning_meta.episode import Episode
+from typing import TYPE_CHECKING
+
+import torch
+
+from lightning_meta.episode import Episode, EpisodeSource, InnerBatches, Split
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.learner.checks.backbone import check_frozen
+from lightning_meta.learner.checks.trainer import check_monitor
+from lightning_meta.learner.checks.vectorising import check_outer_loss, check_vectorising
+from lightning_meta.params import trainable
+
+if TYPE_CHECKING:
+    from lightning_meta.learner.meta_learner import MetaLearner
+
+_SPLITS: dict[str, Split] = {"fit": "train", "validate": "validation"}
 
 
-def refuse_no_queries(queries: int, algorithm: str) -> None:
+def check_episodes(learner: "MetaLearner", source: EpisodeSource, stage: str) -> None:
+    """Check by one episode that data, backbone and method go together, and before a fit that the method is sound."""
+    episode = source.draw(_SPLITS.get(stage, "test"), torch.zeros(1, dtype=torch.int64))
+    method = type(learner).__name__
+    batches = learner.training_batches() if stage == "fit" else learner.evaluation_batches()
+    check_inner_order(episode, batches, type(source).__name__)
+    learner.check_data(source, episode)
+    check_frozen(learner.backbone, learner.adapted_params(trainable(learner)), learner.inner, method)
+    if stage != "fit":
+        return
+    if source.has_validation():
+        check_monitor(learner.trainer.checkpoint_callbacks, episode)
+    if learner.needs_queries:
+        check_no_queries(source.queries["train"], method)
+    task, carry = Episode(*(tensor[0] for tensor in episode)), learner.training_carry(episode)
+    check_outer_loss(learner, task, carry)
+    if learner.task_map.vectorised:
+        check_vectorising(learner, task, carry)
+
+
+def check_inner_order(episode: Episode, batches: InnerBatches, data: str) -> None:
+    """Refuse episodes that bring rows for another number of inner steps."""
+    found, expected = episode.inner_order.shape[1], batches.steps * batches.visits
+    if found != expected:
+        raise MetaLearningError(
+            f"data.class_path is {data}, whose episodes bring an inner_order of {found} steps, but model.inner asks "
+            f"for {expected}: let `draw` give as many as `connect` was told"
+        )
+
+
+def check_no_queries(queries: int, algorithm: str) -> None:
     """Refuse training episodes without queries for an algorithm that learns from them."""
     if queries < 1:
         raise MetaLearningError(f"data.train_queries is {queries}, but {algorithm} learns from queries: raise it")
 
 
-def refuse_no_classes(found: int, data: str) -> None:
+def check_no_classes(found: int, data: str) -> None:
     """Refuse to train a classifier on classes that the data do not number."""
     if not found:
         raise MetaLearningError(
@@ -19,7 +62,7 @@ def refuse_no_classes(found: int, data: str) -> None:
         )
 
 
-def refuse_regression(episode: Episode, data: str, algorithm: str) -> None:
+def check_regression(episode: Episode, data: str, algorithm: str) -> None:
     """Refuse targets that are no labels."""
     if episode.support_y.is_floating_point():
         raise MetaLearningError(
@@ -28,7 +71,7 @@ def refuse_regression(episode: Episode, data: str, algorithm: str) -> None:
         )
 
 
-def refuse_other_classes(own: int, found: int) -> None:
+def check_other_classes(own: int, found: int) -> None:
     """Refuse to go on training a classifier on other classes."""
     if own != found:
         raise MetaLearningError(

@@ -13,7 +13,7 @@ from lightning_meta.inner import InnerLoop
 from lightning_meta.solvers.trust_region import TrustRegion
 
 
-def refuse_reinforcement_settings(
+def check_reinforcement_settings(
     environment: TensorEnvironment, inner: InnerLoop, discount: float, gae_lambda: float
 ) -> None:
     """Refuse what no policy gradient can be taken with."""
@@ -39,7 +39,7 @@ def refuse_reinforcement_settings(
             )
 
 
-def refuse_policy(policy: nn.Module, environment: TensorEnvironment) -> None:
+def check_policy(policy: nn.Module, environment: TensorEnvironment) -> None:
     """Run the policy once; refuse one that does not take the observations, or does not decide on all actions."""
     name, place = f"model.backbone {type(policy).__name__}", f"model.environment {type(environment).__name__}"
     (observations,), (actions,) = environment.observation_space.shape, environment.action_space.shape
@@ -63,7 +63,7 @@ def refuse_policy(policy: nn.Module, environment: TensorEnvironment) -> None:
         )
 
 
-def refuse_noise(environment: TensorEnvironment, episode: Episode) -> None:
+def check_noise(environment: TensorEnvironment, episode: Episode) -> None:
     """Refuse episodes that are no noise for these actions, or bring other goals."""
     (actions,) = environment.action_space.shape
     noise, goals = episode.query_x[0], episode.query_y[0]
@@ -77,7 +77,7 @@ def refuse_noise(environment: TensorEnvironment, episode: Episode) -> None:
         )
 
 
-def refuse_trust_region(region: TrustRegion) -> None:
+def check_trust_region(region: TrustRegion) -> None:
     """Refuse numbers that make no trust region."""
     expected = {
         "max_kl": ("above 0", 0 < region.max_kl < math.inf),
@@ -91,7 +91,7 @@ def refuse_trust_region(region: TrustRegion) -> None:
             raise MetaLearningError(f"model.region.{name} is {getattr(region, name)}, expected a number {range_}")
 
 
-def refuse_rounding(precision: str) -> None:
+def check_rounding(precision: str) -> None:
     """Refuse mixed precision where two policies are compared that hardly differ."""
     if precision not in ("32-true", "64-true"):
         raise MetaLearningError(

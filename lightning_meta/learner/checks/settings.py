@@ -1,15 +1,13 @@
 """What is checked of a learner's settings."""
 
-from typing import Any
-
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import InnerLoop, LayerRates
 
 
-def refuse_settings(inner: dict[str, Any], task_chunk: int | str) -> None:
+def check_settings(inner: InnerLoop, task_chunk: int | str) -> None:
     """Refuse counts that make no sense."""
-    counts = {f"inner.{name}": inner[name] for name in ("steps", "evaluation_steps", "batch_size")}
-    counts |= {"inner.evaluation_batch_size": inner["evaluation_batch_size"]}
+    names = "steps", "evaluation_steps", "batch_size", "evaluation_batch_size"
+    counts = {f"inner.{name}": getattr(inner, name) for name in names}
     counts |= {} if task_chunk == "auto" else {"task_chunk": task_chunk}
     for name, value in counts.items():
         lowest = 0 if name.endswith("steps") else 1
@@ -17,7 +15,7 @@ def refuse_settings(inner: dict[str, Any], task_chunk: int | str) -> None:
             raise MetaLearningError(f"model.{name} is {value!r}, expected a number that is at least {lowest}")
 
 
-def refuse_learned_rule(inner: InnerLoop, learned: bool, learns: bool, algorithm: str) -> None:
+def check_learned_rule(inner: InnerLoop, learned: bool, learns: bool, algorithm: str) -> None:
     """Refuse a rule whose parameters would never change, or that has none for some of the steps."""
     rule = type(inner.optimizer).__name__
     if learned and not learns:

@@ -1,10 +1,10 @@
-"""A trial before training: do tasks that are vectorised give the gradient that they give one by one?"""
+"""Checks of the outer loss before training, on two small tasks of noise: what it uses, and whether it vectorises."""
 
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,21 +12,22 @@ from torch.utils import _pytree as pytree
 
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
-from lightning_meta.mapping import chunk_gradient
+from lightning_meta.mapping import author_line, chunk_gradient
 from lightning_meta.params import Params, trainable
 
-_SUPPORT, _QUERIES = 4, 2  # rows of the trial's tasks at least, which need not learn anything
+if TYPE_CHECKING:
+    from lightning_meta.learner.meta_learner import MetaLearner
+
+_SUPPORT, _QUERIES = 4, 2  # rows of these tasks at least, which need not learn anything
 
 
-def refuse_unmappable(learner: nn.Module, backbone: str, outer_loss: str, task: Episode, carry: Any) -> None:
+def check_vectorising(learner: "MetaLearner", task: Episode, carry: Any) -> None:
     """Compare the meta-gradient of two vectorised tasks of noise with that of a loop, in float64 where it can be.
 
     PyTorch's norms have shown that ``torch.func.vmap`` can differentiate wrongly without an error.
 
     Args:
         learner: what is about to be trained; it is left as it is.
-        backbone: name of its module whose parts are to blame.
-        outer_loss: name of its method.
         task: one real task, for its shapes and labels.
         carry: what the tasks start from; of one task where every task has its own.
 
@@ -34,17 +35,15 @@ def refuse_unmappable(learner: nn.Module, backbone: str, outer_loss: str, task: 
         MetaLearningError: the two differ, or vectorising fails; with the module where it does.
     """
     exact = copy.copy(learner)  # with modules of its own in float64
-    exact.__dict__["_modules"] = {
-        name: copy.deepcopy(part).double() for name, part in learner._modules.items() if part is not None
-    }
-    carry_of = {
-        exact: pytree.tree_map(Tensor.double, carry),
-        learner: carry,  # where a loss or a backbone brings float32 of its own
-    }
-    for trial, tolerance in ((exact, 1e-6), (learner, 1e-2)):
+    modules = {name: part for name, part in learner._modules.items() if part is not None}
+    exact.__dict__["_modules"] = {name: part.double() for name, part in copy.deepcopy(modules).items()}
+    exact.__dict__.pop("head", None)  # it would run the learner's own network
+    carries = pytree.tree_map(Tensor.double, carry), carry
+    # The learner itself where a loss or a backbone brings float32 of its own.
+    for trial, own_carry, tolerance in zip((exact, learner), carries, (1e-6, 1e-2), strict=True):
         tasks = _two_tasks(task, next(trial.parameters()).dtype)
-        gradient = partial(_gradient, trial, outer_loss, carry_of[trial])
-        network = trial.get_submodule(backbone)
+        gradient = partial(_gradient, trial, own_carry)
+        network = trial.backbone
         try:
             with _running(network) as running:
                 looped = [gradient(single) for single in tasks.chunks(1)]
@@ -56,34 +55,92 @@ def refuse_unmappable(learner: nn.Module, backbone: str, outer_loss: str, task: 
                 mapped = gradient(tasks)
         except (RuntimeError, NotImplementedError) as error:
             raise MetaLearningError(
-                f"model.{backbone} cannot be vectorised over tasks, because of {_where(network, running, error)} Set "
-                "model.task_chunk to 1, which takes tasks one by one, or replace this module"
+                f"{_where(network, running, error)}, so {type(learner).__name__} cannot be vectorised over tasks. Set "
+                "model.task_chunk to 1, which takes tasks one by one, or replace this operation"
             ) from error
         rest = sum((mapped[name] - looped[0][name] - looped[1][name]).square().sum() for name in mapped)
         size = sum(grad.square().sum() for grad in mapped.values())
         if not rest <= tolerance**2 * size:  # nor where one is not a number
             kinds = sorted({type(part).__name__ for part in network.modules() if not list(part.children())})
             raise MetaLearningError(
-                f"model.{backbone} gets a wrong meta-gradient when tasks are vectorised: it is off by "
+                f"model.backbone gets a wrong meta-gradient when tasks are vectorised: it is off by "
                 f"{float(rest / size) ** 0.5:.1g} of its size, although nothing failed. Set model.task_chunk to 1, or "
                 f"replace what torch.func.vmap differentiates wrongly, which is one of {', '.join(kinds)}"
             )
         return
-    raise MetaLearningError(f"the meta-gradient cannot be computed, because of {failure[0]}") from failure[1]
+    raise MetaLearningError(f"the meta-gradient cannot be computed: {failure[0]}") from failure[1]
 
 
-def _gradient(learner: nn.Module, outer_loss: str, carry: Any, tasks: Episode) -> Params:
+def check_outer_loss(learner: "MetaLearner", task: Episode, carry: Any) -> None:
+    """Run the outer loss of one task of noise; refuse what it returns, or tensors that it uses behind ``params``.
+
+    Such a tensor would never learn, since the meta-gradient is taken in ``params`` alone.
+
+    Args:
+        learner: what is about to be trained.
+        task: one real task, for its shapes and labels.
+        carry: what the tasks start from; of one task where every task has its own.
+
+    Raises:
+        MetaLearningError: as above, by name and with the right call.
+    """
+    name = f"{type(learner).__name__}.outer_loss"
+    params = learner.meta_parameters()
+    like = next(iter(params.values()))
+    single = next(_two_tasks(task, like.dtype).chunks(1))
+    one_task = Episode(*(tensor[0].to(like.device) for tensor in single))
+    own_carry = pytree.tree_map(lambda leaf: leaf[0], carry) if learner.carry_per_task else carry
+    try:
+        with torch.enable_grad():
+            result = _outer_loss(learner)(params, one_task, own_carry, like.new_zeros(()))
+    except (RuntimeError, NotImplementedError):
+        return  # the meta-step says what is wrong, with a hint to the module
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Tensor) and result[0].dim() == 0):
+        shown = f"a tensor of shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
+        raise MetaLearningError(f"{name} returned {shown}, expected (loss, carry) with a scalar loss: return both")
+    loss, left = result
+    if pytree.tree_structure(left) != pytree.tree_structure(own_carry):
+        raise MetaLearningError(
+            f"{name} returned a carry that differs in structure from the one it was given: hand on what the task "
+            "leaves, or `carry` itself where nothing changes"
+        )
+    parameters = {key: value for key, value in learner.named_parameters() if value.requires_grad}
+    if not loss.requires_grad:
+        return
+    grads = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    direct = [key for key, grad in zip(parameters, grads, strict=True) if grad is not None]
+    if direct:
+        module = direct[0].rpartition(".")[0].partition(".")[0]
+        call = f'self.run("{module}", params, x)' if module else f'params["{direct[0]}"]'
+        call = "self.run_backbone(weights, x)" if module == "backbone" else call
+        raise MetaLearningError(
+            f"{name} uses {', '.join(direct[:3])} directly, which would never learn: the meta-gradient is taken in "
+            f"`params` alone. Use {call} instead"
+        )
+
+
+def _outer_loss(learner: "MetaLearner") -> Any:
+    variant = learner.variant_at(0.0)
+    loss: Any = learner.outer_loss  # which takes a variant where there is one
+    return loss if variant is None else partial(loss, variant=variant)
+
+
+def _gradient(learner: "MetaLearner", carry: Any, tasks: Episode) -> Params:
     params = trainable(learner)
     progress = torch.zeros((), dtype=next(iter(params.values())).dtype)
-    if learner.task_carry:
-        carry = pytree.tree_map(lambda leaf: leaf[:1].expand(len(tasks.number), *leaf.shape[1:]), carry)
-    return chunk_gradient(getattr(learner, outer_loss), bool(learner.task_carry))(params, tasks, carry, progress).grads
+    if learner.carry_per_task:
+        carry = pytree.tree_map(lambda leaf: leaf[:1].expand(tasks.tasks, *leaf.shape[1:]), carry)
+    return chunk_gradient(_outer_loss(learner), learner.carry_per_task)(params, tasks, carry, progress).grads
 
 
 def _where(network: nn.Module, running: list[str], error: Exception) -> str:
-    name = running[-1] if running else ""
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
-    return f"{name or 'its root'} ({type(network.get_submodule(name)).__name__}): {reason}"
+    """What failed: the part of the backbone that was running, or else the author's line."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+    if not running:
+        return f"{reason}{author_line(error)}"
+    name = running[-1]
+    part = f"model.backbone, {name or 'its root'} ({type(network.get_submodule(name)).__name__})"
+    return f"{part}: {reason}{author_line(error)}"
 
 
 def _two_tasks(task: Episode, dtype: torch.dtype) -> Episode:

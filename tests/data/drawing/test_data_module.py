@@ -35,8 +35,8 @@ def on_rank(rank: int, ranks: int, max_steps: int = 3, **changes: Any) -> TinyEp
 
 
 def test_ranks_share_every_training_batch() -> None:
-    whole = [episode.number for episode in on_rank(0, 1).train_dataloader()]
-    shares = [[episode.number for episode in on_rank(rank, 2).train_dataloader()] for rank in range(2)]
+    whole = [episode.task_ids for episode in on_rank(0, 1).train_dataloader()]
+    shares = [[episode.task_ids for episode in on_rank(rank, 2).train_dataloader()] for rank in range(2)]
     assert torch.equal(torch.stack(whole), torch.arange(24).view(6, 4))  # 3 meta-steps of 2 batches
     for batch, share, other in zip(whole, *shares, strict=True):
         assert len(share) == len(other) == 2
@@ -61,10 +61,10 @@ def test_tasks_come_several_times_in_a_row_with_further_steps(size: int | None, 
     data = on_rank(0, 1, max_steps=4, num_workers=workers)
     data.train_batches = InnerBatches(2, size, visits=3)
     episodes = list(data.train_dataloader())
-    assert [episode.number[0].item() for episode in episodes] == [0, 0, 0, 4, 4, 4, 8, 8]
+    assert [episode.task_ids[0].item() for episode in episodes] == [0, 0, 0, 4, 4, 4, 8, 8]
     data.train_batches = InnerBatches(6, size)
     for place, episode in enumerate(episodes):
-        whole = data.draw("train", episode.number)
+        whole = data.draw("train", episode.task_ids)
         visit = place % 3
         assert_same(episode, whole._replace(inner_order=whole.inner_order[:, 2 * visit : 2 * visit + 2]))
     assert len(data.test_dataloader()) == 1  # evaluation sees every task once
@@ -97,7 +97,7 @@ def test_evaluation_counts_every_task_once_on_any_number_of_ranks(
 ) -> None:
     monkeypatch.setattr(base, "EVALUATION_BATCH", 4)
     loaders = [on_rank(rank, ranks, test_tasks=tasks).test_dataloader() for rank in range(ranks)]
-    batches = [[episode.number for episode in loader] for loader in loaders]
+    batches = [[episode.task_ids for episode in loader] for loader in loaders]
     assert {len(own) for own in batches} == {-(-tasks // 4)}  # ranks must take part in the same steps
     assert torch.cat([number for own in batches for number in own]).sort().values.tolist() == list(range(tasks))
 

@@ -12,7 +12,7 @@ from lightning_meta.mapping.loss_scale import loss_scale, unscaled
 from lightning_meta.params import Params, detach
 
 
-def adapt(
+def unroll(
     loss: Callable[[Params, Tensor, int], Tensor],
     optimizer: InnerOptimizer,
     fast: Params,
@@ -21,7 +21,7 @@ def adapt(
     state: Any = None,
     second_order: bool = True,
 ) -> Iterator[tuple[Params, Any]]:
-    """Adapt ``fast`` step by step; yields weights and optimizer state before the first step and after each.
+    """Run the inner loop from ``fast``; yields weights and optimizer state before the first step and after each.
 
     The whole loop is differentiable in ``fast``, ``meta`` and ``state``.
 

@@ -1,0 +1,101 @@
+"""Runs the functions of one task over a batch of tasks: in chunks, as graphs, in as many rows as memory allows."""
+
+from collections.abc import Hashable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from lightning_meta.episode import Episode, Predictions
+from lightning_meta.learner.chunk_size import ChunkSize
+from lightning_meta.mapping import Compiled, MetaGradient, chunk_gradient, map_tasks, meta_gradient
+from lightning_meta.params import Params
+
+if TYPE_CHECKING:
+    from lightning_meta.learner.meta_learner import MetaLearner
+
+
+class TaskMap:
+    """Maps a learner's ``outer_loss`` and ``predictions``, functions of one task, over tasks.
+
+    Args:
+        learner: whose functions are mapped.
+        task_chunk: as in `MetaLearner`.
+        compile: as in `MetaLearner`.
+    """
+
+    def __init__(self, learner: "MetaLearner", task_chunk: int | Literal["auto"], compile: bool) -> None:  # noqa: A002
+        self._learner = learner
+        self.chunk = ChunkSize(task_chunk)
+        self.vectorised = task_chunk != 1
+        self.compiled = compile
+        self._evaluation_chunk = ChunkSize(task_chunk)  # so that no score depends on what training chose
+        self._gradients: dict[Hashable, Any] = {}  # by variant
+        self._recorded_predictions: Any = None
+
+    def constants(self) -> Iterator[Tensor]:
+        """What the functions may use without being given it."""
+        yield from self._learner.parameters()
+        yield from self._learner.buffers()
+
+    def release(self) -> None:
+        """Drop the graphs, which cannot be pickled and hold memory."""
+        self._gradients, self._recorded_predictions = {}, None
+
+    def meta_gradient(self, episode: Episode, done: float) -> MetaGradient:
+        """The meta-gradient of a batch of tasks.
+
+        Args:
+            episode: the tasks.
+            done: how much of the run is done, 0 to 1.
+        """
+        learner = self._learner
+        params, gradient = learner.meta_parameters(), self._gradient(learner.variant_at(done))
+        progress = torch.tensor(done, device=learner.device)
+
+        def run(tasks: Episode, chunk: int) -> MetaGradient:
+            return meta_gradient(
+                gradient, params, tasks, learner.training_carry(tasks), progress, chunk=chunk,
+                reduction=learner.outer_reduction, serial=learner.serial, carry_per_task=learner.carry_per_task,
+            )  # fmt: skip
+
+        tasks, share = 1 if learner.serial else episode.tasks, learner.trainer.strategy.broadcast
+        self.chunk.tune(lambda size: run(next(episode.chunks(size)), size), tasks, learner.device, share)
+        return self.chunk.halve_on_out_of_memory(lambda size: run(episode, size), tasks)
+
+    def predictions(self, episode: Episode) -> Predictions:
+        """Predictions of every task, each tensor (tasks, steps + 1, rows, outputs)."""
+
+        def run(size: int) -> Predictions:
+            chunks = [self._mean_predictions(tasks) for tasks in episode.chunks(size)]
+            return Predictions(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
+
+        return self._evaluation_chunk.halve_on_out_of_memory(run, episode.tasks)
+
+    def _gradient(self, variant: Hashable) -> Any:
+        if variant not in self._gradients:
+            loss: Any = self._learner.outer_loss
+            loss = loss if variant is None else partial(loss, variant=variant)
+            gradient = chunk_gradient(loss, self._learner.carry_per_task)
+            # Only the last variant is kept: a run does not go back to an earlier one, and graphs are large.
+            self._gradients = {variant: Compiled(gradient, self.constants) if self.compiled else gradient}
+        return self._gradients[variant]
+
+    def _mean_predictions(self, tasks: Episode) -> Predictions:
+        """The mean over the members of an ensemble, where the learner is one."""
+        learner, run = self._learner, self._map_predictions
+        # Launching an evaluation's operations one by one costs a GPU most of its time, and a CPU little.
+        if self.compiled and tasks.support_x.is_cuda:
+            if self._recorded_predictions is None:
+                self._recorded_predictions = Compiled(run, self.constants, "an evaluation")
+            run = self._recorded_predictions
+        own = learner.evaluation_carry(tasks)
+        weights = learner.ensemble or [(learner.meta_parameters(), own)]
+        members = [run(params, tasks, own if learner.carry_per_task else carry) for params, carry in weights]
+        return Predictions(*(sum(parts) / len(members) for parts in zip(*members, strict=True)))
+
+    def _map_predictions(self, params: Params, tasks: Episode, carry: Any) -> Predictions:
+        in_dims = None, 0, 0 if self._learner.carry_per_task else None
+        predictions: Predictions = map_tasks(self._learner.predictions, in_dims, params, tasks, carry)
+        return predictions
