@@ -17,7 +17,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils import _pytree as pytree
 
-from lightning_meta.episode import Episode, EpisodeSource, Predictions, Split
+from lightning_meta.episode import Episode, EpisodeSource, InnerBatches, Predictions, Split
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import InnerLoop, LSTMOptimizer
 from lightning_meta.learner.meta_learner import MetaLearner
@@ -99,7 +99,11 @@ class LearnedOptimizer(MetaLearner):
         super().setup(stage)
         source = getattr(self.trainer, "datamodule", None)
         if isinstance(source, EpisodeSource):
-            source.train_batches = source.train_batches._replace(visits=self.optimization_steps // self.inner.steps)
+            visits = self.optimization_steps // self.inner.steps
+            source.connect(
+                InnerBatches(self.inner.steps, self.inner.batch_size, visits),
+                InnerBatches(self.inner.evaluation_steps, self.inner.evaluation_batch_size),
+            )
             self.seed = source.seed
         if stage == "fit":
             self._problems = {}

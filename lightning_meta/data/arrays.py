@@ -1,5 +1,6 @@
 """Few-shot classification of whatever a person brings as arrays: vectors of features, series, images."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_meta.data.drawing.images import CacheDevice, ClassImages, ImageEpisodes
+from lightning_meta.data.drawing.images import ClassImages, ImageEpisodes, Rotations
 from lightning_meta.data.drawing.task_random import TaskRandom
 from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
@@ -20,6 +21,7 @@ class SupportsArray(Protocol):
         """The values as an array."""
 
 
+@dataclass(kw_only=True, eq=False)
 class ArrayEpisodes(ImageEpisodes):
     """Few-shot tasks from an array of examples and an array of their classes.
 
@@ -27,51 +29,19 @@ class ArrayEpisodes(ImageEpisodes):
 
     Args:
         x: the examples, shape (examples, ...) with at least two dimensions; a NumPy array, a tensor, or the path of a
-            ``.npy`` file. Floats are taken as they are (in float32), uint8 is divided by 255.
+            ``.npy`` file. Floats are used unchanged (in float32), uint8 is scaled to [0, 1].
         y: the class of every example, shape (examples,), whole numbers or strings; likewise.
         validation_classes: classes to validate on; 0 for no validation.
         test_classes: classes to test on.
-        ways: classes in a task.
-        shots: support examples of a class.
-        queries: query examples of a class.
-        train_shots: support examples of a class in training; ``shots`` when None.
-        train_queries: query examples of a class in training; ``queries`` when None.
-        meta_batch_size: tasks in a meta-step, over all ranks.
-        validation_tasks: tasks in one validation.
-        test_tasks: tasks in a test.
-        split_seed: names the split of the classes, which is the same for every ``seed``.
-        seed: names the stream of tasks.
-        num_workers: processes that draw ahead; 0 draws in the main process.
-        cache_device: as in `ImageEpisodes`.
+        split_seed: seed of the split of the classes, which is the same for every ``seed``.
     """
 
-    def __init__(
-        self,
-        x: str | Path | SupportsArray,
-        y: str | Path | SupportsArray,
-        validation_classes: int,
-        test_classes: int,
-        ways: int = 5,
-        shots: int = 1,
-        queries: int = 1,
-        train_shots: int | None = None,
-        train_queries: int | None = None,
-        meta_batch_size: int = 32,
-        validation_tasks: int = 100,
-        test_tasks: int = 600,
-        split_seed: int = 0,
-        seed: int = 0,
-        num_workers: int = 0,
-        cache_device: CacheDevice = "auto",
-    ) -> None:
-        super().__init__(
-            ways, shots, queries, train_shots, train_queries, "none", meta_batch_size, validation_tasks, test_tasks,
-            seed, num_workers, cache_device,
-        )  # fmt: skip
-        self.x, self.y = x, y
-        self.validation_classes = validation_classes
-        self.test_classes = test_classes
-        self.split_seed = split_seed
+    x: str | Path | SupportsArray
+    y: str | Path | SupportsArray
+    validation_classes: int
+    test_classes: int
+    split_seed: int = 0
+    rotations: Rotations = field(default="none", init=False)
 
     def has_validation(self) -> bool:
         """Whether there are classes to validate on and tasks are asked for."""

@@ -15,90 +15,56 @@ The class splits are lists that come with the package (`splits/omniglot_*.json`)
 
 import json
 import os
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
 import torch
+from torchvision.datasets import Omniglot
 
-from lightning_meta.data.drawing.images import CacheDevice, ClassImages, ImageEpisodes, Rotations
+from lightning_meta.data.drawing.images import ClassImages, FileEpisodes
+from lightning_meta.data.files.downloads import download_archive
 from lightning_meta.data.files.omniglot_cache import Rendering, Resample, cached_drawings
-from lightning_meta.data.learn2learn import download_omniglot
 from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
 
 OmniglotSplit = Literal["lake", "vinyals", "finn", "nichol"]
 
+FOLDER = "omniglot-py"  # as torchvision names it
 DRAWINGS = 20  # of every character
 
 
-class OmniglotEpisodes(ImageEpisodes):
+@dataclass(kw_only=True, eq=False)
+class OmniglotEpisodes(FileEpisodes):
     """Few-shot classification of Omniglot's characters, 28 x 28 pixels, one channel, in 0..1.
 
     The defaults draw grey with ink = 1, as Finn et al. describe. ``resample: nearest`` and ``ink: 0`` give the binary
     images of Nichol et al.
 
+    The files are in ``root/omniglot-py/images_background`` and ``root/omniglot-py/images_evaluation``.
+
     Args:
-        root: folder that holds ``omniglot-py``.
-        ways: classes in a task.
-        shots: support drawings of a class.
-        queries: query drawings of a class.
-        train_shots: support drawings of a class in training; ``shots`` when None.
-        train_queries: query drawings of a class in training; ``queries`` when None.
         split: whose split of the classes; ``lake`` and ``nichol`` have none for validation.
-        rotations: ``none``; ``classes``: every class turned by 90, 180 and 270 degrees is a further class in training
-            (Nichol et al.); ``tasks``: every class of a task is turned by a random multiple of 90 degrees (Finn
-            et al.).
         resample: PIL's filter that shrinks the drawings from 105 x 105 pixels.
         threshold: a pixel with more ink than this, in 0..1, is all ink and any other has none; None keeps grey.
         ink: value of ink; the background has the other.
-        download: fetch the data set with learn2learn where it is not complete.
-        meta_batch_size: tasks in a meta-step, over all ranks.
-        validation_tasks: tasks in one validation.
-        test_tasks: tasks in a test.
-        seed: names the stream of tasks; the class splits do not depend on it.
-        num_workers: processes that draw ahead; 0 draws in the main process.
-        cache_device: as in `ImageEpisodes`.
-        cache_dir: folder for the decoded images; ``lightning_meta_cache`` in ``root`` when None. The user's cache
-            folder takes its place where it cannot be written.
 
     Raises:
         MetaLearningError: ``threshold`` is not in 0..1.
     """
 
-    def __init__(
-        self,
-        root: str = "data",
-        ways: int = 5,
-        shots: int = 1,
-        queries: int = 1,
-        train_shots: int | None = None,
-        train_queries: int | None = None,
-        split: OmniglotSplit = "vinyals",
-        rotations: Rotations = "none",
-        resample: Resample = "lanczos",
-        threshold: float | None = None,
-        ink: Literal[0, 1] = 1,
-        download: bool = False,
-        meta_batch_size: int = 32,
-        validation_tasks: int = 100,
-        test_tasks: int = 600,
-        seed: int = 0,
-        num_workers: int = 0,
-        cache_device: CacheDevice = "auto",
-        cache_dir: str | None = None,
-    ) -> None:
-        super().__init__(
-            ways, shots, queries, train_shots, train_queries, rotations, meta_batch_size, validation_tasks, test_tasks,
-            seed, num_workers, cache_device,
-        )  # fmt: skip
-        if threshold is not None and not 0 <= threshold < 1:
-            raise MetaLearningError(f"data.threshold is {threshold}, expected ink from 0 to below 1, or null for grey")
-        self.root = Path(root).expanduser()
-        self.split = split
-        self.rendering = Rendering(resample, threshold, ink)
-        self.download = download
-        self.cache_dir = Path(cache_dir).expanduser() if cache_dir else self.root / "lightning_meta_cache"
+    split: OmniglotSplit = "vinyals"
+    resample: Resample = "lanczos"
+    threshold: float | None = None
+    ink: Literal[0, 1] = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.threshold is not None and not 0 <= self.threshold < 1:
+            raise MetaLearningError(
+                f"data.threshold is {self.threshold}, expected ink from 0 to below 1, or null for grey"
+            )
 
     def has_validation(self) -> bool:
         """Whether the split has validation classes and tasks are asked for."""
@@ -110,10 +76,6 @@ class OmniglotEpisodes(ImageEpisodes):
         wider = [name for name in get_args(OmniglotSplit) if len(read_splits(name)[split]) * turns >= self.ways]
         return f"set data.split to {' or '.join(wider)}" if wider else super().more_classes(split)
 
-    def prepare_data(self) -> None:
-        """Download and decode in one process, before the ranks read the cache."""
-        self.load()
-
     def load(self) -> ClassImages:
         """All drawings, uint8 (32460, 1, 28, 28), by character in the order of names such as Latin/character01.
 
@@ -122,17 +84,17 @@ class OmniglotEpisodes(ImageEpisodes):
         """
         splits = read_splits(self.split)
         characters = sorted(name for names in splits.values() for name in names)
-        source = self.root / "omniglot-py"
+        source = self.folder / FOLDER
         try:
             files = _drawings(source, characters)
         except MetaLearningError:
             if not self.download:
                 raise
-            download_omniglot(self.root)
+            _fetch(source, characters)
             files = _drawings(source, characters)
         place = {name: index for index, name in enumerate(characters)}
         return ClassImages(
-            cached_drawings(source, files, self.rendering, self.cache_dir),
+            cached_drawings(source, files, Rendering(self.resample, self.threshold, self.ink), self.cache_folder),
             torch.arange(len(characters)) * DRAWINGS,
             torch.full((len(characters),), DRAWINGS),
             {
@@ -170,6 +132,19 @@ def _drawings(source: Path, characters: list[str]) -> list[str]:
                 "--data.download true"
             )
     return [f"{character}/{name}" for character, names in found.items() for name in names]
+
+
+def _fetch(source: Path, characters: list[str]) -> None:
+    """Download the parts of the data set that are missing.
+
+    Raises:
+        MetaLearningError: that failed, or a part is there but incomplete.
+    """
+    for part, md5 in Omniglot.zips_md5.items():
+        try:
+            _drawings(source, [character for character in characters if character.startswith(f"{part}/")])
+        except MetaLearningError:
+            download_archive("Omniglot", f"{Omniglot.download_url_prefix}/{part}.zip", source, [part], md5)
 
 
 def _images(folder: Path) -> list[str]:

@@ -185,8 +185,10 @@ class MetaLearner(MetaStep):
         super().setup(stage)
         source = getattr(self.trainer, "datamodule", None)
         if isinstance(source, EpisodeSource):
-            source.train_batches = InnerBatches(self.inner.steps, self.inner.batch_size)
-            source.evaluation_batches = InnerBatches(self.inner.evaluation_steps, self.inner.evaluation_batch_size)
+            source.connect(
+                InnerBatches(self.inner.steps, self.inner.batch_size),
+                InnerBatches(self.inner.evaluation_steps, self.inner.evaluation_batch_size),
+            )
             splits: dict[str, Split] = {"fit": "train", "validate": "validation"}
             episode = source.draw(splits.get(stage, "test"), torch.zeros(1, dtype=torch.int64))
             self.refuse_data(source, episode)
@@ -194,7 +196,7 @@ class MetaLearner(MetaStep):
             if stage == "fit" and source.has_validation():
                 refuse_monitor(self.trainer.checkpoint_callbacks, episode)
             if stage == "fit" and self.needs_queries:
-                refuse_no_queries(source.queries["train"], type(self).__name__)
+                refuse_no_queries(source.queries_in("train"), type(self).__name__)
             if stage == "fit" and self.vectorised:
                 task = Episode(*(tensor[0] for tensor in episode))
                 self.phase = self.phase_at(0.0)

@@ -65,7 +65,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def images(root: Path, **options: Any) -> Tensor:
-    return OmniglotEpisodes(str(root), **options).load().images
+    return OmniglotEpisodes(root=str(root), **options).load().images
 
 
 def first_drawing(root: Path) -> Path:
@@ -79,13 +79,9 @@ class TinyEpisodes(ImageEpisodes):
     """Image [[class, drawing], [0, MARK]]."""
 
     def __init__(self, **changes: Any) -> None:
-        given = {
-            "ways": 3, "shots": 2, "queries": 3, "train_shots": None, "train_queries": None, "rotations": "none",
-            "meta_batch_size": 4, "validation_tasks": 5, "test_tasks": 11, "seed": 0, "num_workers": 0,
-            "cache_device": "auto",
-        }  # fmt: skip
+        given = {"ways": 3, "shots": 2, "queries": 3, "meta_batch_size": 4, "validation_tasks": 5, "test_tasks": 11}
         super().__init__(**(given | changes))
-        self.train_batches = InnerBatches(steps=3, size=4)
+        self.connect(InnerBatches(steps=3, size=4), InnerBatches())
 
     def load(self) -> ClassImages:
         classes = torch.arange(16).repeat_interleave(COUNTS)

@@ -27,14 +27,14 @@ def shuffled_images() -> tuple[np.ndarray, np.ndarray]:
 
 def episodes(x: Any, y: Any, **changes: Any) -> ArrayEpisodes:
     settings: dict[str, Any] = {"validation_classes": 2, "test_classes": 3, "ways": 2, "shots": 2, "queries": 3}
-    return ArrayEpisodes(x, y, **settings | changes)
+    return ArrayEpisodes(x=x, y=y, **settings | changes)
 
 
 class SortedImages(ImageEpisodes):
     """The images, sorted by a loop, in the classes of the given splits."""
 
     def __init__(self, splits: dict[str, torch.Tensor]) -> None:
-        super().__init__(2, 2, 3, None, None, "none", 32, 100, 600, 0, 0, "auto")
+        super().__init__(ways=2, shots=2, queries=3)
         self.classes = splits
 
     def load(self) -> ClassImages:

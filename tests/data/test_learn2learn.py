@@ -127,7 +127,7 @@ def test_global_generators_are_left_alone(dataset: Any) -> None:
 
 def test_tasks_are_cut_class_by_class(dataset: Any) -> None:
     data = episodes(taskset(dataset, rows=7), train_shots=4, train_queries=1)
-    data.train_batches = InnerBatches(steps=2, size=6)
+    data.connect(InnerBatches(steps=2, size=6), InnerBatches())
     episode = data.draw("train", torch.arange(5))
     assert episode.support_x.shape == (5, 12, 3) and episode.query_x.shape == (5, 3, 3)
     assert episode.support_y.tolist() == [[0] * 4 + [1] * 4 + [2] * 4] * 5

@@ -60,7 +60,7 @@ def real_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_real_images(omniglot_root: Path, real_cache: str) -> None:
-    data = OmniglotEpisodes(str(omniglot_root), cache_dir=real_cache).load()
+    data = OmniglotEpisodes(root=str(omniglot_root), cache_dir=real_cache).load()
     assert data.images.shape == (32460, 1, 28, 28)
     assert data.images.dtype == torch.uint8
     assert data.counts.eq(20).all()
@@ -78,14 +78,16 @@ def test_real_images(omniglot_root: Path, real_cache: str) -> None:
 
 
 def test_real_splits_name_their_own_images(omniglot_root: Path, real_cache: str) -> None:
-    data = OmniglotEpisodes(str(omniglot_root), cache_dir=real_cache).load()
+    data = OmniglotEpisodes(root=str(omniglot_root), cache_dir=real_cache).load()
     characters = sorted(name for names in read_splits("vinyals").values() for name in names)
     for split, names in read_splits("vinyals").items():
         assert [characters[index] for index in data.splits[split]] == names
 
 
 def test_real_nichol_images_are_the_binary_drawings_resized(omniglot_root: Path, real_cache: str) -> None:
-    episodes = OmniglotEpisodes(str(omniglot_root), split="nichol", resample="nearest", ink=0, cache_dir=real_cache)
+    episodes = OmniglotEpisodes(
+        root=str(omniglot_root), split="nichol", resample="nearest", ink=0, cache_dir=real_cache
+    )
     episodes.setup("fit")
     data = episodes.data
     assert set(data.images.flatten().tolist()) == {0, 255}
@@ -100,7 +102,7 @@ def test_real_nichol_images_are_the_binary_drawings_resized(omniglot_root: Path,
 
 
 def test_classes_follow_their_names(root: Path) -> None:
-    data = OmniglotEpisodes(str(root)).load()
+    data = OmniglotEpisodes(root=str(root)).load()
     assert data.images.shape == (60, 1, 28, 28)
     assert data.starts.tolist() == [0, 20, 40]
     assert {split: classes.tolist() for split, classes in data.splits.items()} == {
@@ -109,7 +111,7 @@ def test_classes_follow_their_names(root: Path) -> None:
 
 
 def test_validation_without_classes_keeps_whole_numbers(root: Path) -> None:
-    assert OmniglotEpisodes(str(root)).load().splits["validation"].dtype == torch.int64
+    assert OmniglotEpisodes(root=str(root)).load().splits["validation"].dtype == torch.int64
 
 
 def test_ink_turns_values_around(root: Path) -> None:

@@ -16,7 +16,7 @@ from tests.data.rgb_files import EACH, SHORT, Made, dump, make
 def refused(made: Made) -> str:
     episodes, root = made
     with pytest.raises(MetaLearningError) as error:
-        episodes(str(root)).load()
+        episodes(root=str(root)).load()
     cache = root / "lightning_meta_cache"
     assert not cache.exists() or list(cache.iterdir()) == []
     return str(error.value)
@@ -24,7 +24,7 @@ def refused(made: Made) -> str:
 
 def sources(made: Made) -> list[Path]:
     episodes, root = made
-    return [root / file for files in episodes(str(root)).sources().values() for file in files]
+    return [root / file for files in episodes(root=str(root)).sources().values() for file in files]
 
 
 def test_missing_files(made: Made) -> None:

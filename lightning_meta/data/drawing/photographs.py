@@ -3,6 +3,7 @@
 import os
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lightning_meta.data.drawing.images import CacheDevice, ClassImages, ImageEpisodes
+from lightning_meta.data.drawing.images import ClassImages, FileEpisodes, Rotations
 from lightning_meta.data.files.image_cache import MAPPED, Write, cached_images, fingerprint
 from lightning_meta.data.files.safe_pickle import damaged
 from lightning_meta.episode import Split
@@ -28,65 +29,27 @@ class LabelledImages(NamedTuple):
     decode: Callable[[np.ndarray], np.ndarray]  # rows (rows,) -> uint8 (rows, height, width, 3)
 
 
-class RGBEpisodes(ImageEpisodes):
+@dataclass(kw_only=True, eq=False)
+class RGBEpisodes(FileEpisodes):
     """Few-shot classification of colour photographs, (3, side, side) in 0..1, or normalised.
 
     A subclass names its files (`sources`), reads them (`read`) and fetches them (`fetch`). The classes of every split
     are those of the files, whatever the seed.
 
     Args:
-        root: folder that holds the data set.
-        ways: classes in a task.
-        shots: support images of a class.
-        queries: query images of a class.
-        train_shots: support images of a class in training; ``shots`` when None.
-        train_queries: query images of a class in training; ``queries`` when None.
         normalise: whether each channel has its mean over the training classes' images subtracted and is divided by
             its standard deviation over them; otherwise images are in 0..1.
-        download: fetch the data set with learn2learn where it is missing.
-        meta_batch_size: tasks in a meta-step, over all ranks.
-        validation_tasks: tasks in one validation.
-        test_tasks: tasks in a test.
-        seed: names the stream of tasks; the class splits do not depend on it.
-        num_workers: processes that draw ahead; 0 draws in the main process.
-        cache_device: as in `ImageEpisodes`.
-        cache_dir: folder for the decoded images; ``lightning_meta_cache`` in ``root`` when None. The user's cache
-            folder takes its place where it cannot be written.
     """
 
     title: ClassVar[str]  # of the data set
     side: ClassVar[int]  # pixels
 
-    def __init__(
-        self,
-        root: str = "data",
-        ways: int = 5,
-        shots: int = 1,
-        queries: int = 1,
-        train_shots: int | None = None,
-        train_queries: int | None = None,
-        normalise: bool = False,
-        download: bool = False,
-        meta_batch_size: int = 32,
-        validation_tasks: int = 100,
-        test_tasks: int = 600,
-        seed: int = 0,
-        num_workers: int = 0,
-        cache_device: CacheDevice = "auto",
-        cache_dir: str | None = None,
-    ) -> None:
-        super().__init__(
-            ways, shots, queries, train_shots, train_queries, "none", meta_batch_size, validation_tasks, test_tasks,
-            seed, num_workers, cache_device,
-        )  # fmt: skip
-        self.root = Path(root).expanduser()
-        self.normalise = normalise
-        self.download = download
-        self.cache_dir = Path(cache_dir).expanduser() if cache_dir else self.root / "lightning_meta_cache"
+    normalise: bool = False
+    rotations: Rotations = field(default="none", init=False)
 
     @abstractmethod
     def sources(self) -> dict[Split, list[str]]:
-        """The files of every split, paths in ``root``.
+        """The files of every split, relative to ``root``.
 
         Raises:
             MetaLearningError: some are missing.
@@ -108,10 +71,6 @@ class RGBEpisodes(ImageEpisodes):
             MetaLearningError: that failed.
         """
 
-    def prepare_data(self) -> None:
-        """Download and decode in one process, before the ranks read the cache."""
-        self.load()
-
     def load(self) -> ClassImages:
         """All images, uint8 (images, 3, side, side), classes of training first, then of validation and test.
 
@@ -126,12 +85,12 @@ class RGBEpisodes(ImageEpisodes):
             self.fetch()
             sources = self.sources()
         marked = fingerprint(
-            self.root, (file for files in sources.values() for file in files),
+            self.folder, (file for files in sources.values() for file in files),
             self.side, {split: len(files) for split, files in sources.items()},
         )  # fmt: skip
         file_name = f"{self.title.lower()}{self.side}.images"
         images, facts = cached_images(
-            self.title, file_name, marked, lambda write: self._decode(sources, write), self.cache_dir
+            self.title, file_name, marked, lambda write: self._decode(sources, write), self.cache_folder
         )
         counts = torch.tensor([count for split in SPLITS for count in facts["counts"][split]])
         classes = torch.arange(len(counts)).split([len(facts["counts"][split]) for split in SPLITS])

@@ -59,10 +59,10 @@ def test_training_goes_on_where_the_checkpoint_ended() -> None:
 @pytest.mark.parametrize("size", [4, None])
 def test_tasks_come_several_times_in_a_row_with_further_steps(size: int | None, workers: int) -> None:
     data = on_rank(0, 1, max_steps=4, num_workers=workers)
-    data.train_batches = InnerBatches(2, size, visits=3)
+    data.connect(InnerBatches(2, size, visits=3), InnerBatches())
     episodes = list(data.train_dataloader())
     assert [episode.number[0].item() for episode in episodes] == [0, 0, 0, 4, 4, 4, 8, 8]
-    data.train_batches = InnerBatches(6, size)
+    data.connect(InnerBatches(6, size), InnerBatches())
     for place, episode in enumerate(episodes):
         whole = data.draw("train", episode.number)
         visit = place % 3
@@ -72,7 +72,7 @@ def test_tasks_come_several_times_in_a_row_with_further_steps(size: int | None, 
 
 def test_visits_go_on_where_the_checkpoint_ended() -> None:
     data = on_rank(1, 2, max_steps=4)
-    data.train_batches = InnerBatches(2, 4, visits=3)
+    data.connect(InnerBatches(2, 4, visits=3), InnerBatches())
     expected = list(data.train_dataloader())
     progress = data.trainer.fit_loop.epoch_loop.batch_progress.total  # type: ignore[union-attr]
     for done in range(1, 6):
@@ -80,7 +80,7 @@ def test_visits_go_on_where_the_checkpoint_ended() -> None:
         state = data.state_dict()
         assert (state["consumed_tasks"], state["visit"]) == (done // 3 * 4, done % 3)
         resumed = on_rank(1, 2, max_steps=4)
-        resumed.train_batches = data.train_batches
+        resumed.connect(data.inner_batches("train"), InnerBatches())
         resumed.load_state_dict(state)
         resumed.trainer.fit_loop.epoch_loop.batch_progress.total.processed = done  # type: ignore[union-attr]
         for ours, theirs in zip(list(resumed.train_dataloader()), expected[done:], strict=False):
@@ -132,7 +132,7 @@ def test_tasks_that_the_images_cannot_fill_are_refused(changes: dict[str, Any], 
 
 def arrays(**changes: Any) -> ArrayEpisodes:
     settings = {"validation_classes": 2, "test_classes": 2, "ways": 2} | changes
-    return ArrayEpisodes(np.zeros((20, 3)), np.arange(10).repeat(2), **settings)
+    return ArrayEpisodes(x=np.zeros((20, 3)), y=np.arange(10).repeat(2), **settings)
 
 
 def glyphs(**changes: Any) -> GlyphEpisodes:

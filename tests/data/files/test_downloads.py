@@ -55,9 +55,9 @@ def test_download(kind: str, tmp_path: Path, server: Server, monkeypatch: pytest
         files = [path for path in root.rglob("*") if path.is_file()]
         server.files = {str(path.relative_to(root)).replace("/", "-"): path.read_bytes() for path in files}
     there = sorted(str(path.relative_to(root)) for path in root.rglob("*"))
-    images = episodes(str(root)).load().images
+    images = episodes(root=str(root)).load().images
     fresh = tmp_path / "fresh"
-    data = episodes(str(fresh), download=True, cache_dir=str(tmp_path / "cache"))
+    data = episodes(root=str(fresh), download=True, cache_dir=str(tmp_path / "cache"))
     data.prepare_data()
     assert data.load().images.equal(images)
     assert sorted(server.asked) == sorted(server.files)  # once each

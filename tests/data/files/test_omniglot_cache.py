@@ -30,7 +30,7 @@ def test_cache_is_where_it_is_asked_for(root: Path, tmp_path: Path, decoded: lis
 
 
 def test_preparing_leaves_nothing_to_decode(root: Path, decoded: list[int]) -> None:
-    OmniglotEpisodes(str(root)).prepare_data()
+    OmniglotEpisodes(root=str(root)).prepare_data()
     images(root)
     assert decoded == [60]
 
