@@ -12,7 +12,7 @@ from lightning_meta.cli.command import main
 from lightning_meta.data import ArrayEpisodes, ClassImages, ImageEpisodes
 from lightning_meta.errors import MetaLearningError
 from tests.cli.test_command import SHORT_RUN
-from tests.data.conftest import SPLITS, assert_same
+from tests.data.tiny_episodes import SPLITS, assert_same
 
 NAMES = np.array(["ash", "birch", "cedar", "elm", "fir", "hazel", "larch", "maple", "oak"])
 COUNTS = np.array([6, 7, 8, 6, 7, 8, 6, 7, 8])

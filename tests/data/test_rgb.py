@@ -18,8 +18,8 @@ from lightning_meta.data.fc100 import FC100Episodes
 from lightning_meta.data.files import image_cache
 from lightning_meta.data.learn2learn import _learn2learn
 from lightning_meta.errors import MetaLearningError
-from tests.data.conftest import assert_same
 from tests.data.rgb_files import EACH, KINDS, SHORT, Made, make, make_fc100, pixels
+from tests.data.tiny_episodes import assert_same
 
 
 def test_images_and_classes_are_those_of_learn2learn(made: Made) -> None:

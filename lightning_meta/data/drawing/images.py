@@ -20,9 +20,7 @@ CacheDevice = Literal["auto", "cpu"]
 class ClassImages(NamedTuple):
     """All images of a data set, sorted by class, and the classes of every split."""
 
-    images: (
-        Tensor  # uint8 (images, channels, height, width), scaled to [0, 1]; or floats (examples, ...), unchanged
-    )
+    images: Tensor  # uint8 (images, channels, height, width), scaled to [0, 1]; or floats (examples, ...), unchanged
     starts: Tensor  # (classes,): the first image of each class
     counts: Tensor  # (classes,): how many images it has
     splits: dict[str, Tensor]  # split -> its classes

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 from zipfile import BadZipFile
 
 from torchvision.datasets.utils import download_url, extract_archive
@@ -77,6 +79,8 @@ def _downloaded(title: str, url: str, folder: Path, target: str, md5: str | None
         with TemporaryDirectory(prefix=".download-", dir=folder, ignore_cleanup_errors=True) as temporary:
             file = Path(temporary, url.rpartition("/")[2])
             download_url(url, temporary, file.name, md5)
+            if md5 is None:
+                _check_size(url, file)
             if is_web_page(file):
                 raise MetaLearningError(
                     f"{title}: {url} answered with a web page, not the data: it asks for a confirmation or says "
@@ -84,7 +88,17 @@ def _downloaded(title: str, url: str, folder: Path, target: str, md5: str | None
                 )
             yield file
     except (OSError, RuntimeError, HTTPException) as error:  # RuntimeError: another checksum, or too many redirects
+        if isinstance(error, HTTPError):
+            error.close()  # it holds the connection
         raise MetaLearningError(
             f"{title}: cannot download {url} to {target} ({type(error).__name__}: {error}): go online and try again, "
             "or put the files there yourself"
         ) from error
+
+
+def _check_size(url: str, file: Path) -> None:
+    """Refuse a download that broke off, which torchvision notices by a checksum alone."""
+    with urlopen(Request(url, method="HEAD")) as response:
+        expected = response.headers["Content-Length"]
+    if expected is not None and int(expected) != file.stat().st_size:
+        raise ConnectionError(f"{file.stat().st_size} of {expected} bytes came")

@@ -13,7 +13,7 @@ from lightning_meta.data import ArrayEpisodes, EpisodeDataModule, GlyphEpisodes,
 from lightning_meta.data.drawing import data_module as base
 from lightning_meta.episode import InnerBatches
 from lightning_meta.errors import MetaLearningError
-from tests.data.conftest import TinyEpisodes, assert_same
+from tests.data.tiny_episodes import TinyEpisodes, assert_same
 
 
 def on_rank(rank: int, ranks: int, max_steps: int = 3, **changes: Any) -> TinyEpisodes:

@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_meta.data.drawing.images import ImageEpisodes
 from lightning_meta.data.drawing.task_random import TaskRandom, inner_order
 from lightning_meta.episode import Episode, Split
-from tests.data.conftest import CLASSES, COUNTS, MARK, SPLITS, TinyEpisodes, assert_same
+from tests.data.tiny_episodes import CLASSES, COUNTS, MARK, SPLITS, TinyEpisodes, assert_same
 
 properties = settings(deadline=None, max_examples=25, derandomize=True)
 split_names = st.sampled_from(SPLITS)

@@ -11,7 +11,7 @@ import torch
 from lightning_meta.data.files import image_cache
 from lightning_meta.data.omniglot import OmniglotEpisodes
 from lightning_meta.errors import MetaLearningError
-from tests.data.conftest import CHARACTERS, first_drawing, images
+from tests.data.omniglot_files import CHARACTERS, first_drawing, images
 
 
 def test_cache_is_reused(root: Path, decoded: list[int]) -> None:
