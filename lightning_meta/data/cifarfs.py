@@ -13,7 +13,7 @@ from lightning_meta.data.files.downloads import ZENODO, download_archive
 from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
 
-IMAGES = 600  # of every class
+IMAGES = 600  # of each class
 FOLDER = "cifarfs/cifar100"
 
 
@@ -41,7 +41,7 @@ class CIFARFSEpisodes(RGBEpisodes):
             except FileNotFoundError:
                 raise missing(self.title, path, "fetch it with --data.download true") from None
             except (OSError, ValueError) as error:
-                raise self._damaged(f"{path} is no list of classes ({error})") from error
+                raise self._damaged(f"{path} is not a list of classes ({error})") from error
             for label in classes:
                 if label in seen:
                     raise self._damaged(f"class {label} is in both {seen[label]} and {path}")
@@ -51,7 +51,7 @@ class CIFARFSEpisodes(RGBEpisodes):
 
     def _damaged(self, what: str) -> MetaLearningError:
         return MetaLearningError(
-            f"{self.title}: {what}: delete the folder {self.folder / FOLDER} and fetch it again with "
+            f"{self.title}: {what}: delete the folder {self.folder / FOLDER} and download it again with "
             "--data.download true"
         )
 
@@ -63,10 +63,10 @@ class CIFARFSEpisodes(RGBEpisodes):
 
 
 def class_files(title: str, root: Path, classes: list[str]) -> list[str]:
-    """Paths in ``root`` of the images of these classes, class by class.
+    """Paths, relative to ``root``, of the images of these classes, class by class.
 
     Raises:
-        MetaLearningError: a class does not have 600.
+        MetaLearningError: a class does not have 600 images.
     """
     files = []
     for label in classes:
@@ -74,15 +74,15 @@ def class_files(title: str, root: Path, classes: list[str]) -> list[str]:
         if len(names) != IMAGES:
             raise MetaLearningError(
                 f"{title}: {root / FOLDER / 'data' / label} holds {len(names)} images, expected {IMAGES}. Say which "
-                f"folder holds {FOLDER} with --data.root DIR, or delete {root / FOLDER} and fetch CIFAR-FS anew with "
-                "--data.download true"
+                f"folder holds {FOLDER} with --data.root DIR, or delete {root / FOLDER} and download CIFAR-FS again "
+                "with --data.download true"
             )
         files += [f"{FOLDER}/data/{label}/{name}" for name in names]
     return files
 
 
 def read_folders(root: Path, files: list[str]) -> LabelledImages:
-    """Images whose folder is their class."""
+    """Images in a folder for each class."""
 
     def decode(rows: np.ndarray) -> np.ndarray:
         return np.stack([decode_image(root / files[row], 32, str(root / files[row]), "CIFAR-FS") for row in rows])

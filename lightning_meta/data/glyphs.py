@@ -1,4 +1,4 @@
-"""Characters of an invented alphabet, drawn by the program: few-shot classification with nothing to fetch."""
+"""Characters of an invented alphabet, drawn by the program: few-shot classification without a download."""
 
 from dataclasses import dataclass
 
@@ -12,21 +12,21 @@ from lightning_meta.episode import Split
 _SIZE = 28  # pixels of a side
 _STROKES = 3  # most strokes of a character
 _SEGMENTS = 40  # straight pieces of a stroke
-_CHUNK = 256  # drawings that are made at once, to bound the memory
+_DRAWINGS_AT_ONCE = 256  # bounds the memory
 
 
 @dataclass(kw_only=True, eq=False)
 class GlyphEpisodes(ImageEpisodes):
-    """Few-shot classification of characters that are drawn when first asked for, for people with no data at hand.
+    """Few-shot classification of characters that are drawn on first use, so that no data are needed.
 
     A class is one to three random cubic Bezier strokes. A drawing of it moves the strokes' control points, turns,
     shears, scales and shifts the whole, and has a stroke width of its own. Images are uint8 (1, 28, 28), ink 255 on 0.
 
     Args:
-        train_classes: classes to train on; their number changes nothing in the other splits.
+        train_classes: classes to train on; the other splits do not depend on their number.
         validation_classes: classes to validate on.
         test_classes: classes to test on.
-        drawings: drawings of every class.
+        drawings: drawings of each class.
         alphabet: seed of the classes and their drawings, which are the same for every ``seed``.
     """
 
@@ -37,14 +37,14 @@ class GlyphEpisodes(ImageEpisodes):
     alphabet: int = 0
 
     def more_classes(self, split: Split) -> str:
-        """What to set for more classes in this split."""
+        """How to get more classes in this split (for error messages)."""
         return f"raise data.{split}_classes"
 
     def load(self) -> ClassImages:
         """Draw all characters; a few seconds."""
         sizes = {"test": self.test_classes, "validation": self.validation_classes, "train": self.train_classes}
         classes = torch.arange(sum(sizes.values()))
-        per_chunk = max(_CHUNK // self.drawings, 1)
+        per_chunk = max(_DRAWINGS_AT_ONCE // self.drawings, 1)
         images = torch.cat([_draw(self.alphabet, chunk, self.drawings) for chunk in classes.split(per_chunk)])
         splits = dict(zip(sizes, classes.split(list(sizes.values())), strict=True))
         return ClassImages(images, classes * self.drawings, torch.full_like(classes, self.drawings), splits)
@@ -66,9 +66,9 @@ def _characters(alphabet: int, classes: Tensor) -> tuple[Tensor, Tensor]:
     control = random.uniform(-1, 1, _STROKES, 4, 2)
     inked = torch.arange(_STROKES) <= random.integers(_STROKES, 1)  # (classes, strokes)
     joined = random.integers(2, _STROKES, 1) == 0
-    for stroke in range(1, _STROKES):  # characters hang together: a stroke often starts where the one before ended
+    for stroke in range(1, _STROKES):  # connected characters: a stroke often starts where the previous one ended
         control[:, stroke, 0] = torch.where(joined[:, stroke], control[:, stroke - 1, 3], control[:, stroke, 0])
-    control = control.where(inked[..., None, None], control[:, :1])  # a stroke that is not drawn must not count below
+    control = control.where(inked[..., None, None], control[:, :1])  # a stroke that is not drawn must not widen the box
     points = _curves(control).flatten(1, 2)
     low, high = points.amin(1), points.amax(1)
     centre, reach = (low + high) / 2, (high - low).amax(-1, keepdim=True) / 2

@@ -27,12 +27,12 @@ from lightning_meta.data.drawing.task_random import TaskRandom, inner_order
 from lightning_meta.episode import Episode, Split
 from lightning_meta.errors import MetaLearningError
 
-_COMPARED = 300  # tasks of each split that are described, not loaded, to see which classes they use
+_TASKS_COMPARED = 300  # tasks of each split that are sampled, not loaded, to see which classes they use
 _UNREADABLE = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, tarfile.TarError, zipfile.BadZipFile)
 
 
 class Taskset(Protocol):
-    """What is used of a `learn2learn.data.Taskset`; named itself, the command line would import it for its help."""
+    """The part of `learn2learn.data.Taskset` that is used; annotating that class would import learn2learn for help."""
 
     dataset: Any
     task_transforms: Any
@@ -49,8 +49,8 @@ class Taskset(Protocol):
 class TasksetEpisodes(EpisodeDataModule):
     """Few-shot classification on learn2learn's tasks: on one of its benchmarks, or in Python on any of its tasksets.
 
-    Every task is cut class by class, in the order of its labels: of each class, the first rows are the support set and
-    the next ones the query set. A taskset of finitely many tasks repeats them: task i is task i modulo ``num_tasks``.
+    Each task is cut class by class, in the order of its labels: the first rows of a class are support, the next ones
+    query. A taskset of finitely many tasks repeats them: task i is task i modulo ``num_tasks``.
     The images of all benchmarks are in 0..1. The seed also names the random split of the Omniglot benchmark's classes.
 
     Args:
@@ -88,7 +88,7 @@ class TasksetEpisodes(EpisodeDataModule):
 
     @property
     def tasksets(self) -> dict[str, Taskset]:
-        """The taskset of every split, made and compared with each other when first asked for."""
+        """The taskset of each split, made and compared with each other on first use."""
         if self._tasksets is None:
             tasksets = self._given if self.benchmark is None else self._load_benchmark(self.benchmark)
             self._warn_of_shared_classes(tasksets)
@@ -96,11 +96,11 @@ class TasksetEpisodes(EpisodeDataModule):
         return self._tasksets
 
     def prepare_data(self) -> None:
-        """Let one process of a machine download a benchmark before the others read it."""
+        """Let one process of each machine download a benchmark before the others read it."""
         _ = self.tasksets
 
     def setup(self, stage: str) -> None:
-        """Draw the first task of every split that the stage needs, to refuse what does not make episodes.
+        """Draw the first task of each split that the stage needs, to check that it makes an episode.
 
         Raises:
             MetaLearningError: the benchmark or its data is missing, a split has no taskset, or its tasks do not fit.
@@ -208,8 +208,8 @@ class TasksetEpisodes(EpisodeDataModule):
                     seen, trained = _classes(taskset), _classes(tasksets["train"])
                     if seen & trained:
                         rank_zero_warn(
-                            f"{source}: {len(seen & trained)} of {len(seen)} classes seen in {_COMPARED} {split} tasks "
-                            f"are also seen in {_COMPARED} training tasks"
+                            f"{source}: {len(seen & trained)} of {len(seen)} classes seen in {_TASKS_COMPARED} {split} "
+                            f"tasks are also seen in {_TASKS_COMPARED} training tasks"
                         )
 
 
@@ -230,7 +230,7 @@ def _learn2learn() -> Any:
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators, from which learn2learn draws, and put them back as they were afterwards."""
+    """Seed the global generators, from which learn2learn draws, and restore them afterwards."""
     with isolate_rng(include_cuda=False):  # worker processes may not touch CUDA
         random.seed(seed)
         np.random.seed(seed)
@@ -246,7 +246,7 @@ def _dataset(taskset: Taskset) -> Any:
 
 
 def _data(taskset: Taskset) -> Any:
-    """What lies under all selections of a taskset's classes."""
+    """The data set beneath all selections of a taskset's classes."""
     learn2learn = _learn2learn()
     dataset = _dataset(taskset)
     while isinstance(dataset, learn2learn.data.MetaDataset) and "dataset" in vars(dataset):
@@ -257,4 +257,4 @@ def _data(taskset: Taskset) -> Any:
 def _classes(taskset: Taskset) -> set[Any]:
     """Classes that a number of tasks use."""
     labels = _dataset(taskset).indices_to_labels
-    return {labels[row.index] for _ in range(_COMPARED) for row in taskset.sample_task_description()}
+    return {labels[row.index] for _ in range(_TASKS_COMPARED) for row in taskset.sample_task_description()}

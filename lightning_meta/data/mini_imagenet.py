@@ -6,7 +6,7 @@ split by Ravi and Larochelle, "Optimization as a model for few-shot learning", I
 
 import numpy as np
 
-from lightning_meta.data.drawing.photographs import SPLITS, LabelledImages, RGBEpisodes, missing, whole_numbers
+from lightning_meta.data.drawing.photographs import SPLITS, LabelledImages, RGBEpisodes, check_integers, missing
 from lightning_meta.data.files.downloads import ZENODO, download
 from lightning_meta.data.files.safe_pickle import damaged, load_pickle
 from lightning_meta.episode import Split
@@ -35,13 +35,13 @@ class MiniImageNetEpisodes(RGBEpisodes):
         content = load_pickle(self.title, path)
         if not isinstance(content, dict) or not {"image_data", "class_dict"} <= content.keys():
             raise damaged(self.title, path, "expected a dict with image_data and class_dict")
-        images, classes = self.pixels(path, content["image_data"]), content["class_dict"]
+        images, classes = self.check_pixels(path, content["image_data"]), content["class_dict"]
         try:
             sizes = [len(rows) for rows in classes.values()]
-            if sum(sizes) != len(images) or not len(images):  # before they are joined: classes can share one long list
+            if sum(sizes) != len(images) or not len(images):  # before joining them: classes can share one long list
                 raise damaged(self.title, path, f"{sum(sizes)} rows in class_dict for {len(images)} images")
-            rows = np.concatenate([whole_numbers(rows) for rows in classes.values()])
-        except (AttributeError, TypeError, ValueError) as error:  # whatever stands in the place of the dict of lists
+            rows = np.concatenate([check_integers(rows) for rows in classes.values()])
+        except (AttributeError, TypeError, ValueError) as error:  # not a dict of lists
             raise damaged(self.title, path, "expected class_dict to map names to lists of rows") from error
         if not np.array_equal(np.sort(rows), np.arange(len(rows))):
             raise damaged(self.title, path, f"the {len(rows)} rows in class_dict are not 0..{len(rows) - 1}, each once")

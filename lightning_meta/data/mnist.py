@@ -21,7 +21,7 @@ CLASSES = 10
 class MNISTEpisodes(FileEpisodes):
     """Classification of digits, 28 x 28 pixels, one channel, in 0..1.
 
-    All splits have the same ten classes, but images of their own: training tasks are drawn from the first 50,000 of the
+    All splits have the same ten classes, but different images: training tasks are drawn from the first 50,000 of the
     60,000 training images, validation tasks from the other 10,000 and test tasks from the 10,000 test images. A task is
     a training set for a new network, so ``shots`` is large. Its labels are the digits in a random order.
 

@@ -17,7 +17,7 @@ class NavigationEpisodes(EpisodeDataModule):
     """Tasks whose goals are uniform in [-0.5, 0.5]^2, with the noise of all trajectories drawn beforehand.
 
     A row of an episode is one trajectory: ``x`` holds the standard normal noise of its actions, shape (tasks, rows,
-    horizon, 2), and ``y`` its task's goal, (tasks, rows, 2). Every inner step has support rows of its own, since its
+    horizon, 2), and ``y`` its task's goal, (tasks, rows, 2). Each inner step has its own support rows, since its
     trajectories are those of another policy; the query rows are the trajectories after adaptation. The splits are
     disjoint streams of random goals.
 
@@ -57,7 +57,7 @@ class NavigationEpisodes(EpisodeDataModule):
         random = TaskRandom(self.seed, split, numbers)
         goals = random.uniform(-GOAL_BOUND, GOAL_BOUND, 1, 2)
         query = random.normal(self.trajectories, self.horizon, self.outputs)
-        rows = max(steps, 1) * self.trajectories  # to score on, where no step needs any
+        rows = max(steps, 1) * self.trajectories  # to score the policy on, even where no step needs any
         support = random.normal(rows, self.horizon, self.outputs)
         order = torch.arange(steps * self.trajectories).view(steps, self.trajectories)
         return Episode(

@@ -3,7 +3,7 @@
 Lake, Salakhutdinov and Tenenbaum, "Human-level concept learning through probabilistic program induction", Science 2015,
 https://github.com/brendenlake/omniglot
 
-The class splits are lists that come with the package (`splits/omniglot_*.json`), whatever the seed:
+The class splits are lists that come with the package (`splits/omniglot_*.json`), independent of the seed:
 
 - ``lake``: 964 / none / 659 characters, the data set's own background and evaluation alphabets.
 - ``vinyals``: 1,028 / 172 / 423, the published lists (Vinyals et al., arXiv 1606.04080).
@@ -32,7 +32,7 @@ from lightning_meta.errors import MetaLearningError
 OmniglotSplit = Literal["lake", "vinyals", "finn", "nichol"]
 
 FOLDER = "omniglot-py"  # as torchvision names it
-DRAWINGS = 20  # of every character
+DRAWINGS = 20  # of each character
 
 
 @dataclass(kw_only=True, eq=False)
@@ -45,7 +45,7 @@ class OmniglotEpisodes(FileEpisodes):
     The files are in ``root/omniglot-py/images_background`` and ``root/omniglot-py/images_evaluation``.
 
     Args:
-        split: whose split of the classes; ``lake`` and ``nichol`` have none for validation.
+        split: author of the split of the classes; ``lake`` and ``nichol`` have none for validation.
         resample: PIL's filter that shrinks the drawings from 105 x 105 pixels.
         threshold: a pixel with more ink than this, in 0..1, is all ink and any other has none; None keeps grey.
         ink: value of ink; the background has the other.
@@ -67,11 +67,11 @@ class OmniglotEpisodes(FileEpisodes):
             )
 
     def has_validation(self) -> bool:
-        """Whether the split has validation classes and tasks are asked for."""
+        """Whether the split has validation classes and ``validation_tasks`` is above 0."""
         return self.split not in ("lake", "nichol") and super().has_validation()
 
     def more_classes(self, split: Split) -> str:
-        """Which split of the characters to set for as many classes as a task has, where one has them."""
+        """How to get more classes in this split (for error messages): the splits of the characters that have enough."""
         turns = self._turns(split)
         wider = [name for name in get_args(OmniglotSplit) if len(read_splits(name)[split]) * turns >= self.ways]
         return f"set data.split to {' or '.join(wider)}" if wider else super().more_classes(split)
@@ -80,7 +80,7 @@ class OmniglotEpisodes(FileEpisodes):
         """All drawings, uint8 (32460, 1, 28, 28), by character in the order of names such as Latin/character01.
 
         Raises:
-            MetaLearningError: the data set is missing or not complete, cannot be fetched, or holds an unreadable image.
+            MetaLearningError: the data set is missing or incomplete, cannot be downloaded, or is unreadable.
         """
         splits = read_splits(self.split)
         characters = sorted(name for names in splits.values() for name in names)
@@ -105,14 +105,14 @@ class OmniglotEpisodes(FileEpisodes):
 
 
 def read_splits(name: OmniglotSplit) -> dict[Split, list[str]]:
-    """Characters such as ``images_background/Latin/character01`` of every split; the three are all 1,623."""
+    """Characters such as ``images_background/Latin/character01`` in each split; together they are all 1,623."""
     text = resources.files("lightning_meta.data").joinpath("splits", f"omniglot_{name}.json").read_text("utf-8")
     splits: dict[Split, list[str]] = json.loads(text)
     return splits
 
 
 def _drawings(source: Path, characters: list[str]) -> list[str]:
-    """Paths in ``source`` of the drawings of these characters, in their order.
+    """Paths, relative to ``source``, of the drawings of these characters, in their order.
 
     Raises:
         MetaLearningError: some are missing.
@@ -122,14 +122,16 @@ def _drawings(source: Path, characters: list[str]) -> list[str]:
         counts = {character: len(names) for character, names in found.items() if character.startswith(f"{part}/")}
         wrong = [character for character, count in counts.items() if count != DRAWINGS]
         if wrong:
-            whole = len(counts) - len(wrong)
+            complete = len(counts) - len(wrong)
+            there = (source / part).is_dir()
             raise MetaLearningError(
                 f"{source / part} "
-                + ("holds" if (source / part).is_dir() else "does not exist: found")
-                + f" {whole} whole characters and {sum(counts.values())} images, expected {len(counts)} characters of "
-                f"{DRAWINGS} images each; the first that is not whole is {wrong[0]} with {counts[wrong[0]]}. "
-                f"Say where Omniglot is with --data.root DIR (it holds {source.name}/{part}), or fetch it with "
-                "--data.download true"
+                + ("holds" if there else "does not exist: found")
+                + f" {complete} complete characters and {sum(counts.values())} images, expected {len(counts)} "
+                f"characters of {DRAWINGS} images each; the first that differs is {wrong[0]} with {counts[wrong[0]]}. "
+                f"Say where Omniglot is with --data.root DIR (it holds {source.name}/{part}), or "
+                + (f"delete {source / part} and " if there else "")
+                + "download it with --data.download true"
             )
     return [f"{character}/{name}" for character, names in found.items() for name in names]
 
@@ -148,7 +150,7 @@ def _fetch(source: Path, characters: list[str]) -> None:
 
 
 def _images(folder: Path) -> list[str]:
-    """Names of the images in a folder, sorted; none where there is no folder."""
+    """Names of the images in a folder, sorted; none where the folder does not exist."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if entry.name.endswith(".png") and entry.is_file())

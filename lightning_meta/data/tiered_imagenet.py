@@ -54,11 +54,11 @@ class TieredImageNetEpisodes(RGBEpisodes):
         def decode(rows: np.ndarray) -> np.ndarray:
             return np.stack([self._decode_row(images[row], path, row) for row in rows])
 
-        return LabelledImages(self.labels(labels_path, content["label_specific"], len(images)), decode)
+        return LabelledImages(self.check_labels(labels_path, content["label_specific"], len(images)), decode)
 
     def _decode_row(self, encoded: object, path: Path, row: int) -> np.ndarray:
-        if isinstance(encoded, str):  # what Python 2 had in the place of bytes
-            encoded = encoded.encode("latin1", "replace")  # no image has other letters, and PIL says so
+        if isinstance(encoded, str):  # bytes of Python 2
+            encoded = encoded.encode("latin1", "replace")  # PIL refuses what no image holds
         if isinstance(encoded, np.ndarray):  # OpenCV makes them
             encoded = encoded.tobytes()
         if not isinstance(encoded, bytes):

@@ -114,7 +114,7 @@ REFUSED: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "type of x": (X.astype(np.int64), Y, {}, "data.x holds int64, expected floats, or uint8"),
     "objects": (X.astype(object), Y, {}, "data.x holds object"),
     "not finite": (NOT_FINITE, Y, {}, "not finite (in float32) in 2 of its examples, the first of which is example 5"),
-    "type of y": (X, np.zeros(63), {}, "data.y holds float64 of shape (63,), expected whole numbers or strings"),
+    "type of y": (X, np.zeros(63), {}, "data.y holds float64 of shape (63,), expected integers or strings"),
     "objects in y": (X, Y.astype(object), {}, "data.y holds object"),
     "shape of y": (X, np.eye(63, dtype=int), {}, "data.y holds int64 of shape (63, 63)"),
     "nothing": (X[:0], Y[:0], {}, "data.y holds 0 classes"),

@@ -1,8 +1,10 @@
 """Images whose pixels say their class, their drawing and their turn."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lightning_meta.data.drawing.images import ClassImages, ImageEpisodes
 from lightning_meta.episode import Episode, InnerBatches, Split
@@ -32,3 +34,28 @@ class TinyEpisodes(ImageEpisodes):
 def assert_same(left: Episode, right: Episode) -> None:
     for name, one, other in zip(Episode._fields, left, right, strict=True):
         assert torch.equal(one, other), name
+
+
+def assert_uniform(counts: Tensor) -> None:
+    """Chi-square within five standard deviations of what equal chances give."""
+    expected = counts.sum().item() / counts.numel()
+    freedom = counts.numel() - 1
+    assert ((counts - expected) ** 2 / expected).sum().item() < freedom + 5 * (2 * freedom) ** 0.5
+
+
+def on_rank(rank: int, ranks: int, max_steps: int = 3, **changes: Any) -> TinyEpisodes:
+    """Data as one of several ranks has it, in a run of a few meta-steps."""
+    data = TinyEpisodes(**changes)
+    total = SimpleNamespace(processed=0)  # batches that the trainer has worked through
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(total=total)))
+    trainer: Any = SimpleNamespace(
+        global_rank=rank,
+        world_size=ranks,
+        max_steps=max_steps,
+        accumulate_grad_batches=2,
+        fit_loop=loop,
+        state=SimpleNamespace(fn="fit"),
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+    )
+    data.trainer = trainer
+    return data

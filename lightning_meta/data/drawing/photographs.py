@@ -1,4 +1,4 @@
-"""What the data sets of small colour photographs share: where files are, the cache, normalisation."""
+"""What the data sets of small colour photographs share: files, cache and normalisation."""
 
 import os
 from abc import abstractmethod
@@ -13,17 +13,17 @@ import torch
 from PIL import Image
 
 from lightning_meta.data.drawing.images import ClassImages, FileEpisodes, Rotations
-from lightning_meta.data.files.image_cache import MAPPED, Write, cached_images, fingerprint
+from lightning_meta.data.files.image_cache import MAX_IN_MEMORY, Write, cached_images, fingerprint
 from lightning_meta.data.files.safe_pickle import damaged
 from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-_PIECE = 512  # images that are decoded at once, to bound the memory
+_IMAGES_AT_ONCE = 512  # bounds the memory
 
 
 class LabelledImages(NamedTuple):
-    """One split as its files hold it."""
+    """The images and labels of one split."""
 
     labels: np.ndarray  # (images,): equal for images of one class
     decode: Callable[[np.ndarray], np.ndarray]  # rows (rows,) -> uint8 (rows, height, width, 3)
@@ -33,8 +33,8 @@ class LabelledImages(NamedTuple):
 class RGBEpisodes(FileEpisodes):
     """Few-shot classification of colour photographs, (3, side, side) in 0..1, or normalised.
 
-    A subclass names its files (`sources`), reads them (`read`) and fetches them (`fetch`). The classes of every split
-    are those of the files, whatever the seed.
+    A subclass names its files (`sources`), reads them (`read`) and downloads them (`fetch`). The classes of each split
+    are those of the files and do not depend on the seed.
 
     Args:
         normalise: whether each channel has its mean over the training classes' images subtracted and is divided by
@@ -60,7 +60,7 @@ class RGBEpisodes(FileEpisodes):
         """Images and labels of a split from its files.
 
         Raises:
-            MetaLearningError: a file is not what it should be.
+            MetaLearningError: a file is damaged or of another kind.
         """
 
     @abstractmethod
@@ -68,14 +68,14 @@ class RGBEpisodes(FileEpisodes):
         """Download the data set to ``root``.
 
         Raises:
-            MetaLearningError: that failed.
+            MetaLearningError: the download failed.
         """
 
     def load(self) -> ClassImages:
         """All images, uint8 (images, 3, side, side), classes of training first, then of validation and test.
 
         Raises:
-            MetaLearningError: the data set is missing, cannot be fetched, or is not what it should be.
+            MetaLearningError: the data set is missing, cannot be downloaded, or is damaged.
         """
         try:
             sources = self.sources()
@@ -109,26 +109,26 @@ class RGBEpisodes(FileEpisodes):
         """Write the images class by class, count the training images' values and return the size of each class."""
         labels, decode = self.read(split, files)
         order = np.argsort(labels, kind="stable")
-        for start in range(0, len(order), _PIECE):
-            images = decode(order[start : start + _PIECE]).transpose(0, 3, 1, 2)
+        for start in range(0, len(order), _IMAGES_AT_ONCE):
+            images = decode(order[start : start + _IMAGES_AT_ONCE]).transpose(0, 3, 1, 2)
             write(images)
             if split == "train":
                 values += [np.bincount(images[:, channel].ravel(), minlength=256) for channel in range(3)]
         counts: list[int] = np.unique(labels, return_counts=True)[1].tolist()
         return counts
 
-    def labels(self, path: Path, labels: object, images: int) -> np.ndarray:
-        """The labels of a file, checked: one whole number for each image."""
+    def check_labels(self, path: Path, labels: object, images: int) -> np.ndarray:
+        """Return the labels of a file, one integer for each image, or refuse them."""
         try:
-            array = whole_numbers(labels)
+            array = check_integers(labels)
         except ValueError as error:
-            raise damaged(self.title, path, f"labels are {error}, expected a list of whole numbers") from error
+            raise damaged(self.title, path, f"labels are {error}, expected a list of integers") from error
         if len(array) != images or not images:
             raise damaged(self.title, path, f"{len(array)} labels for {images} images")
         return array
 
-    def pixels(self, path: Path, images: object) -> np.ndarray:
-        """The images of a file, checked: uint8 (images, side, side, 3)."""
+    def check_pixels(self, path: Path, images: object) -> np.ndarray:
+        """Return the images of a file, uint8 (images, side, side, 3), or refuse them."""
         shape = (self.side, self.side, 3)
         if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != shape:
             found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
@@ -136,24 +136,24 @@ class RGBEpisodes(FileEpisodes):
         return np.asarray(images)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy opens a memory map itself, rather than being sent all that is in it."""
+        """A copy opens a memory map itself instead of receiving its content."""
         data = self._data
-        mapped = data is not None and not data.images.is_cuda and data.images.nbytes > MAPPED
+        mapped = data is not None and not data.images.is_cuda and data.images.nbytes > MAX_IN_MEMORY
         return self.__dict__ | ({"_data": None} if mapped else {})
 
 
-def whole_numbers(values: object) -> np.ndarray:
-    """A list, tuple or array from a file, checked: int64 (values,).
+def check_integers(values: object) -> np.ndarray:
+    """Return a list, tuple or array from a file as int64 (values,), or refuse it.
 
     Raises:
-        ValueError: it is something else, and the message says what.
+        ValueError: it is something else; the message says what.
     """
     if isinstance(values, np.ndarray):
         if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
             raise ValueError(f"{values.dtype} {values.shape}")
     elif not isinstance(values, list | tuple):
         raise ValueError(type(values).__name__)
-    else:  # before NumPy sees them, to which nested lists that share their content are as large as they look
+    else:  # before NumPy: nested lists that share their content would take as much memory as they seem to hold
         for value in values:
             if not isinstance(value, int | np.integer):
                 raise ValueError(f"{type(values).__name__} with {type(value).__name__}")
@@ -164,14 +164,14 @@ def whole_numbers(values: object) -> np.ndarray:
 
 
 def missing(title: str, path: Path, remedy: str) -> MetaLearningError:
-    """Says that a file or folder of a data set is not there."""
+    """The error for a file or folder of a data set that does not exist."""
     return MetaLearningError(
         f"{title}: {path} does not exist. Say which folder holds it with --data.root DIR, or {remedy}"
     )
 
 
 def decode_image(source: Path | BytesIO, side: int, name: str, title: str) -> np.ndarray:
-    """An encoded image as uint8 (side, side, 3).
+    """Decode an image to uint8 (side, side, 3).
 
     Raises:
         MetaLearningError: it cannot be read or has another size.
@@ -183,14 +183,14 @@ def decode_image(source: Path | BytesIO, side: int, name: str, title: str) -> np
             raise ValueError(f"{pixels.shape[1]} x {pixels.shape[0]} pixels, expected {side} x {side}")
     except Exception as error:  # PIL raises OSError, SyntaxError, ValueError and more for a damaged file
         raise MetaLearningError(
-            f"{name} is no readable image of {title} ({error}): delete the file and what lies beside it, and fetch "
-            f"{title} anew with --data.download true"
+            f"{name} is not a readable image of {title} ({error}): delete the file and what lies beside it, and "
+            f"download {title} again with --data.download true"
         ) from error
     return pixels
 
 
 def image_names(folder: str) -> list[str]:
-    """Names of the PNG images in a folder, sorted; none where there is no folder or no such name can be."""
+    """Names of the PNG images in a folder, sorted; none where the folder does not exist or its name is invalid."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if entry.name.endswith(".png") and entry.is_file())

@@ -57,7 +57,7 @@ def download_archive(title: str, url: str, folder: Path, members: list[str], md5
     for member in members:
         if (folder / member).is_dir():
             raise MetaLearningError(
-                f"{title}: {folder / member} is incomplete: delete it, so that --data.download true can fetch it again"
+                f"{title}: {folder / member} is incomplete: delete it, and --data.download true downloads it again"
             )
     with _downloaded(title, url, folder, f"{folder}/{{{','.join(members)}}}", md5) as archive:
         try:

@@ -1,7 +1,6 @@
 """Colour data sets on small files of their layouts, beside learn2learn's own readers of the same files."""
 
 import copy
-import itertools
 import pickle
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,12 @@ import pytest
 import torch
 from torchvision.transforms.functional import pil_to_tensor
 
-from lightning_meta.data import fc100
-from lightning_meta.data.cifarfs import CIFARFSEpisodes
 from lightning_meta.data.drawing import photographs as rgb
 from lightning_meta.data.drawing.photographs import SPLITS
-from lightning_meta.data.fc100 import FC100Episodes
 from lightning_meta.data.files import image_cache
 from lightning_meta.data.learn2learn import _learn2learn
 from lightning_meta.errors import MetaLearningError
-from tests.data.rgb_files import EACH, KINDS, SHORT, Made, make, make_fc100, pixels
+from tests.data.rgb_files import EACH, KINDS, Made
 from tests.data.tiny_episodes import assert_same
 
 
@@ -80,7 +76,7 @@ def test_mapped_images_equal_those_in_memory(made: Made, monkeypatch: pytest.Mon
     settings: dict[str, Any] = {"ways": 2, "queries": 2, "test_tasks": 3, "normalise": True}
     expected = episodes(root=str(root), **settings).draw("test", torch.arange(3))
     for module in (image_cache, rgb):
-        monkeypatch.setattr(module, "MAPPED", 0)
+        monkeypatch.setattr(module, "MAX_IN_MEMORY", 0)
     data = episodes(root=str(root), num_workers=1, **settings)
     (from_worker,) = data.test_dataloader()
     assert_same(from_worker, expected)
@@ -103,66 +99,8 @@ def test_images_in_memory_go_with_a_copy(made: Made) -> None:
 
 def test_large_sets_need_a_cache(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     episodes, root = made
-    monkeypatch.setattr(image_cache, "MAPPED", 0)
+    monkeypatch.setattr(image_cache, "MAX_IN_MEMORY", 0)
     for place in (root / "lightning_meta_cache", tmp_path / "user"):
         place.write_text("a file, so that no folder can be made here")
     with pytest.raises(MetaLearningError, match="--data.cache_dir DIR"):
         episodes(root=str(root)).load()
-
-
-# What is said when something is wrong
-
-
-def test_fc100_split_is_a_partition() -> None:
-    split = fc100.read_split()
-    assert [len(split[name]) for name in SPLITS] == [60, 20, 20]
-    assert len({label for classes in split.values() for label in classes}) == 100
-    assert {"apple", "crocodile", "tank"} <= set(split["train"])
-    assert {"lion", "worm"} <= set(split["validation"]) and {"boy", "whale", "fox"} <= set(split["test"])
-
-
-def test_fc100_without_its_files_is_taken_from_cifarfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, root = make("CIFAR-FS", tmp_path, monkeypatch)
-    mine = {"train": ["test_1", "train_0"], "validation": ["train_1"], "test": ["test_0"]}
-    monkeypatch.setattr(fc100, "read_split", lambda: mine)
-    data = FC100Episodes(root=str(root)).load()
-    assert {split: len(classes) for split, classes in data.splits.items()} == {"train": 2, "validation": 1, "test": 1}
-    expected = torch.from_numpy(pixels(32, "test", 2)).permute(0, 3, 1, 2)
-    assert torch.equal(data.images[:EACH], expected[EACH:]) and torch.equal(data.images[-EACH:], expected[:EACH])
-    make_fc100(root)
-    assert len(FC100Episodes(root=str(root)).load().images) == 7 * EACH
-
-
-# Real CIFAR-FS
-
-
-def test_real_cifarfs(cifarfs_root: Path) -> None:
-    data = CIFARFSEpisodes(root=str(cifarfs_root)).load()
-    assert data.images.shape == (60_000, 3, 32, 32)
-    assert data.counts.tolist() == [600] * 100
-    assert [len(data.splits[split]) for split in SPLITS] == [64, 16, 20]
-
-
-def test_real_fc100_and_cifarfs_hold_the_same_images(cifarfs_root: Path) -> None:
-    ours, other = FC100Episodes(root=str(cifarfs_root)).sources(), CIFARFSEpisodes(root=str(cifarfs_root)).sources()
-    assert [len(ours[split]) for split in SPLITS] == [36_000, 12_000, 12_000]
-    assert sorted(itertools.chain(*ours.values())) == sorted(itertools.chain(*other.values()))
-
-
-def test_real_images_are_those_of_learn2learn(cifarfs_root: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "cifarfs/cifar100"
-    (folder / "splits/bertinetto").mkdir(parents=True)
-    (folder / "data").mkdir()
-    for name in SHORT.values():
-        given = (cifarfs_root / f"cifarfs/cifar100/splits/bertinetto/{name}.txt").read_text().split()[:2]
-        (folder / f"splits/bertinetto/{name}.txt").write_text("\n".join(given))
-        for label in given:
-            (folder / "data" / label).symlink_to(cifarfs_root / "cifarfs/cifar100/data" / label)
-    data = CIFARFSEpisodes(root=str(tmp_path)).load()
-    for place, split in enumerate(SPLITS):
-        reference = _learn2learn().vision.datasets.CIFARFS(str(tmp_path), mode=split)
-        assert len(reference) == 1200
-        for row in range(0, 1200, 37):
-            image, label = reference[row]
-            assert label == row // 600
-            assert torch.equal(data.images[1200 * place + row], pil_to_tensor(image))
