@@ -55,7 +55,7 @@ def graphs() -> tuple[list[float], float]:
     """The graph replayed, and compiled; and the seconds that compiling took."""
     case = QUICK[0]
     learner, data = learner_of(case), data_of(case, None)
-    data.train_batches = InnerBatches(case.inner_steps)
+    data.connect(InnerBatches(case.inner_steps), InnerBatches())
     gradient = chunk_gradient(learner.outer_loss)
     names, values = zip(*learner.meta_parameters().items(), strict=True)
     episode, progress = data.draw("train", torch.arange(case.tasks)), torch.zeros(())

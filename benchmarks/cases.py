@@ -68,12 +68,10 @@ def data_of(case: Case, root: str | None) -> ImageEpisodes:
     """Our side's episodes."""
     shots = {"shots": case.shots, "queries": 1 if case.task == "o15" else case.shots, "meta_batch_size": case.tasks}
     if case.backbone != "omniglot":
-        rest: dict[str, Any] = dict.fromkeys(("train_shots", "train_queries"))
-        rest |= {"rotations": "none", "validation_tasks": 0, "test_tasks": 0, "seed": 0, "num_workers": 0}
-        return RandomImages(case.ways, **shots, **rest, cache_device="auto")
+        return RandomImages(ways=case.ways, **shots, validation_tasks=0, test_tasks=0)
     if root is None:
-        return GlyphEpisodes(case.ways, **shots, train_classes=1100, rotations="none", validation_tasks=0)
-    return OmniglotEpisodes(root, ways=case.ways, **shots, rotations="none", validation_tasks=0)
+        return GlyphEpisodes(ways=case.ways, **shots, train_classes=1100, rotations="none", validation_tasks=0)
+    return OmniglotEpisodes(root=root, ways=case.ways, **shots, rotations="none", validation_tasks=0)
 
 
 def learner_of(case: Case) -> MetaLearner:

@@ -44,7 +44,7 @@ def their_benchmark(root: str, ways: int, images: int) -> Callable[[], Task]:
     omniglot = torchvision.datasets.Omniglot
     # torchvision asks for the original archives even where their folders are complete.
     with mock.patch.object(omniglot, "download"), mock.patch.object(omniglot, "_check_integrity", return_value=True):
-        data = TasksetEpisodes("omniglot", root, ways=ways, shots=images - 1, queries=1, train_queries=1)
+        data = TasksetEpisodes(benchmark="omniglot", root=root, ways=ways, shots=images - 1, queries=1, train_queries=1)
         return data.tasksets["train"].sample  # type: ignore[attr-defined, no-any-return]
 
 

@@ -58,7 +58,7 @@ def learner_of(seed: int) -> MAML:
 
 def data_of(root: str, seed: int, meta_batch_size: int) -> OmniglotEpisodes:
     """As `configs/omniglot/soulier_5w1s_maml.yaml`."""
-    return OmniglotEpisodes(root, split="finn", rotations="tasks", meta_batch_size=meta_batch_size, seed=seed)
+    return OmniglotEpisodes(root=root, split="finn", rotations="tasks", meta_batch_size=meta_batch_size, seed=seed)
 
 
 class Clock(Callback):

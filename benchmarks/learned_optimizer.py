@@ -127,8 +127,8 @@ def make(
     quadratic = problem.run == "quadratics"
     data: EpisodeDataModule = QuadraticEpisodes(seed=arguments.seed)
     if not quadratic:
-        data = MNISTEpisodes(str(arguments.root), shots=780, queries=100, train_shots=780, seed=arguments.seed)
-    data.train_batches = data.evaluation_batches = InnerBatches(STEPS, None if quadratic else 128)
+        data = MNISTEpisodes(root=str(arguments.root), shots=780, queries=100, train_shots=780, seed=arguments.seed)
+    data.connect(InnerBatches(STEPS, None if quadratic else 128), InnerBatches(STEPS, None if quadratic else 128))
     loop = InnerLoop(rule, 20, reduction="sum" if quadratic else "mean")
     learner = LearnedOptimizer(problem.network(), loop, functional.mse_loss if quadratic else functional.cross_entropy)
     learner.seed = arguments.seed

@@ -144,7 +144,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     data = NavigationEpisodes(seed=arguments.seed)
-    data.evaluation_batches = InnerBatches(INNER_STEPS)
+    data.connect(InnerBatches(), InnerBatches(INNER_STEPS))
     unseen = {
         "validation": data.draw("validation", torch.arange(arguments.tasks // 2)),
         "test": data.draw("test", torch.arange(arguments.tasks)),

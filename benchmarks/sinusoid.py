@@ -91,8 +91,8 @@ def squared_errors(learner: MetaLearner, episode: Episode, rate: float) -> Tenso
 
 def episodes(study: Study, seed: int) -> dict[str, Episode]:
     """Unseen tasks of ten points, with a hundred to score on."""
-    data = SinusoidEpisodes(10, 100, max_phase=study.phases * torch.pi, seed=seed)
-    data.evaluation_batches = InnerBatches(study.inner_steps)
+    data = SinusoidEpisodes(shots=10, queries=100, max_phase=study.phases * torch.pi, seed=seed)
+    data.connect(InnerBatches(), InnerBatches(study.inner_steps))
     return {split: data.draw(split, torch.arange(TASKS)) for split in ("validation", "test")}  # type: ignore[arg-type]
 
 

@@ -75,7 +75,7 @@ class Alternate(Callback):
         episode = type(data.draw("train", torch.arange(1)))(
             *(tensor.to(device) for tensor in data.draw("train", torch.arange(case.tasks)))
         )
-        images = data.shots["train"] + (0 if case.algorithm == "Reptile" else data.queries["train"])
+        images = data.shots_in("train") + (0 if case.algorithm == "Reptile" else data.queries_in("train"))
         samplers = {"learn2learn_in_memory": contenders.in_memory(data, case.ways, images)}
         if self.root and case.backbone == "omniglot":
             samplers["learn2learn"] = contenders.their_benchmark(self.root, case.ways, images)

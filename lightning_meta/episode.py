@@ -56,13 +56,17 @@ class EpisodeSource(Protocol):
 
     seed: int
     ways: int
-    shots: dict[str, int]  # of a class, by split
-    queries: dict[str, int]  # likewise
     outputs: int  # width that the backbone's output must have: the ways, or the targets of a regression
-    train_classes: int  # in the training split; 0 where there are none
+    train_class_count: int  # classes in the training split; 0 where tasks do not name theirs
 
     def connect(self, train: InnerBatches, evaluation: InnerBatches) -> None:
-        """What a learner wants drawn for its inner loop, said once before the first draw."""
+        """Take what the learner needs drawn for its inner loop; it says so at setup, before anything is drawn."""
+
+    def shots_in(self, split: Split) -> int:
+        """Support examples of each class in the tasks of this split."""
+
+    def queries_in(self, split: Split) -> int:
+        """Query examples of each class in the tasks of this split."""
 
     def has_validation(self) -> bool:
         """Whether there is anything to validate on."""

@@ -59,10 +59,10 @@ class JointTraining(MetaLearner):
         """Ask the data for their number of classes."""
         source = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and isinstance(source, EpisodeSource):
-            check_no_classes(source.train_classes, type(source).__name__)
+            check_no_classes(source.train_class_count, type(source).__name__)
             if self.classifier is None:
-                self.classify_among(source.train_classes)
-            self._check_other_classes(source.train_classes)
+                self.classify_among(source.train_class_count)
+            self._check_other_classes(source.train_class_count)
         if stage == "fit" and self.classifier is None:
             raise MetaLearningError(
                 f"{type(self).__name__} trains on data that do not say how many classes they have: call "

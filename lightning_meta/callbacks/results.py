@@ -13,7 +13,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 
-from lightning_meta.episode import EpisodeSource
+from lightning_meta.episode import EpisodeSource, Split
 from lightning_meta.metrics import Interval
 
 SHOWN_STEPS = (0, 1, 2, 3, 4, 5, 10, 20, 30, 40, 50)
@@ -45,7 +45,7 @@ class Results(Callback):
         """Report the test."""
         self._report(trainer, pl_module, "test")
 
-    def _report(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
+    def _report(self, trainer: Trainer, pl_module: LightningModule, split: Split) -> None:
         log_dir = trainer.log_dir  # a collective: every rank asks
         if not trainer.is_global_zero:
             return
@@ -55,7 +55,7 @@ class Results(Callback):
         tasks = dict.fromkeys(("data", "seed", "ways", "shots", "queries"))
         if isinstance(data, EpisodeSource):
             tasks = {"data": type(data).__name__, "seed": data.seed, "ways": data.ways}
-            tasks |= {"shots": data.shots[split], "queries": data.queries[split]}
+            tasks |= {"shots": data.shots_in(split), "queries": data.queries_in(split)}
         confusion: Any = pl_module.scores.confusion
         entry = {
             "experiment": self.experiment,

@@ -133,7 +133,7 @@ class MetaCLI(LightningCLI):
             self.trainer.save_checkpoint(path)
             best = checkpoint.best_model_path
             path = best if best and Path(best).parent == Path(checkpoint.dirpath) else path
-        if self.datamodule.tasks["test"]:
+        if self.datamodule.test_tasks:
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=path, verbose=False)
             if ensemble := self._ensemble():
                 self.trainer.callbacks += ensemble  # type: ignore[attr-defined]

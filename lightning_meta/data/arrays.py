@@ -1,5 +1,6 @@
-"""Few-shot classification of whatever a person brings as arrays: vectors of features, series, images."""
+"""Few-shot classification of your own arrays: feature vectors, time series, images."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_meta.data.drawing.images import CacheDevice, ClassImages, ImageEpisodes
+from lightning_meta.data.drawing.images import ClassImages, ImageEpisodes, Rotations
 from lightning_meta.data.drawing.task_random import TaskRandom
 from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
@@ -20,6 +21,7 @@ class SupportsArray(Protocol):
         """The values as an array."""
 
 
+@dataclass(kw_only=True, eq=False)
 class ArrayEpisodes(ImageEpisodes):
     """Few-shot tasks from an array of examples and an array of their classes.
 
@@ -27,58 +29,26 @@ class ArrayEpisodes(ImageEpisodes):
 
     Args:
         x: the examples, shape (examples, ...) with at least two dimensions; a NumPy array, a tensor, or the path of a
-            ``.npy`` file. Floats are taken as they are (in float32), uint8 is divided by 255.
-        y: the class of every example, shape (examples,), whole numbers or strings; likewise.
+            ``.npy`` file. Floats are used unchanged (in float32), uint8 is scaled to [0, 1].
+        y: the class of every example, shape (examples,), integers or strings; likewise.
         validation_classes: classes to validate on; 0 for no validation.
         test_classes: classes to test on.
-        ways: classes in a task.
-        shots: support examples of a class.
-        queries: query examples of a class.
-        train_shots: support examples of a class in training; ``shots`` when None.
-        train_queries: query examples of a class in training; ``queries`` when None.
-        meta_batch_size: tasks in a meta-step, over all ranks.
-        validation_tasks: tasks in one validation.
-        test_tasks: tasks in a test.
-        split_seed: names the split of the classes, which is the same for every ``seed``.
-        seed: names the stream of tasks.
-        num_workers: processes that draw ahead; 0 draws in the main process.
-        cache_device: as in `ImageEpisodes`.
+        split_seed: seed of the split of the classes, which is the same for every ``seed``.
     """
 
-    def __init__(
-        self,
-        x: str | Path | SupportsArray,
-        y: str | Path | SupportsArray,
-        validation_classes: int,
-        test_classes: int,
-        ways: int = 5,
-        shots: int = 1,
-        queries: int = 1,
-        train_shots: int | None = None,
-        train_queries: int | None = None,
-        meta_batch_size: int = 32,
-        validation_tasks: int = 100,
-        test_tasks: int = 600,
-        split_seed: int = 0,
-        seed: int = 0,
-        num_workers: int = 0,
-        cache_device: CacheDevice = "auto",
-    ) -> None:
-        super().__init__(
-            ways, shots, queries, train_shots, train_queries, "none", meta_batch_size, validation_tasks, test_tasks,
-            seed, num_workers, cache_device,
-        )  # fmt: skip
-        self.x, self.y = x, y
-        self.validation_classes = validation_classes
-        self.test_classes = test_classes
-        self.split_seed = split_seed
+    x: str | Path | SupportsArray
+    y: str | Path | SupportsArray
+    validation_classes: int
+    test_classes: int
+    split_seed: int = 0
+    rotations: Rotations = field(default="none", init=False)
 
     def has_validation(self) -> bool:
-        """Whether there are classes to validate on and tasks are asked for."""
+        """Whether ``validation_classes`` and ``validation_tasks`` are both above 0."""
         return self.validation_classes > 0 and super().has_validation()
 
     def more_classes(self, split: Split) -> str:
-        """What to set for more classes in this split; the rest is trained on."""
+        """How to get more classes in this split (for error messages); whatever is not held out is trained on."""
         if split == "train" and self.validation_classes + self.test_classes > 0:
             return "lower data.validation_classes or data.test_classes"
         return super().more_classes(split) if split == "train" else f"raise data.{split}_classes"
@@ -87,9 +57,9 @@ class ArrayEpisodes(ImageEpisodes):
         """All examples, float32 or uint8 (examples, ...), by class in the order of the sorted labels.
 
         Raises:
-            MetaLearningError: an array is missing, or is not what it should be.
+            MetaLearningError: an array is missing, has the wrong shape or type, or holds values that are not finite.
         """
-        x, y = _examples(_array("x", self.x)), _labels(_array("y", self.y))
+        x, y = _check_examples(_read_array("x", self.x)), _check_labels(_read_array("y", self.y))
         if len(x) != len(y):
             raise MetaLearningError(
                 f"data.x holds {len(x)} examples, but data.y {len(y)} labels: give each example one label"
@@ -99,7 +69,7 @@ class ArrayEpisodes(ImageEpisodes):
         if min(held_out) < 0 or sum(held_out) >= len(labels):
             raise MetaLearningError(
                 f"data.validation_classes is {held_out[0]} and data.test_classes is {held_out[1]}, but data.y holds "
-                f"{len(labels)} classes, of which some must be left to train on: lower them"
+                f"{len(labels)} classes, and some must be left to train on: lower them"
             )
         order = TaskRandom(self.split_seed, "array classes", torch.zeros(1, dtype=torch.int64)).order(len(labels))[0]
         validation, test, train = order.split([*held_out, len(labels) - sum(held_out)])
@@ -113,11 +83,11 @@ class ArrayEpisodes(ImageEpisodes):
         )
 
 
-def _array(name: str, given: str | Path | SupportsArray) -> np.ndarray:
-    """What was given, as an array; a file is read without what it might execute."""
+def _read_array(name: str, given: str | Path | SupportsArray) -> np.ndarray:
+    """The given array; a file is read without unpickling objects, which could run code."""
     if isinstance(given, Tensor):
         given = given.detach().cpu()
-        return (given.float() if given.dtype == torch.bfloat16 else given).numpy()  # which NumPy does not have
+        return (given.float() if given.dtype == torch.bfloat16 else given).numpy()  # NumPy has no bfloat16
     if not isinstance(given, str | Path):
         return np.asarray(given)
     path = Path(given).expanduser()
@@ -136,8 +106,8 @@ def _array(name: str, given: str | Path | SupportsArray) -> np.ndarray:
     return array
 
 
-def _examples(x: np.ndarray) -> np.ndarray:
-    """The examples, checked: float32 or uint8."""
+def _check_examples(x: np.ndarray) -> np.ndarray:
+    """Return the examples as float32 or uint8, or refuse them."""
     if x.ndim < 2:
         raise MetaLearningError(f"data.x has shape {x.shape}, expected (examples, ...), such as (examples, features)")
     if x.dtype == np.uint8:
@@ -147,7 +117,7 @@ def _examples(x: np.ndarray) -> np.ndarray:
             f"data.x holds {x.dtype}, expected floats, or uint8 for pixels in 0..255: convert it, as with "
             "x.astype('float32')"
         )
-    with np.errstate(over="ignore"):  # seen just below
+    with np.errstate(over="ignore"):  # infinities are refused below
         x = x.astype(np.float32, copy=False)
     wrong = ~np.isfinite(x).all(tuple(range(1, x.ndim)))
     if wrong.any():
@@ -158,11 +128,11 @@ def _examples(x: np.ndarray) -> np.ndarray:
     return x
 
 
-def _labels(y: np.ndarray) -> np.ndarray:
-    """The labels, checked: one whole number or string for each example."""
+def _check_labels(y: np.ndarray) -> np.ndarray:
+    """Return the labels, one integer or string for each example, or refuse them."""
     if y.ndim != 1 or y.dtype.kind not in "biuUS":
         raise MetaLearningError(
-            f"data.y holds {y.dtype} of shape {y.shape}, expected whole numbers or strings of shape (examples,): "
+            f"data.y holds {y.dtype} of shape {y.shape}, expected integers or strings of shape (examples,): "
             "convert it, as with y.astype('int64') or y.astype('str')"
         )
     return y

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from lightning_meta.data.drawing.photographs import LabelledImages, RGBEpisodes, decode_image, image_names, missing
-from lightning_meta.data.files.downloads import download_archive
+from lightning_meta.data.files.downloads import ZENODO, download_archive
 from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
 
-IMAGES = 600  # of every class
+IMAGES = 600  # of each class
 FOLDER = "cifarfs/cifar100"
 
 
@@ -23,7 +23,7 @@ class CIFARFSEpisodes(RGBEpisodes):
     Bertinetto, Henriques, Torr and Vedaldi, "Meta-learning with differentiable closed-form solvers", arXiv 1805.08136.
 
     ``root/cifarfs/cifar100/data/CLASS/*.png``, and the classes of every split in
-    ``root/cifarfs/cifar100/splits/bertinetto/{train,val,test}.txt``. Settings: as in `RGBEpisodes`.
+    ``root/cifarfs/cifar100/splits/bertinetto/{train,val,test}.txt``.
     """
 
     title = "CIFAR-FS"
@@ -33,7 +33,7 @@ class CIFARFSEpisodes(RGBEpisodes):
         files: dict[Split, list[str]] = {"train": [], "validation": [], "test": []}
         seen: dict[str, Path] = {}
         for split, name in zip(files, ("train", "val", "test"), strict=True):
-            path = self.root / FOLDER / "splits" / "bertinetto" / f"{name}.txt"
+            path = self.folder / FOLDER / "splits" / "bertinetto" / f"{name}.txt"
             try:
                 classes = path.read_text("utf-8").split()
                 if not classes:
@@ -41,31 +41,32 @@ class CIFARFSEpisodes(RGBEpisodes):
             except FileNotFoundError:
                 raise missing(self.title, path, "fetch it with --data.download true") from None
             except (OSError, ValueError) as error:
-                raise self._damaged(f"{path} is no list of classes ({error})") from error
+                raise self._damaged(f"{path} is not a list of classes ({error})") from error
             for label in classes:
                 if label in seen:
                     raise self._damaged(f"class {label} is in both {seen[label]} and {path}")
                 seen[label] = path
-            files[split] = class_files(self.title, self.root, classes)
+            files[split] = class_files(self.title, self.folder, classes)
         return files
 
     def _damaged(self, what: str) -> MetaLearningError:
         return MetaLearningError(
-            f"{self.title}: {what}: delete the folder {self.root / FOLDER} and fetch it anew with --data.download true"
+            f"{self.title}: {what}: delete the folder {self.folder / FOLDER} and download it again with "
+            "--data.download true"
         )
 
     def read(self, split: Split, files: list[str]) -> LabelledImages:
-        return read_folders(self.root, files)
+        return read_folders(self.folder, files)
 
     def fetch(self) -> None:
-        download_archive(self.title, "cifar100.zip", self.root / "cifarfs", ["cifar100"])
+        download_archive(self.title, ZENODO + "cifar100.zip", self.folder / "cifarfs", ["cifar100"])
 
 
 def class_files(title: str, root: Path, classes: list[str]) -> list[str]:
-    """Paths in ``root`` of the images of these classes, class by class.
+    """Paths, relative to ``root``, of the images of these classes, class by class.
 
     Raises:
-        MetaLearningError: a class does not have 600.
+        MetaLearningError: a class does not have 600 images.
     """
     files = []
     for label in classes:
@@ -73,15 +74,15 @@ def class_files(title: str, root: Path, classes: list[str]) -> list[str]:
         if len(names) != IMAGES:
             raise MetaLearningError(
                 f"{title}: {root / FOLDER / 'data' / label} holds {len(names)} images, expected {IMAGES}. Say which "
-                f"folder holds {FOLDER} with --data.root DIR, or delete {root / FOLDER} and fetch CIFAR-FS anew with "
-                "--data.download true"
+                f"folder holds {FOLDER} with --data.root DIR, or delete {root / FOLDER} and download CIFAR-FS again "
+                "with --data.download true"
             )
         files += [f"{FOLDER}/data/{label}/{name}" for name in names]
     return files
 
 
 def read_folders(root: Path, files: list[str]) -> LabelledImages:
-    """Images whose folder is their class."""
+    """Images in a folder for each class."""
 
     def decode(rows: np.ndarray) -> np.ndarray:
         return np.stack([decode_image(root / files[row], 32, str(root / files[row]), "CIFAR-FS") for row in rows])

@@ -1,82 +1,52 @@
-"""Characters of an invented alphabet, drawn by the program: few-shot classification with nothing to fetch."""
+"""Characters of an invented alphabet, drawn by the program: few-shot classification without a download."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lightning_meta.data.drawing.images import CacheDevice, ClassImages, ImageEpisodes, Rotations
+from lightning_meta.data.drawing.images import ClassImages, ImageEpisodes
 from lightning_meta.data.drawing.task_random import TaskRandom
 from lightning_meta.episode import Split
 
 _SIZE = 28  # pixels of a side
 _STROKES = 3  # most strokes of a character
 _SEGMENTS = 40  # straight pieces of a stroke
-_CHUNK = 256  # drawings that are made at once, to bound the memory
+_DRAWINGS_AT_ONCE = 256  # bounds the memory
 
 
+@dataclass(kw_only=True, eq=False)
 class GlyphEpisodes(ImageEpisodes):
-    """Few-shot classification of characters that are drawn when first asked for, for people with no data at hand.
+    """Few-shot classification of characters that are drawn on first use, so that no data are needed.
 
     A class is one to three random cubic Bezier strokes. A drawing of it moves the strokes' control points, turns,
     shears, scales and shifts the whole, and has a stroke width of its own. Images are uint8 (1, 28, 28), ink 255 on 0.
 
     Args:
-        ways: classes in a task.
-        shots: support examples of a class.
-        queries: query examples of a class.
-        train_shots: support examples of a class in training; ``shots`` when None.
-        train_queries: query examples of a class in training; ``queries`` when None.
-        train_classes: classes to train on; their number changes nothing in the other splits.
+        train_classes: classes to train on; the other splits do not depend on their number.
         validation_classes: classes to validate on.
         test_classes: classes to test on.
-        drawings: drawings of every class.
-        rotations: as in `ImageEpisodes`.
-        meta_batch_size: tasks in a meta-step, over all ranks.
-        validation_tasks: tasks in one validation.
-        test_tasks: tasks in a test.
-        alphabet: names the classes and drawings, which are the same for every ``seed``.
-        seed: names the stream of tasks.
-        num_workers: processes that draw ahead; 0 draws in the main process.
-        cache_device: as in `ImageEpisodes`.
+        drawings: drawings of each class.
+        alphabet: seed of the classes and their drawings, which are the same for every ``seed``.
     """
 
-    def __init__(
-        self,
-        ways: int = 5,
-        shots: int = 1,
-        queries: int = 1,
-        train_shots: int | None = None,
-        train_queries: int | None = None,
-        train_classes: int = 1600,
-        validation_classes: int = 200,
-        test_classes: int = 400,
-        drawings: int = 20,
-        rotations: Rotations = "none",
-        meta_batch_size: int = 32,
-        validation_tasks: int = 100,
-        test_tasks: int = 600,
-        alphabet: int = 0,
-        seed: int = 0,
-        num_workers: int = 0,
-        cache_device: CacheDevice = "auto",
-    ) -> None:
-        super().__init__(
-            ways, shots, queries, train_shots, train_queries, rotations, meta_batch_size, validation_tasks, test_tasks,
-            seed, num_workers, cache_device,
-        )  # fmt: skip
-        self.classes = {"test": test_classes, "validation": validation_classes, "train": train_classes}
-        self.drawings = drawings
-        self.alphabet = alphabet
+    train_classes: int = 1600
+    validation_classes: int = 200
+    test_classes: int = 400
+    drawings: int = 20
+    alphabet: int = 0
 
     def more_classes(self, split: Split) -> str:
-        """What to set for more classes in this split."""
+        """How to get more classes in this split (for error messages)."""
         return f"raise data.{split}_classes"
 
     def load(self) -> ClassImages:
         """Draw all characters; a few seconds."""
-        classes = torch.arange(sum(self.classes.values()))
-        per_chunk = max(_CHUNK // self.drawings, 1)
+        sizes = {"test": self.test_classes, "validation": self.validation_classes, "train": self.train_classes}
+        classes = torch.arange(sum(sizes.values()))
+        per_chunk = max(_DRAWINGS_AT_ONCE // self.drawings, 1)
         images = torch.cat([_draw(self.alphabet, chunk, self.drawings) for chunk in classes.split(per_chunk)])
-        splits = dict(zip(self.classes, classes.split(list(self.classes.values())), strict=True))
+        splits = dict(zip(sizes, classes.split(list(sizes.values())), strict=True))
         return ClassImages(images, classes * self.drawings, torch.full_like(classes, self.drawings), splits)
 
 
@@ -96,9 +66,9 @@ def _characters(alphabet: int, classes: Tensor) -> tuple[Tensor, Tensor]:
     control = random.uniform(-1, 1, _STROKES, 4, 2)
     inked = torch.arange(_STROKES) <= random.integers(_STROKES, 1)  # (classes, strokes)
     joined = random.integers(2, _STROKES, 1) == 0
-    for stroke in range(1, _STROKES):  # characters hang together: a stroke often starts where the one before ended
+    for stroke in range(1, _STROKES):  # connected characters: a stroke often starts where the previous one ended
         control[:, stroke, 0] = torch.where(joined[:, stroke], control[:, stroke - 1, 3], control[:, stroke, 0])
-    control = control.where(inked[..., None, None], control[:, :1])  # a stroke that is not drawn must not count below
+    control = control.where(inked[..., None, None], control[:, :1])  # a stroke that is not drawn must not widen the box
     points = _curves(control).flatten(1, 2)
     low, high = points.amin(1), points.amax(1)
     centre, reach = (low + high) / 2, (high - low).amax(-1, keepdim=True) / 2

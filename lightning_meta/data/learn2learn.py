@@ -1,4 +1,4 @@
-"""learn2learn's tasksets and benchmarks as episodes; the only module that imports learn2learn, and not before it must.
+"""learn2learn's tasksets and benchmarks as episodes; the only module that imports learn2learn, and only on first use.
 
 Arnold, Mahajan, Datta, Bunner and Zarkias, "learn2learn: A Library for Meta-Learning Research", arXiv 2008.12284,
 https://github.com/learnables/learn2learn
@@ -13,7 +13,7 @@ import tarfile
 import warnings
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,12 +27,12 @@ from lightning_meta.data.drawing.task_random import TaskRandom, inner_order
 from lightning_meta.episode import Episode, Split
 from lightning_meta.errors import MetaLearningError
 
-_COMPARED = 300  # tasks of each split that are described, not loaded, to see which classes they use
+_TASKS_COMPARED = 300  # tasks of each split that are sampled, not loaded, to see which classes they use
 _UNREADABLE = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, tarfile.TarError, zipfile.BadZipFile)
 
 
 class Taskset(Protocol):
-    """What is used of a `learn2learn.data.Taskset`; named itself, the command line would import it for its help."""
+    """The part of `learn2learn.data.Taskset` that is used; annotating that class would import learn2learn for help."""
 
     dataset: Any
     task_transforms: Any
@@ -45,26 +45,17 @@ class Taskset(Protocol):
         """Load the rows: inputs (rows, ...) and labels (rows,)."""
 
 
+@dataclass(kw_only=True, eq=False)
 class TasksetEpisodes(EpisodeDataModule):
     """Few-shot classification on learn2learn's tasks: on one of its benchmarks, or in Python on any of its tasksets.
 
-    Every task is cut class by class, in the order of its labels: of each class, the first rows are the support set and
-    the next ones the query set. A taskset of finitely many tasks repeats them: task i is task i modulo ``num_tasks``.
-    The images of all benchmarks are in 0..1.
+    Each task is cut class by class, in the order of its labels: the first rows of a class are support, the next ones
+    query. A taskset of finitely many tasks repeats them: task i is task i modulo ``num_tasks``.
+    The images of all benchmarks are in 0..1. The seed also names the random split of the Omniglot benchmark's classes.
 
     Args:
         benchmark: name of a learn2learn benchmark, such as ``omniglot`` or ``mini-imagenet``; None with tasksets.
         root: folder where the benchmark finds its data, or downloads it to.
-        ways: classes in a task.
-        shots: support rows of a class.
-        queries: query rows of a class.
-        train_shots: support rows of a class in training; ``shots`` when None.
-        train_queries: query rows of a class in training; ``queries`` when None.
-        meta_batch_size: tasks in a meta-step, over all ranks.
-        validation_tasks: tasks in one validation.
-        test_tasks: tasks in a test.
-        seed: names the stream of tasks and the random class split of the Omniglot benchmark.
-        num_workers: processes that draw ahead; 0 draws in the main process.
         train: taskset for training; from Python only.
         validation: taskset for validation; from Python only.
         test: taskset for tests and predictions; from Python only.
@@ -73,36 +64,20 @@ class TasksetEpisodes(EpisodeDataModule):
         MetaLearningError: both or neither of ``benchmark`` and tasksets are given.
     """
 
-    def __init__(
-        self,
-        benchmark: str | None = None,
-        root: str = "data",
-        ways: int = 5,
-        shots: int = 1,
-        queries: int = 1,
-        train_shots: int | None = None,
-        train_queries: int | None = None,
-        meta_batch_size: int = 32,
-        validation_tasks: int = 100,
-        test_tasks: int = 600,
-        seed: int = 0,
-        num_workers: int = 0,
-        train: Taskset | None = None,
-        validation: Taskset | None = None,
-        test: Taskset | None = None,
-    ) -> None:
-        super().__init__(
-            ways, shots, queries, train_shots, train_queries, meta_batch_size, validation_tasks, test_tasks, seed,
-            num_workers,
-        )  # fmt: skip
-        given = {"train": train, "validation": validation, "test": test}
-        self.benchmark = benchmark
-        self.root = root
+    benchmark: str | None = None
+    root: str = "data"
+    train: Taskset | None = None
+    validation: Taskset | None = None
+    test: Taskset | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = {"train": self.train, "validation": self.validation, "test": self.test}
         self._given = {split: taskset for split, taskset in given.items() if taskset is not None}
         self._tasksets: dict[str, Taskset] | None = None
-        if (benchmark is None) == (not self._given):
+        if (self.benchmark is None) == (not self._given):
             raise MetaLearningError(
-                f"data.benchmark is {benchmark}, with tasksets given for {list(self._given) or 'no split'}: set "
+                f"data.benchmark is {self.benchmark}, with tasksets given for {list(self._given) or 'no split'}: set "
                 "data.benchmark to the name of a learn2learn benchmark, or give tasksets in Python, not both"
             )
 
@@ -113,7 +88,7 @@ class TasksetEpisodes(EpisodeDataModule):
 
     @property
     def tasksets(self) -> dict[str, Taskset]:
-        """The taskset of every split, made and compared with each other when first asked for."""
+        """The taskset of each split, made and compared with each other on first use."""
         if self._tasksets is None:
             tasksets = self._given if self.benchmark is None else self._load_benchmark(self.benchmark)
             self._warn_of_shared_classes(tasksets)
@@ -121,11 +96,11 @@ class TasksetEpisodes(EpisodeDataModule):
         return self._tasksets
 
     def prepare_data(self) -> None:
-        """Let one process of a machine download a benchmark before the others read it."""
+        """Let one process of each machine download a benchmark before the others read it."""
         _ = self.tasksets
 
     def setup(self, stage: str) -> None:
-        """Draw the first task of every split that the stage needs, to refuse what does not make episodes.
+        """Draw the first task of each split that the stage needs, to check that it makes an episode.
 
         Raises:
             MetaLearningError: the benchmark or its data is missing, a split has no taskset, or its tasks do not fit.
@@ -155,7 +130,7 @@ class TasksetEpisodes(EpisodeDataModule):
         tasks = [self._rows(split, taskset, seed) for seed in random.bits().tolist()]
         x = torch.stack(tasks)  # (T, N, K+Q, ...)
         labels = torch.arange(self.ways)[:, None].expand(*x.shape[:3])
-        shots = self.shots[split]
+        shots = self.shots_in(split)
         order = inner_order(random, self.ways * shots, *self.inner_batches(split))
         episode = Episode(
             x[:, :, :shots].flatten(1, 2),
@@ -170,7 +145,7 @@ class TasksetEpisodes(EpisodeDataModule):
 
     def _rows(self, split: Split, taskset: Taskset, seed: int) -> Tensor:
         """One task's rows, class by class, support before query: (ways, shots + queries, ...)."""
-        shots, queries = self.shots[split], self.queries[split]
+        shots, queries = self.shots_in(split), self.queries_in(split)
         with _seeded(seed):
             try:
                 # not sample(): that caches the tasks of a finite set, so they would depend on what was drawn before
@@ -209,9 +184,9 @@ class TasksetEpisodes(EpisodeDataModule):
                 tasksets = learn2learn.vision.benchmarks.get_tasksets(
                     name,
                     train_ways=self.ways,
-                    train_samples=self.shots["train"] + self.queries["train"],
+                    train_samples=self.shots_in("train") + self.queries_in("train"),
                     test_ways=self.ways,
-                    test_samples=self.shots["test"] + self.queries["test"],
+                    test_samples=self.shots_in("test") + self.queries_in("test"),
                     num_tasks=-1,
                     root=self.root,
                     data_augmentation="normalize",  # mini-ImageNet would otherwise come in 0..255
@@ -233,29 +208,9 @@ class TasksetEpisodes(EpisodeDataModule):
                     seen, trained = _classes(taskset), _classes(tasksets["train"])
                     if seen & trained:
                         rank_zero_warn(
-                            f"{source}: {len(seen & trained)} of {len(seen)} classes seen in {_COMPARED} {split} tasks "
-                            f"are also seen in {_COMPARED} training tasks"
+                            f"{source}: {len(seen & trained)} of {len(seen)} classes seen in {_TASKS_COMPARED} {split} "
+                            f"tasks are also seen in {_TASKS_COMPARED} training tasks"
                         )
-
-
-def download_omniglot(root: Path) -> None:
-    """Download Omniglot and extract it to ``root/omniglot-py``.
-
-    Raises:
-        MetaLearningError: the download failed.
-    """
-    try:
-        _learn2learn().vision.datasets.FullOmniglot(str(root), download=True)
-    except _UNREADABLE as error:
-        raise MetaLearningError(
-            f"learn2learn cannot download Omniglot to {root} ({type(error).__name__}: {error}): go online and try "
-            f"again, or put the extracted folders images_background and images_evaluation into {root / 'omniglot-py'}"
-        ) from error
-
-
-def download_file(source: str, destination: Path) -> None:
-    """Write what a server answers, be it what was asked for or not."""
-    _learn2learn().data.utils.download_file(source, str(destination))
 
 
 def _learn2learn() -> Any:
@@ -263,14 +218,19 @@ def _learn2learn() -> Any:
     with warnings.catch_warnings():
         for category in (DeprecationWarning, SyntaxWarning):  # qpth has invalid escape sequences
             warnings.simplefilter("ignore", category)
-        with contextlib.redirect_stderr(io.StringIO()):
-            importlib.import_module("gym")  # prints that it is unmaintained
-        return importlib.import_module("learn2learn")
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):
+                importlib.import_module("gym")  # prints that it is unmaintained
+            return importlib.import_module("learn2learn")
+        except ModuleNotFoundError as error:
+            raise MetaLearningError(
+                f'TasksetEpisodes needs learn2learn ({error}): pip install "lightning-meta[learn2learn]"'
+            ) from error
 
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators, from which learn2learn draws, and put them back as they were afterwards."""
+    """Seed the global generators, from which learn2learn draws, and restore them afterwards."""
     with isolate_rng(include_cuda=False):  # worker processes may not touch CUDA
         random.seed(seed)
         np.random.seed(seed)
@@ -286,7 +246,7 @@ def _dataset(taskset: Taskset) -> Any:
 
 
 def _data(taskset: Taskset) -> Any:
-    """What lies under all selections of a taskset's classes."""
+    """The data set beneath all selections of a taskset's classes."""
     learn2learn = _learn2learn()
     dataset = _dataset(taskset)
     while isinstance(dataset, learn2learn.data.MetaDataset) and "dataset" in vars(dataset):
@@ -297,4 +257,4 @@ def _data(taskset: Taskset) -> Any:
 def _classes(taskset: Taskset) -> set[Any]:
     """Classes that a number of tasks use."""
     labels = _dataset(taskset).indices_to_labels
-    return {labels[row.index] for _ in range(_COMPARED) for row in taskset.sample_task_description()}
+    return {labels[row.index] for _ in range(_TASKS_COMPARED) for row in taskset.sample_task_description()}

@@ -6,8 +6,8 @@ split by Ravi and Larochelle, "Optimization as a model for few-shot learning", I
 
 import numpy as np
 
-from lightning_meta.data.drawing.photographs import SPLITS, LabelledImages, RGBEpisodes, missing, whole_numbers
-from lightning_meta.data.files.downloads import download
+from lightning_meta.data.drawing.photographs import SPLITS, LabelledImages, RGBEpisodes, check_integers, missing
+from lightning_meta.data.files.downloads import ZENODO, download
 from lightning_meta.data.files.safe_pickle import damaged, load_pickle
 from lightning_meta.episode import Split
 
@@ -18,7 +18,7 @@ class MiniImageNetEpisodes(RGBEpisodes):
     Vinyals, Blundell, Lillicrap, Kavukcuoglu and Wierstra, "Matching networks for one shot learning", arXiv 1606.04080;
     split by Ravi and Larochelle, "Optimization as a model for few-shot learning", ICLR 2017.
 
-    ``root/mini-imagenet-cache-{train,validation,test}.pkl``. Settings: as in `RGBEpisodes`.
+    ``root/mini-imagenet-cache-{train,validation,test}.pkl``.
     """
 
     title = "mini-ImageNet"
@@ -26,22 +26,22 @@ class MiniImageNetEpisodes(RGBEpisodes):
 
     def sources(self) -> dict[Split, list[str]]:
         for split in SPLITS:
-            if not (self.root / _name(split)).exists():
-                raise missing(self.title, self.root / _name(split), "fetch it with --data.download true")
+            if not (self.folder / _name(split)).exists():
+                raise missing(self.title, self.folder / _name(split), "fetch it with --data.download true")
         return {split: [_name(split)] for split in SPLITS}
 
     def read(self, split: Split, files: list[str]) -> LabelledImages:
-        path = self.root / files[0]
+        path = self.folder / files[0]
         content = load_pickle(self.title, path)
         if not isinstance(content, dict) or not {"image_data", "class_dict"} <= content.keys():
             raise damaged(self.title, path, "expected a dict with image_data and class_dict")
-        images, classes = self.pixels(path, content["image_data"]), content["class_dict"]
+        images, classes = self.check_pixels(path, content["image_data"]), content["class_dict"]
         try:
             sizes = [len(rows) for rows in classes.values()]
-            if sum(sizes) != len(images) or not len(images):  # before they are joined: classes can share one long list
+            if sum(sizes) != len(images) or not len(images):  # before joining them: classes can share one long list
                 raise damaged(self.title, path, f"{sum(sizes)} rows in class_dict for {len(images)} images")
-            rows = np.concatenate([whole_numbers(rows) for rows in classes.values()])
-        except (AttributeError, TypeError, ValueError) as error:  # whatever stands in the place of the dict of lists
+            rows = np.concatenate([check_integers(rows) for rows in classes.values()])
+        except (AttributeError, TypeError, ValueError) as error:  # not a dict of lists
             raise damaged(self.title, path, "expected class_dict to map names to lists of rows") from error
         if not np.array_equal(np.sort(rows), np.arange(len(rows))):
             raise damaged(self.title, path, f"the {len(rows)} rows in class_dict are not 0..{len(rows) - 1}, each once")
@@ -51,8 +51,8 @@ class MiniImageNetEpisodes(RGBEpisodes):
 
     def fetch(self) -> None:
         for split in SPLITS:
-            if not (self.root / _name(split)).exists():
-                download(self.title, _name(split), self.root / _name(split))
+            if not (self.folder / _name(split)).exists():
+                download(self.title, ZENODO + _name(split), self.folder / _name(split))
 
 
 def _name(split: Split) -> str:

@@ -3,7 +3,7 @@
 Lake, Salakhutdinov and Tenenbaum, "Human-level concept learning through probabilistic program induction", Science 2015,
 https://github.com/brendenlake/omniglot
 
-The class splits are lists that come with the package (`splits/omniglot_*.json`), whatever the seed:
+The class splits are lists that come with the package (`splits/omniglot_*.json`), independent of the seed:
 
 - ``lake``: 964 / none / 659 characters, the data set's own background and evaluation alphabets.
 - ``vinyals``: 1,028 / 172 / 423, the published lists (Vinyals et al., arXiv 1606.04080).
@@ -15,124 +15,86 @@ The class splits are lists that come with the package (`splits/omniglot_*.json`)
 
 import json
 import os
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
 import torch
+from torchvision.datasets import Omniglot
 
-from lightning_meta.data.drawing.images import CacheDevice, ClassImages, ImageEpisodes, Rotations
+from lightning_meta.data.drawing.images import ClassImages, FileEpisodes
+from lightning_meta.data.files.downloads import download_archive
 from lightning_meta.data.files.omniglot_cache import Rendering, Resample, cached_drawings
-from lightning_meta.data.learn2learn import download_omniglot
 from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
 
 OmniglotSplit = Literal["lake", "vinyals", "finn", "nichol"]
 
-DRAWINGS = 20  # of every character
+FOLDER = "omniglot-py"  # as torchvision names it
+DRAWINGS = 20  # of each character
 
 
-class OmniglotEpisodes(ImageEpisodes):
+@dataclass(kw_only=True, eq=False)
+class OmniglotEpisodes(FileEpisodes):
     """Few-shot classification of Omniglot's characters, 28 x 28 pixels, one channel, in 0..1.
 
     The defaults draw grey with ink = 1, as Finn et al. describe. ``resample: nearest`` and ``ink: 0`` give the binary
     images of Nichol et al.
 
+    The files are in ``root/omniglot-py/images_background`` and ``root/omniglot-py/images_evaluation``.
+
     Args:
-        root: folder that holds ``omniglot-py``.
-        ways: classes in a task.
-        shots: support drawings of a class.
-        queries: query drawings of a class.
-        train_shots: support drawings of a class in training; ``shots`` when None.
-        train_queries: query drawings of a class in training; ``queries`` when None.
-        split: whose split of the classes; ``lake`` and ``nichol`` have none for validation.
-        rotations: ``none``; ``classes``: every class turned by 90, 180 and 270 degrees is a further class in training
-            (Nichol et al.); ``tasks``: every class of a task is turned by a random multiple of 90 degrees (Finn
-            et al.).
+        split: author of the split of the classes; ``lake`` and ``nichol`` have none for validation.
         resample: PIL's filter that shrinks the drawings from 105 x 105 pixels.
         threshold: a pixel with more ink than this, in 0..1, is all ink and any other has none; None keeps grey.
         ink: value of ink; the background has the other.
-        download: fetch the data set with learn2learn where it is not complete.
-        meta_batch_size: tasks in a meta-step, over all ranks.
-        validation_tasks: tasks in one validation.
-        test_tasks: tasks in a test.
-        seed: names the stream of tasks; the class splits do not depend on it.
-        num_workers: processes that draw ahead; 0 draws in the main process.
-        cache_device: as in `ImageEpisodes`.
-        cache_dir: folder for the decoded images; ``lightning_meta_cache`` in ``root`` when None. The user's cache
-            folder takes its place where it cannot be written.
 
     Raises:
         MetaLearningError: ``threshold`` is not in 0..1.
     """
 
-    def __init__(
-        self,
-        root: str = "data",
-        ways: int = 5,
-        shots: int = 1,
-        queries: int = 1,
-        train_shots: int | None = None,
-        train_queries: int | None = None,
-        split: OmniglotSplit = "vinyals",
-        rotations: Rotations = "none",
-        resample: Resample = "lanczos",
-        threshold: float | None = None,
-        ink: Literal[0, 1] = 1,
-        download: bool = False,
-        meta_batch_size: int = 32,
-        validation_tasks: int = 100,
-        test_tasks: int = 600,
-        seed: int = 0,
-        num_workers: int = 0,
-        cache_device: CacheDevice = "auto",
-        cache_dir: str | None = None,
-    ) -> None:
-        super().__init__(
-            ways, shots, queries, train_shots, train_queries, rotations, meta_batch_size, validation_tasks, test_tasks,
-            seed, num_workers, cache_device,
-        )  # fmt: skip
-        if threshold is not None and not 0 <= threshold < 1:
-            raise MetaLearningError(f"data.threshold is {threshold}, expected ink from 0 to below 1, or null for grey")
-        self.root = Path(root).expanduser()
-        self.split = split
-        self.rendering = Rendering(resample, threshold, ink)
-        self.download = download
-        self.cache_dir = Path(cache_dir).expanduser() if cache_dir else self.root / "lightning_meta_cache"
+    split: OmniglotSplit = "vinyals"
+    resample: Resample = "lanczos"
+    threshold: float | None = None
+    ink: Literal[0, 1] = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.threshold is not None and not 0 <= self.threshold < 1:
+            raise MetaLearningError(
+                f"data.threshold is {self.threshold}, expected ink from 0 to below 1, or null for grey"
+            )
 
     def has_validation(self) -> bool:
-        """Whether the split has validation classes and tasks are asked for."""
+        """Whether the split has validation classes and ``validation_tasks`` is above 0."""
         return self.split not in ("lake", "nichol") and super().has_validation()
 
     def more_classes(self, split: Split) -> str:
-        """Which split of the characters to set for as many classes as a task has, where one has them."""
+        """How to get more classes in this split (for error messages): the splits of the characters that have enough."""
         turns = self._turns(split)
         wider = [name for name in get_args(OmniglotSplit) if len(read_splits(name)[split]) * turns >= self.ways]
         return f"set data.split to {' or '.join(wider)}" if wider else super().more_classes(split)
-
-    def prepare_data(self) -> None:
-        """Download and decode in one process, before the ranks read the cache."""
-        self.load()
 
     def load(self) -> ClassImages:
         """All drawings, uint8 (32460, 1, 28, 28), by character in the order of names such as Latin/character01.
 
         Raises:
-            MetaLearningError: the data set is missing or not complete, cannot be fetched, or holds an unreadable image.
+            MetaLearningError: the data set is missing or incomplete, cannot be downloaded, or is unreadable.
         """
         splits = read_splits(self.split)
         characters = sorted(name for names in splits.values() for name in names)
-        source = self.root / "omniglot-py"
+        source = self.folder / FOLDER
         try:
             files = _drawings(source, characters)
         except MetaLearningError:
             if not self.download:
                 raise
-            download_omniglot(self.root)
+            _fetch(source, characters)
             files = _drawings(source, characters)
         place = {name: index for index, name in enumerate(characters)}
         return ClassImages(
-            cached_drawings(source, files, self.rendering, self.cache_dir),
+            cached_drawings(source, files, Rendering(self.resample, self.threshold, self.ink), self.cache_folder),
             torch.arange(len(characters)) * DRAWINGS,
             torch.full((len(characters),), DRAWINGS),
             {
@@ -143,14 +105,14 @@ class OmniglotEpisodes(ImageEpisodes):
 
 
 def read_splits(name: OmniglotSplit) -> dict[Split, list[str]]:
-    """Characters such as ``images_background/Latin/character01`` of every split; the three are all 1,623."""
+    """Characters such as ``images_background/Latin/character01`` in each split; together they are all 1,623."""
     text = resources.files("lightning_meta.data").joinpath("splits", f"omniglot_{name}.json").read_text("utf-8")
     splits: dict[Split, list[str]] = json.loads(text)
     return splits
 
 
 def _drawings(source: Path, characters: list[str]) -> list[str]:
-    """Paths in ``source`` of the drawings of these characters, in their order.
+    """Paths, relative to ``source``, of the drawings of these characters, in their order.
 
     Raises:
         MetaLearningError: some are missing.
@@ -160,20 +122,35 @@ def _drawings(source: Path, characters: list[str]) -> list[str]:
         counts = {character: len(names) for character, names in found.items() if character.startswith(f"{part}/")}
         wrong = [character for character, count in counts.items() if count != DRAWINGS]
         if wrong:
-            whole = len(counts) - len(wrong)
+            complete = len(counts) - len(wrong)
+            there = (source / part).is_dir()
             raise MetaLearningError(
                 f"{source / part} "
-                + ("holds" if (source / part).is_dir() else "does not exist: found")
-                + f" {whole} whole characters and {sum(counts.values())} images, expected {len(counts)} characters of "
-                f"{DRAWINGS} images each; the first that is not whole is {wrong[0]} with {counts[wrong[0]]}. "
-                f"Say where Omniglot is with --data.root DIR (it holds {source.name}/{part}), or fetch it with "
-                "--data.download true"
+                + ("holds" if there else "does not exist: found")
+                + f" {complete} complete characters and {sum(counts.values())} images, expected {len(counts)} "
+                f"characters of {DRAWINGS} images each; the first that differs is {wrong[0]} with {counts[wrong[0]]}. "
+                f"Say where Omniglot is with --data.root DIR (it holds {source.name}/{part}), or "
+                + (f"delete {source / part} and " if there else "")
+                + "download it with --data.download true"
             )
     return [f"{character}/{name}" for character, names in found.items() for name in names]
 
 
+def _fetch(source: Path, characters: list[str]) -> None:
+    """Download the parts of the data set that are missing.
+
+    Raises:
+        MetaLearningError: that failed, or a part is there but incomplete.
+    """
+    for part, md5 in Omniglot.zips_md5.items():
+        try:
+            _drawings(source, [character for character in characters if character.startswith(f"{part}/")])
+        except MetaLearningError:
+            download_archive("Omniglot", f"{Omniglot.download_url_prefix}/{part}.zip", source, [part], md5)
+
+
 def _images(folder: Path) -> list[str]:
-    """Names of the images in a folder, sorted; none where there is no folder."""
+    """Names of the images in a folder, sorted; none where the folder does not exist."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if entry.name.endswith(".png") and entry.is_file())

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lightning_meta.data.drawing.photographs import LabelledImages, RGBEpisodes, decode_image, missing
-from lightning_meta.data.files.downloads import download
+from lightning_meta.data.files.downloads import ZENODO, download
 from lightning_meta.data.files.safe_pickle import damaged, load_pickle
 from lightning_meta.episode import Split
 
@@ -27,7 +27,7 @@ class TieredImageNetEpisodes(RGBEpisodes):
 
     ``root/tiered-imagenet/{train,val,test}_images_png.pkl`` and ``..._labels.pkl``. The first start decodes them into
     a cache file of 16.5 GB, and needs memory for one file of encoded images; the cache is then read through a memory
-    map. Settings: as in `RGBEpisodes`.
+    map.
     """
 
     title = "tiered-ImageNet"
@@ -36,12 +36,12 @@ class TieredImageNetEpisodes(RGBEpisodes):
     def sources(self) -> dict[Split, list[str]]:
         for names in FILES.values():
             for name in names:
-                if not (self.root / name).exists():
-                    raise missing(self.title, self.root / name, "fetch it (12 GB) with --data.download true")
+                if not (self.folder / name).exists():
+                    raise missing(self.title, self.folder / name, "fetch it (12 GB) with --data.download true")
         return FILES
 
     def read(self, split: Split, files: list[str]) -> LabelledImages:
-        path, labels_path = (self.root / file for file in files)
+        path, labels_path = (self.folder / file for file in files)
         content = load_pickle(self.title, labels_path)
         if not isinstance(content, dict) or "label_specific" not in content:
             raise damaged(self.title, labels_path, "expected a dict with label_specific")
@@ -54,11 +54,11 @@ class TieredImageNetEpisodes(RGBEpisodes):
         def decode(rows: np.ndarray) -> np.ndarray:
             return np.stack([self._decode_row(images[row], path, row) for row in rows])
 
-        return LabelledImages(self.labels(labels_path, content["label_specific"], len(images)), decode)
+        return LabelledImages(self.check_labels(labels_path, content["label_specific"], len(images)), decode)
 
     def _decode_row(self, encoded: object, path: Path, row: int) -> np.ndarray:
-        if isinstance(encoded, str):  # what Python 2 had in the place of bytes
-            encoded = encoded.encode("latin1", "replace")  # no image has other letters, and PIL says so
+        if isinstance(encoded, str):  # bytes of Python 2
+            encoded = encoded.encode("latin1", "replace")  # PIL refuses what no image holds
         if isinstance(encoded, np.ndarray):  # OpenCV makes them
             encoded = encoded.tobytes()
         if not isinstance(encoded, bytes):
@@ -68,5 +68,5 @@ class TieredImageNetEpisodes(RGBEpisodes):
     def fetch(self) -> None:
         for names in FILES.values():
             for name in names:
-                if not (self.root / name).exists():
-                    download(self.title, name.replace("/", "-"), self.root / name)
+                if not (self.folder / name).exists():
+                    download(self.title, ZENODO + name.replace("/", "-"), self.folder / name)

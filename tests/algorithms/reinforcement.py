@@ -27,8 +27,8 @@ def policy(hidden: int = 6) -> GaussianPolicy:
 
 def episode(tasks: int = 3, trajectories: int = 4, horizon: int = 6, steps: int = 2) -> Episode:
     """Tasks in the default precision; in the first, every other trajectory of `policy` ends after its second step."""
-    data = NavigationEpisodes(trajectories, horizon)
-    data.train_batches = InnerBatches(steps)
+    data = NavigationEpisodes(trajectories=trajectories, horizon=horizon)
+    data.connect(InnerBatches(steps), InnerBatches())
     drawn = data.draw("train", torch.arange(tasks))
     dtype = torch.get_default_dtype()
     drawn = Episode(*(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in drawn))

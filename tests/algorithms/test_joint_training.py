@@ -113,7 +113,7 @@ def test_joint_training_learns(algorithm: Any, rotations: Any, tmp_path: Path) -
     learner.meta_gradient = recorded
     run = trainer(tmp_path, max_steps=60)
     run.fit(learner, data)
-    guessing = math.log(data.train_classes)
+    guessing = math.log(data.train_class_count)
     assert losses[0] > 0.8 * guessing
     assert losses[-1] < 0.35 * guessing
     run.test(learner, data, verbose=False)
@@ -218,7 +218,7 @@ def test_a_loader_that_does_not_say_how_many_classes_it_has(tmp_path: Path) -> N
     learner = FineTuning(glyph_network(), INNER, compile=False)
     data = glyphs(train_queries=0)
     data.setup("fit")
-    data.train_batches = InnerBatches()
+    data.connect(InnerBatches(), InnerBatches())
     loader = DataLoader([data.draw("train", torch.arange(4))], batch_size=None)  # type: ignore[arg-type]
     with pytest.raises(MetaLearningError, match="FineTuning trains on data that do not say how many classes they have"):
         trainer(tmp_path).fit(learner, loader)

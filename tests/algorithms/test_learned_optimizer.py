@@ -118,7 +118,7 @@ def loss(weights: list[Tensor], x: Tensor, y: Tensor) -> Tensor:
 
 
 def quadratics(seed: int = 3) -> QuadraticEpisodes:
-    return QuadraticEpisodes(4, meta_batch_size=2, validation_tasks=3, test_tasks=3, seed=seed)
+    return QuadraticEpisodes(dimensions=4, meta_batch_size=2, validation_tasks=3, test_tasks=3, seed=seed)
 
 
 def optimizer_of_quadratics(unrolls: int = 3, rate: float = 0.01, **settings: Any) -> LearnedOptimizer:

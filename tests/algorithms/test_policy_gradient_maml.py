@@ -141,14 +141,14 @@ def test_policies_that_do_not_fit_are_refused(
     backbone: nn.Module, settings: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(MetaLearningError, match=said):
-        trainer(tmp_path).fit(PolicyGradientMAML(backbone, **settings), NavigationEpisodes(2, 3))
+        trainer(tmp_path).fit(PolicyGradientMAML(backbone, **settings), NavigationEpisodes(trajectories=2, horizon=3))
 
 
 def test_other_data_and_other_learners_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MetaLearningError, match="set data to NavigationEpisodes"):
         trainer(tmp_path).fit(PolicyGradientMAML(GaussianPolicy(2)), SinusoidEpisodes())
     with pytest.raises(MetaLearningError, match="cannot take inputs of shape"):
-        trainer(tmp_path).fit(MAML(GaussianPolicy(2)), NavigationEpisodes(2, 3))
+        trainer(tmp_path).fit(MAML(GaussianPolicy(2)), NavigationEpisodes(trajectories=2, horizon=3))
 
 
 def command(root: Path, algorithm: str, steps: int = 2, *more: str) -> list[str]:

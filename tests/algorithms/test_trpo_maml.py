@@ -167,7 +167,7 @@ def fitted(tmp_path: Path, steps: int = 2, run_settings: dict[str, Any] | None =
     """A run in float64, of few conjugate gradients: each blows up the rounding of the one before."""
     ours = learner(1, **{"region": TrustRegion(conjugate_gradient_steps=3)} | settings)
     run = trainer(tmp_path, max_steps=steps, precision="64-true", **run_settings or {})
-    run.fit(ours, NavigationEpisodes(4, 6, meta_batch_size=4))
+    run.fit(ours, NavigationEpisodes(trajectories=4, horizon=6, meta_batch_size=4))
     assert run.global_step == steps
     assert ours.meta_steps == steps
     return ours
@@ -229,7 +229,7 @@ def test_divergence_stops_before_anything_changes(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
 def test_mixed_precision_is_refused(precision: Any, tmp_path: Path) -> None:
     with pytest.raises(MetaLearningError, match=f"trainer.precision is {precision}.*set it to 32-true"):
-        trainer(tmp_path, precision=precision).fit(learner(), NavigationEpisodes(2, 3))
+        trainer(tmp_path, precision=precision).fit(learner(), NavigationEpisodes(trajectories=2, horizon=3))
 
 
 @pytest.mark.parametrize("settings", [{"accumulate_grad_batches": 2}, {"gradient_clip_val": 1.0}])

@@ -40,8 +40,8 @@ def test_a_fit_tests_the_best_checkpoint_and_then_all_members(tmp_path: Path) ->
 def test_outputs_are_the_mean_over_the_members(tmp_path: Path) -> None:
     assert main(["fit", *small(tmp_path, steps=4), "--ensemble=2"]) == 0
     members = [MAML.load_from_checkpoint(path, weights_only=True) for path in sorted(tmp_path.rglob("best-*.ckpt"))]
-    data = GlyphEpisodes(3, 2, train_classes=20, validation_classes=6, test_classes=6)
-    data.evaluation_batches = InnerBatches(2)
+    data = GlyphEpisodes(ways=3, shots=2, train_classes=20, validation_classes=6, test_classes=6)
+    data.connect(InnerBatches(), InnerBatches(2))
     episode = data.draw("test", torch.arange(2))
     alone = [member.all_predictions(episode) for member in members]
     own = {name: tensor.clone() for name, tensor in members[0].state_dict().items()}

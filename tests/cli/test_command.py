@@ -127,7 +127,7 @@ def test_a_checkpoint_made_in_python_loads(tmp_path: Path) -> None:
 
     torch.manual_seed(0)
     learner = Reptile(Conv4(3, filters=4), InnerLoop(SGD(0.3), steps=2, evaluation_steps=1), carry_moments=False)
-    data = GlyphEpisodes(3, train_classes=6, validation_classes=4, test_classes=4, meta_batch_size=2, test_tasks=2)
+    data = GlyphEpisodes(ways=3, train_classes=6, validation_classes=4, test_classes=4, meta_batch_size=2, test_tasks=2)
     trainer = Trainer(default_root_dir=tmp_path, max_steps=1, logger=False, accelerator="cpu", limit_val_batches=0,
                       enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)  # fmt: skip
     trainer.fit(learner, data)

@@ -12,7 +12,7 @@ from lightning_meta.cli.command import main
 from lightning_meta.data import ArrayEpisodes, ClassImages, ImageEpisodes
 from lightning_meta.errors import MetaLearningError
 from tests.cli.test_command import SHORT_RUN
-from tests.data.conftest import SPLITS, assert_same
+from tests.data.tiny_episodes import SPLITS, assert_same
 
 NAMES = np.array(["ash", "birch", "cedar", "elm", "fir", "hazel", "larch", "maple", "oak"])
 COUNTS = np.array([6, 7, 8, 6, 7, 8, 6, 7, 8])
@@ -27,14 +27,14 @@ def shuffled_images() -> tuple[np.ndarray, np.ndarray]:
 
 def episodes(x: Any, y: Any, **changes: Any) -> ArrayEpisodes:
     settings: dict[str, Any] = {"validation_classes": 2, "test_classes": 3, "ways": 2, "shots": 2, "queries": 3}
-    return ArrayEpisodes(x, y, **settings | changes)
+    return ArrayEpisodes(x=x, y=y, **settings | changes)
 
 
 class SortedImages(ImageEpisodes):
     """The images, sorted by a loop, in the classes of the given splits."""
 
     def __init__(self, splits: dict[str, torch.Tensor]) -> None:
-        super().__init__(2, 2, 3, None, None, "none", 32, 100, 600, 0, 0, "auto")
+        super().__init__(ways=2, shots=2, queries=3)
         self.classes = splits
 
     def load(self) -> ClassImages:
@@ -114,7 +114,7 @@ REFUSED: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "type of x": (X.astype(np.int64), Y, {}, "data.x holds int64, expected floats, or uint8"),
     "objects": (X.astype(object), Y, {}, "data.x holds object"),
     "not finite": (NOT_FINITE, Y, {}, "not finite (in float32) in 2 of its examples, the first of which is example 5"),
-    "type of y": (X, np.zeros(63), {}, "data.y holds float64 of shape (63,), expected whole numbers or strings"),
+    "type of y": (X, np.zeros(63), {}, "data.y holds float64 of shape (63,), expected integers or strings"),
     "objects in y": (X, Y.astype(object), {}, "data.y holds object"),
     "shape of y": (X, np.eye(63, dtype=int), {}, "data.y holds int64 of shape (63, 63)"),
     "nothing": (X[:0], Y[:0], {}, "data.y holds 0 classes"),

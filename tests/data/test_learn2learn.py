@@ -16,7 +16,7 @@ import torchvision
 from torch.utils.data import TensorDataset
 
 from lightning_meta.data.drawing import data_module as base
-from lightning_meta.data.learn2learn import TasksetEpisodes, _learn2learn, download_omniglot
+from lightning_meta.data.learn2learn import TasksetEpisodes, _learn2learn
 from lightning_meta.episode import Episode, InnerBatches, Split
 from lightning_meta.errors import MetaLearningError
 
@@ -127,7 +127,7 @@ def test_global_generators_are_left_alone(dataset: Any) -> None:
 
 def test_tasks_are_cut_class_by_class(dataset: Any) -> None:
     data = episodes(taskset(dataset, rows=7), train_shots=4, train_queries=1)
-    data.train_batches = InnerBatches(steps=2, size=6)
+    data.connect(InnerBatches(steps=2, size=6), InnerBatches())
     episode = data.draw("train", torch.arange(5))
     assert episode.support_x.shape == (5, 12, 3) and episode.query_x.shape == (5, 3, 3)
     assert episode.support_y.tolist() == [[0] * 4 + [1] * 4 + [2] * 4] * 5
@@ -221,16 +221,14 @@ def test_validating_on_nothing_is_refused(dataset: Any) -> None:
         TasksetEpisodes(ways=3, train=taskset(dataset), test=taskset(dataset), validation_tasks=0).setup("validate")
 
 
-def test_download_of_omniglot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(torchvision.datasets.omniglot, "download_and_extract_archive", offline)
-    with pytest.raises(MetaLearningError, match="cannot download Omniglot to .*no network.*omniglot-py"):
-        download_omniglot(tmp_path)
-    roots: list[tuple[str, bool]] = []
-    monkeypatch.setattr(
-        learn2learn.vision.datasets, "FullOmniglot", lambda root, download: roots.append((root, download))
-    )
-    download_omniglot(tmp_path)
-    assert roots == [(str(tmp_path), True)]
+def test_without_learn2learn_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "learn2learn"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "learn2learn", None)
+    with pytest.raises(MetaLearningError) as error:
+        TasksetEpisodes(benchmark="omniglot", root=str(tmp_path)).prepare_data()
+    assert str(error.value).startswith("TasksetEpisodes needs learn2learn")
+    assert str(error.value).endswith(': pip install "lightning-meta[learn2learn]"')
 
 
 def test_importing_the_module_does_not_import_learn2learn() -> None:

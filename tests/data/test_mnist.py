@@ -31,7 +31,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def small(root: Path, **changes: Any) -> MNISTEpisodes:
-    return MNISTEpisodes(str(root), **{"shots": 1, "queries": 1} | changes)
+    return MNISTEpisodes(root=str(root), **{"shots": 1, "queries": 1} | changes)
 
 
 @pytest.mark.parametrize("split", PARTS)
@@ -66,7 +66,7 @@ def test_tasks_that_the_images_cannot_fill_are_refused(root: Path) -> None:
 
 
 def test_the_real_files(mnist_root: Path) -> None:
-    data = MNISTEpisodes(str(mnist_root)).load()
+    data = MNISTEpisodes(root=str(mnist_root)).load()
     assert data.images.shape == (70000, 1, 28, 28)
     totals = [int(data.counts[data.splits[split]].sum()) for split in ("train", "validation", "test")]
     assert totals == [50000, 10000, 10000]

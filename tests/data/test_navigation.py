@@ -12,7 +12,7 @@ from lightning_meta.errors import MetaLearningError
 
 def episodes(steps: int = 2, **settings: Any) -> NavigationEpisodes:
     data = NavigationEpisodes(**{"trajectories": 5, "horizon": 7} | settings)
-    data.train_batches = InnerBatches(steps)
+    data.connect(InnerBatches(steps), InnerBatches())
     return data
 
 
@@ -89,6 +89,6 @@ def test_wrong_numbers_are_refused(settings: dict[str, int], said: str) -> None:
 @pytest.mark.parametrize(("split", "name"), [("train", "batch_size"), ("test", "evaluation_batch_size")])
 def test_an_inner_batch_is_refused(split: Split, name: str) -> None:
     data = episodes()
-    data.train_batches = data.evaluation_batches = InnerBatches(1, 3)
+    data.connect(InnerBatches(1, 3), InnerBatches(1, 3))
     with pytest.raises(MetaLearningError, match=f"model.inner.{name} is 3, but an inner step"):
         draw(data, 0, split=split)

@@ -1,18 +1,21 @@
 """Omniglot: the class splits, how drawings become images, how they are fetched."""
 
 import hashlib
+import io
+import shutil
+import zipfile
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 from PIL import Image, ImageOps
+from torchvision.datasets import Omniglot
 
 from lightning_meta.data.files import omniglot_cache
 from lightning_meta.data.omniglot import OmniglotEpisodes, OmniglotSplit, read_splits
 from lightning_meta.errors import MetaLearningError
-from tests.data.conftest import draw_characters, first_drawing, images
+from tests.data.file_server import FileServer
+from tests.data.omniglot_files import first_drawing, images
 
 
 @pytest.mark.parametrize(
@@ -60,7 +63,7 @@ def real_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_real_images(omniglot_root: Path, real_cache: str) -> None:
-    data = OmniglotEpisodes(str(omniglot_root), cache_dir=real_cache).load()
+    data = OmniglotEpisodes(root=str(omniglot_root), cache_dir=real_cache).load()
     assert data.images.shape == (32460, 1, 28, 28)
     assert data.images.dtype == torch.uint8
     assert data.counts.eq(20).all()
@@ -78,14 +81,16 @@ def test_real_images(omniglot_root: Path, real_cache: str) -> None:
 
 
 def test_real_splits_name_their_own_images(omniglot_root: Path, real_cache: str) -> None:
-    data = OmniglotEpisodes(str(omniglot_root), cache_dir=real_cache).load()
+    data = OmniglotEpisodes(root=str(omniglot_root), cache_dir=real_cache).load()
     characters = sorted(name for names in read_splits("vinyals").values() for name in names)
     for split, names in read_splits("vinyals").items():
         assert [characters[index] for index in data.splits[split]] == names
 
 
 def test_real_nichol_images_are_the_binary_drawings_resized(omniglot_root: Path, real_cache: str) -> None:
-    episodes = OmniglotEpisodes(str(omniglot_root), split="nichol", resample="nearest", ink=0, cache_dir=real_cache)
+    episodes = OmniglotEpisodes(
+        root=str(omniglot_root), split="nichol", resample="nearest", ink=0, cache_dir=real_cache
+    )
     episodes.setup("fit")
     data = episodes.data
     assert set(data.images.flatten().tolist()) == {0, 255}
@@ -100,7 +105,7 @@ def test_real_nichol_images_are_the_binary_drawings_resized(omniglot_root: Path,
 
 
 def test_classes_follow_their_names(root: Path) -> None:
-    data = OmniglotEpisodes(str(root)).load()
+    data = OmniglotEpisodes(root=str(root)).load()
     assert data.images.shape == (60, 1, 28, 28)
     assert data.starts.tolist() == [0, 20, 40]
     assert {split: classes.tolist() for split, classes in data.splits.items()} == {
@@ -109,7 +114,7 @@ def test_classes_follow_their_names(root: Path) -> None:
 
 
 def test_validation_without_classes_keeps_whole_numbers(root: Path) -> None:
-    assert OmniglotEpisodes(str(root)).load().splits["validation"].dtype == torch.int64
+    assert OmniglotEpisodes(root=str(root)).load().splits["validation"].dtype == torch.int64
 
 
 def test_ink_turns_values_around(root: Path) -> None:
@@ -146,41 +151,59 @@ def test_threshold_out_of_range(threshold: float) -> None:
         OmniglotEpisodes(threshold=threshold)
 
 
-# Cache
+# Downloads
 
 
-def pretend_learn2learn(monkeypatch: pytest.MonkeyPatch, full_omniglot: Any) -> None:
-    library = SimpleNamespace(vision=SimpleNamespace(datasets=SimpleNamespace(FullOmniglot=full_omniglot)))
-    monkeypatch.setattr("lightning_meta.data.learn2learn._learn2learn", lambda: library)
+@pytest.fixture
+def source(root: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> FileServer:
+    """The archives of the tiny Omniglot on a server, with their checksums."""
+    for part in ("images_background", "images_evaluation"):
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            for path in sorted((root / "omniglot-py" / part).rglob("*.png")):
+                archive.write(path, path.relative_to(root / "omniglot-py"))
+        server.files[f"{part}.zip"] = stream.getvalue()
+    checksums = {name.removesuffix(".zip"): hashlib.md5(file).hexdigest() for name, file in server.files.items()}
+    assert checksums.keys() == Omniglot.zips_md5.keys()
+    monkeypatch.setattr(Omniglot, "zips_md5", checksums)
+    monkeypatch.setattr(Omniglot, "download_url_prefix", server.url.removesuffix("/"))
+    return server
 
 
-def test_download_when_missing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def full_omniglot(folder: str, download: bool) -> None:
-        assert download
-        asked.append(folder)
-        draw_characters(Path(folder))
-
-    pretend_learn2learn(monkeypatch, full_omniglot)
-    new = root / "new"
-    for _ in range(2):
-        assert torch.equal(images(new, download=True), images(root))
-    assert asked == [str(new)]
+def test_download_when_missing(root: Path, source: FileServer) -> None:
+    assert torch.equal(images(root / "new", download=True), images(root))
+    assert set(source.asked) == source.files.keys()
+    asked = len(source.asked)
+    images(root / "new", download=True)
+    assert len(source.asked) == asked
+    assert sorted(path.name for path in (root / "new" / "omniglot-py").iterdir()) == [
+        "images_background", "images_evaluation"
+    ]  # fmt: skip
 
 
-def test_nothing_is_downloaded_unasked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend_learn2learn(monkeypatch, lambda *_, **__: pytest.fail("downloaded"))
+def test_only_the_missing_part_is_downloaded(root: Path, source: FileServer) -> None:
+    expected = images(root)
+    shutil.rmtree(root / "omniglot-py" / "images_evaluation")
+    assert torch.equal(images(root, download=True), expected)
+    assert set(source.asked) == {"images_evaluation.zip"}
+
+
+def test_an_incomplete_part_is_left_alone(root: Path, source: FileServer) -> None:
+    first_drawing(root).unlink()
+    with pytest.raises(MetaLearningError, match="omniglot-py/images_background is incomplete: delete it"):
+        images(root, download=True)
+    assert source.asked == []
+
+
+def test_nothing_is_downloaded_unasked(root: Path, source: FileServer) -> None:
     images(root, download=True)
     with pytest.raises(MetaLearningError, match="does not exist"):
         images(root / "new")
+    assert source.asked == []
 
 
-def test_failed_download(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_network(folder: str, download: bool) -> None:
-        raise OSError("Name or service not known")
-
-    pretend_learn2learn(monkeypatch, no_network)
-    with pytest.raises(MetaLearningError, match="Name or service not known") as error:
+def test_failed_download(root: Path, source: FileServer) -> None:
+    source.files["images_background.zip"] += b"more"
+    with pytest.raises(MetaLearningError, match="^Omniglot: cannot download .*images_background.zip.*corrupted"):
         images(root / "new", download=True)
-    assert f"into {root / 'new' / 'omniglot-py'}" in str(error.value)
+    assert list((root / "new" / "omniglot-py").iterdir()) == []

@@ -11,7 +11,7 @@ TASKS = torch.arange(2000)
 
 
 def test_entries_are_independent_and_standard_normal() -> None:
-    episode = QuadraticEpisodes(5).draw("train", TASKS)
+    episode = QuadraticEpisodes(dimensions=5).draw("train", TASKS)
     entries = torch.cat([episode.support_x.flatten(1), episode.support_y.flatten(1)], 1).double()
     assert entries.shape == (2000, 30)
     assert abs(entries.mean().item()) < 0.02
@@ -45,6 +45,6 @@ def test_functions_of_other_splits_and_seeds_are_others() -> None:
 
 
 def test_every_step_sees_all_rows() -> None:
-    data = QuadraticEpisodes(4)
-    data.train_batches = InnerBatches(3, None, 2)
+    data = QuadraticEpisodes(dimensions=4)
+    data.connect(InnerBatches(3, None, 2), InnerBatches())
     assert data.draw("train", TASKS[:2]).inner_order.tolist() == [[[0, 1, 2, 3]] * 6] * 2

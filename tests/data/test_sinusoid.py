@@ -39,7 +39,7 @@ def test_support_and_query_lie_on_one_wave_within_the_ranges(max_phase: float) -
 
 def test_shapes_and_the_inner_order() -> None:
     data = SinusoidEpisodes(shots=10, queries=4, train_shots=50, train_queries=7)
-    data.train_batches = InnerBatches(steps=3, size=5)
+    data.connect(InnerBatches(steps=3, size=5), InnerBatches())
     train, test = data.draw("train", TASKS[:6]), data.draw("test", TASKS[:6])
     assert [tuple(tensor.shape) for tensor in train] == [(6, 50, 1)] * 2 + [(6, 7, 1)] * 2 + [(6, 3, 5), (6,), (6, 0)]
     assert [tuple(tensor.shape) for tensor in test] == [(6, 10, 1)] * 2 + [(6, 4, 1)] * 2 + [(6, 0, 10), (6,), (6, 0)]

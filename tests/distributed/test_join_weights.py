@@ -70,7 +70,7 @@ def test_rare_joinings_equal_copies_that_are_averaged_by_hand(runs: dict[str, tu
     learners = [adam_maml().double(), adam_maml().double()]
     optimizers = [torch.optim.Adam(learner.parameters(), lr=0.02) for learner in learners]
     data = SinusoidEpisodes(meta_batch_size=TASKS)
-    data.train_batches = InnerBatches(2)
+    data.connect(InnerBatches(2), InnerBatches())
     history: list[list[float]] = [[], []]
     for step in range(1, STEPS + 1):
         for rank, (learner, optimizer) in enumerate(zip(learners, optimizers, strict=True)):

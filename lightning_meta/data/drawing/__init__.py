@@ -1,1 +1,1 @@
-"""Drawing tasks: the data module, its random numbers, and images by class."""
+"""Drawing tasks: the data module, its sampler and random numbers, images by class, photographs."""

@@ -1,6 +1,8 @@
 """Episodes of images: the one sampler that serves every data set of labelled examples."""
 
 from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -18,7 +20,7 @@ CacheDevice = Literal["auto", "cpu"]
 class ClassImages(NamedTuple):
     """All images of a data set, sorted by class, and the classes of every split."""
 
-    images: Tensor  # uint8 (images, channels, height, width), seen in 0..1; or floats (examples, ...), seen as they are
+    images: Tensor  # uint8 (images, channels, height, width), scaled to [0, 1]; or floats (examples, ...), unchanged
     starts: Tensor  # (classes,): the first image of each class
     counts: Tensor  # (classes,): how many images it has
     splits: dict[str, Tensor]  # split -> its classes
@@ -26,6 +28,7 @@ class ClassImages(NamedTuple):
     names: list[str] | None = None  # of the classes, for messages
 
 
+@dataclass(kw_only=True, eq=False)
 class ImageEpisodes(EpisodeDataModule):
     """Few-shot classification of images. A subclass says where the images come from (`load`).
 
@@ -35,30 +38,13 @@ class ImageEpisodes(EpisodeDataModule):
             splits (Finn et al.).
         cache_device: ``auto`` keeps all images on the GPU, where there is one with room, and draws episodes there;
             ``cpu`` keeps them in main memory. Worker processes (``num_workers``) draw in main memory.
-        others: as in `EpisodeDataModule`.
     """
 
-    def __init__(
-        self,
-        ways: int,
-        shots: int,
-        queries: int,
-        train_shots: int | None,
-        train_queries: int | None,
-        rotations: Rotations,
-        meta_batch_size: int,
-        validation_tasks: int,
-        test_tasks: int,
-        seed: int,
-        num_workers: int,
-        cache_device: CacheDevice,
-    ) -> None:
-        super().__init__(
-            ways, shots, queries, train_shots, train_queries, meta_batch_size, validation_tasks, test_tasks, seed,
-            num_workers,
-        )  # fmt: skip
-        self.rotations = rotations
-        self.cache_device = cache_device
+    rotations: Rotations = "none"
+    cache_device: CacheDevice = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._data: ClassImages | None = None
 
     @property
@@ -67,17 +53,17 @@ class ImageEpisodes(EpisodeDataModule):
         return self.ways
 
     @property
-    def train_classes(self) -> int:
-        """Classes to train on; a character that is turned is another one."""
+    def train_class_count(self) -> int:
+        """Classes in the training split; with rotations, each turn of a class is one of its own."""
         return len(self.data.splits["train"]) * (1 if self.rotations == "none" else 4)
 
     @abstractmethod
     def load(self) -> ClassImages:
-        """Read or make the images; called once."""
+        """Read or make the images; called once, when they are first needed."""
 
     @property
     def data(self) -> ClassImages:
-        """The images, loaded when first asked for; with rotations, the four turns of all of them one after another."""
+        """The images, loaded on first use; with rotations, all of them in each of the four turns, turn by turn."""
         if self._data is None:
             self._data = self.load()
             if self.rotations != "none":
@@ -92,10 +78,10 @@ class ImageEpisodes(EpisodeDataModule):
             "fit": ("train", "validation", "test"), "validate": ("validation",), "test": ("test",),
             "predict": ("test",),
         }  # fmt: skip
-        asked_for = {"train": True, "validation": self.has_validation(), "test": self.tasks["test"] > 0}
+        asked_for = {"train": True, "validation": self.has_validation(), "test": self.test_tasks > 0}
         for split in splits[stage]:
             if asked_for[split]:  # the test after a fit, too, before the fit
-                self._check(split)
+                self._check_fits(split)
 
         device = self.root_device
         drawn_there = self.cache_device == "auto" and not self.num_workers and device.type == "cuda"
@@ -109,7 +95,7 @@ class ImageEpisodes(EpisodeDataModule):
         """Whether episodes are drawn in main memory and then copied to a GPU."""
         return super().pins_memory() and not self.data.images.is_cuda
 
-    def _check(self, split: Split) -> None:
+    def _check_fits(self, split: Split) -> None:
         classes = self.data.splits[split]
         turns = self._turns(split)
         if self.ways > len(classes) * turns:
@@ -121,12 +107,13 @@ class ImageEpisodes(EpisodeDataModule):
                 f"data.ways is {self.ways}, but the {split} split has {len(classes) * turns} classes: "
                 + ", or ".join(remedies)
             )
-        needed, fewest = self.shots[split] + self.queries[split], int(self.data.counts[classes].min())
-        if needed > fewest:
+        shots, queries = self.shots_in(split), self.queries_in(split)
+        fewest = int(self.data.counts[classes].min())
+        if shots + queries > fewest:
             smallest = int(classes[self.data.counts[classes].argmin()])
             name = f", {self.data.names[smallest]}," if self.data.names else ""
             raise MetaLearningError(
-                f"a {split} task needs {self.shots[split]} shots + {self.queries[split]} queries = {needed} examples a "
+                f"a {split} task needs {shots} shots + {queries} queries = {shots + queries} examples a "
                 f"class, but the smallest class of the split{name} has {fewest}: lower data.shots or data.queries"
                 + (" (or data.train_shots, data.train_queries)" if split == "train" else "")
             )
@@ -137,7 +124,7 @@ class ImageEpisodes(EpisodeDataModule):
     def draw(self, split: Split, numbers: Tensor) -> Episode:
         """The tasks of these numbers: distinct classes with random labels, disjoint support and query images."""
         data, random = self.data, TaskRandom(self.seed, split, numbers)
-        shots, size = self.shots[split], self.shots[split] + self.queries[split]
+        shots, size = self.shots_in(split), self.shots_in(split) + self.queries_in(split)
         pool = data.splits[split]
         picked = random.choose(len(pool) * self._turns(split), self.ways)  # (T, N)
         classes, turns = pool[picked % len(pool)], picked // len(pool)
@@ -165,3 +152,33 @@ class ImageEpisodes(EpisodeDataModule):
             numbers,
             picked % len(pool) + turns * len(pool),
         )
+
+
+@dataclass(kw_only=True, eq=False)
+class FileEpisodes(ImageEpisodes):
+    """Few-shot classification of images that are read from a folder.
+
+    Args:
+        root: folder that holds the data set, in the layout that the data set's class describes.
+        download: whether to download the data set where it is missing.
+        cache_dir: folder for the decoded images; ``lightning_meta_cache`` in ``root`` when None. Where it cannot be
+            written, the user's cache folder takes its place.
+    """
+
+    root: str = "data"
+    download: bool = False
+    cache_dir: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder that ``root`` names."""
+        return Path(self.root).expanduser()
+
+    @property
+    def cache_folder(self) -> Path:
+        """The folder for the decoded images."""
+        return Path(self.cache_dir).expanduser() if self.cache_dir else self.folder / "lightning_meta_cache"
+
+    def prepare_data(self) -> None:
+        """Download and decode in one process, before the other ranks read."""
+        self.load()

@@ -1,8 +1,9 @@
-"""What the data sets of small colour photographs share: where files are, the cache, normalisation."""
+"""What the data sets of small colour photographs share: files, cache and normalisation."""
 
 import os
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -11,82 +12,44 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lightning_meta.data.drawing.images import CacheDevice, ClassImages, ImageEpisodes
-from lightning_meta.data.files.image_cache import MAPPED, Write, cached_images, fingerprint
+from lightning_meta.data.drawing.images import ClassImages, FileEpisodes, Rotations
+from lightning_meta.data.files.image_cache import MAX_IN_MEMORY, Write, cached_images, fingerprint
 from lightning_meta.data.files.safe_pickle import damaged
 from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-_PIECE = 512  # images that are decoded at once, to bound the memory
+_IMAGES_AT_ONCE = 512  # bounds the memory
 
 
 class LabelledImages(NamedTuple):
-    """One split as its files hold it."""
+    """The images and labels of one split."""
 
     labels: np.ndarray  # (images,): equal for images of one class
     decode: Callable[[np.ndarray], np.ndarray]  # rows (rows,) -> uint8 (rows, height, width, 3)
 
 
-class RGBEpisodes(ImageEpisodes):
+@dataclass(kw_only=True, eq=False)
+class RGBEpisodes(FileEpisodes):
     """Few-shot classification of colour photographs, (3, side, side) in 0..1, or normalised.
 
-    A subclass names its files (`sources`), reads them (`read`) and fetches them (`fetch`). The classes of every split
-    are those of the files, whatever the seed.
+    A subclass names its files (`sources`), reads them (`read`) and downloads them (`fetch`). The classes of each split
+    are those of the files and do not depend on the seed.
 
     Args:
-        root: folder that holds the data set.
-        ways: classes in a task.
-        shots: support images of a class.
-        queries: query images of a class.
-        train_shots: support images of a class in training; ``shots`` when None.
-        train_queries: query images of a class in training; ``queries`` when None.
         normalise: whether each channel has its mean over the training classes' images subtracted and is divided by
             its standard deviation over them; otherwise images are in 0..1.
-        download: fetch the data set with learn2learn where it is missing.
-        meta_batch_size: tasks in a meta-step, over all ranks.
-        validation_tasks: tasks in one validation.
-        test_tasks: tasks in a test.
-        seed: names the stream of tasks; the class splits do not depend on it.
-        num_workers: processes that draw ahead; 0 draws in the main process.
-        cache_device: as in `ImageEpisodes`.
-        cache_dir: folder for the decoded images; ``lightning_meta_cache`` in ``root`` when None. The user's cache
-            folder takes its place where it cannot be written.
     """
 
     title: ClassVar[str]  # of the data set
     side: ClassVar[int]  # pixels
 
-    def __init__(
-        self,
-        root: str = "data",
-        ways: int = 5,
-        shots: int = 1,
-        queries: int = 1,
-        train_shots: int | None = None,
-        train_queries: int | None = None,
-        normalise: bool = False,
-        download: bool = False,
-        meta_batch_size: int = 32,
-        validation_tasks: int = 100,
-        test_tasks: int = 600,
-        seed: int = 0,
-        num_workers: int = 0,
-        cache_device: CacheDevice = "auto",
-        cache_dir: str | None = None,
-    ) -> None:
-        super().__init__(
-            ways, shots, queries, train_shots, train_queries, "none", meta_batch_size, validation_tasks, test_tasks,
-            seed, num_workers, cache_device,
-        )  # fmt: skip
-        self.root = Path(root).expanduser()
-        self.normalise = normalise
-        self.download = download
-        self.cache_dir = Path(cache_dir).expanduser() if cache_dir else self.root / "lightning_meta_cache"
+    normalise: bool = False
+    rotations: Rotations = field(default="none", init=False)
 
     @abstractmethod
     def sources(self) -> dict[Split, list[str]]:
-        """The files of every split, paths in ``root``.
+        """The files of every split, relative to ``root``.
 
         Raises:
             MetaLearningError: some are missing.
@@ -97,7 +60,7 @@ class RGBEpisodes(ImageEpisodes):
         """Images and labels of a split from its files.
 
         Raises:
-            MetaLearningError: a file is not what it should be.
+            MetaLearningError: a file is damaged or of another kind.
         """
 
     @abstractmethod
@@ -105,18 +68,14 @@ class RGBEpisodes(ImageEpisodes):
         """Download the data set to ``root``.
 
         Raises:
-            MetaLearningError: that failed.
+            MetaLearningError: the download failed.
         """
-
-    def prepare_data(self) -> None:
-        """Download and decode in one process, before the ranks read the cache."""
-        self.load()
 
     def load(self) -> ClassImages:
         """All images, uint8 (images, 3, side, side), classes of training first, then of validation and test.
 
         Raises:
-            MetaLearningError: the data set is missing, cannot be fetched, or is not what it should be.
+            MetaLearningError: the data set is missing, cannot be downloaded, or is damaged.
         """
         try:
             sources = self.sources()
@@ -126,12 +85,12 @@ class RGBEpisodes(ImageEpisodes):
             self.fetch()
             sources = self.sources()
         marked = fingerprint(
-            self.root, (file for files in sources.values() for file in files),
+            self.folder, (file for files in sources.values() for file in files),
             self.side, {split: len(files) for split, files in sources.items()},
         )  # fmt: skip
         file_name = f"{self.title.lower()}{self.side}.images"
         images, facts = cached_images(
-            self.title, file_name, marked, lambda write: self._decode(sources, write), self.cache_dir
+            self.title, file_name, marked, lambda write: self._decode(sources, write), self.cache_folder
         )
         counts = torch.tensor([count for split in SPLITS for count in facts["counts"][split]])
         classes = torch.arange(len(counts)).split([len(facts["counts"][split]) for split in SPLITS])
@@ -150,26 +109,26 @@ class RGBEpisodes(ImageEpisodes):
         """Write the images class by class, count the training images' values and return the size of each class."""
         labels, decode = self.read(split, files)
         order = np.argsort(labels, kind="stable")
-        for start in range(0, len(order), _PIECE):
-            images = decode(order[start : start + _PIECE]).transpose(0, 3, 1, 2)
+        for start in range(0, len(order), _IMAGES_AT_ONCE):
+            images = decode(order[start : start + _IMAGES_AT_ONCE]).transpose(0, 3, 1, 2)
             write(images)
             if split == "train":
                 values += [np.bincount(images[:, channel].ravel(), minlength=256) for channel in range(3)]
         counts: list[int] = np.unique(labels, return_counts=True)[1].tolist()
         return counts
 
-    def labels(self, path: Path, labels: object, images: int) -> np.ndarray:
-        """The labels of a file, checked: one whole number for each image."""
+    def check_labels(self, path: Path, labels: object, images: int) -> np.ndarray:
+        """Return the labels of a file, one integer for each image, or refuse them."""
         try:
-            array = whole_numbers(labels)
+            array = check_integers(labels)
         except ValueError as error:
-            raise damaged(self.title, path, f"labels are {error}, expected a list of whole numbers") from error
+            raise damaged(self.title, path, f"labels are {error}, expected a list of integers") from error
         if len(array) != images or not images:
             raise damaged(self.title, path, f"{len(array)} labels for {images} images")
         return array
 
-    def pixels(self, path: Path, images: object) -> np.ndarray:
-        """The images of a file, checked: uint8 (images, side, side, 3)."""
+    def check_pixels(self, path: Path, images: object) -> np.ndarray:
+        """Return the images of a file, uint8 (images, side, side, 3), or refuse them."""
         shape = (self.side, self.side, 3)
         if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != shape:
             found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
@@ -177,24 +136,24 @@ class RGBEpisodes(ImageEpisodes):
         return np.asarray(images)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy opens a memory map itself, rather than being sent all that is in it."""
+        """A copy opens a memory map itself instead of receiving its content."""
         data = self._data
-        mapped = data is not None and not data.images.is_cuda and data.images.nbytes > MAPPED
+        mapped = data is not None and not data.images.is_cuda and data.images.nbytes > MAX_IN_MEMORY
         return self.__dict__ | ({"_data": None} if mapped else {})
 
 
-def whole_numbers(values: object) -> np.ndarray:
-    """A list, tuple or array from a file, checked: int64 (values,).
+def check_integers(values: object) -> np.ndarray:
+    """Return a list, tuple or array from a file as int64 (values,), or refuse it.
 
     Raises:
-        ValueError: it is something else, and the message says what.
+        ValueError: it is something else; the message says what.
     """
     if isinstance(values, np.ndarray):
         if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
             raise ValueError(f"{values.dtype} {values.shape}")
     elif not isinstance(values, list | tuple):
         raise ValueError(type(values).__name__)
-    else:  # before NumPy sees them, to which nested lists that share their content are as large as they look
+    else:  # before NumPy: nested lists that share their content would take as much memory as they seem to hold
         for value in values:
             if not isinstance(value, int | np.integer):
                 raise ValueError(f"{type(values).__name__} with {type(value).__name__}")
@@ -205,14 +164,14 @@ def whole_numbers(values: object) -> np.ndarray:
 
 
 def missing(title: str, path: Path, remedy: str) -> MetaLearningError:
-    """Says that a file or folder of a data set is not there."""
+    """The error for a file or folder of a data set that does not exist."""
     return MetaLearningError(
         f"{title}: {path} does not exist. Say which folder holds it with --data.root DIR, or {remedy}"
     )
 
 
 def decode_image(source: Path | BytesIO, side: int, name: str, title: str) -> np.ndarray:
-    """An encoded image as uint8 (side, side, 3).
+    """Decode an image to uint8 (side, side, 3).
 
     Raises:
         MetaLearningError: it cannot be read or has another size.
@@ -224,14 +183,14 @@ def decode_image(source: Path | BytesIO, side: int, name: str, title: str) -> np
             raise ValueError(f"{pixels.shape[1]} x {pixels.shape[0]} pixels, expected {side} x {side}")
     except Exception as error:  # PIL raises OSError, SyntaxError, ValueError and more for a damaged file
         raise MetaLearningError(
-            f"{name} is no readable image of {title} ({error}): delete the file and what lies beside it, and fetch "
-            f"{title} anew with --data.download true"
+            f"{name} is not a readable image of {title} ({error}): delete the file and what lies beside it, and "
+            f"download {title} again with --data.download true"
         ) from error
     return pixels
 
 
 def image_names(folder: str) -> list[str]:
-    """Names of the PNG images in a folder, sorted; none where there is no folder or no such name can be."""
+    """Names of the PNG images in a folder, sorted; none where the folder does not exist or its name is invalid."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if entry.name.endswith(".png") and entry.is_file())

@@ -1,7 +1,7 @@
-"""Random numbers without a state: every one is a hash of who asks for it.
+"""Counter-based random numbers: each one is a hash of the seed, the stream, the task and a counter.
 
 What a task draws depends on (seed, split, task number) alone, so a stream of tasks is the same for any number of
-workers, ranks and restarts. Everything is vectorised over tasks.
+workers, ranks and restarts. All draws are vectorised over tasks.
 """
 
 import zlib
@@ -36,7 +36,7 @@ class TaskRandom:
     Args:
         seed: seed of the run.
         stream: name of the stream, such as the split.
-        numbers: place of every task in the stream, shape (tasks,).
+        numbers: place of each task in the stream, shape (tasks,).
     """
 
     def __init__(self, seed: int, stream: str, numbers: Tensor) -> None:
@@ -75,7 +75,7 @@ class TaskRandom:
         Args:
             population: one number, or one for each of (tasks, *shape); at least ``size``.
             size: how many to choose.
-            shape: further axes, each entry with a choice of its own.
+            shape: further axes; entries are chosen independently.
         """
         bits = self.bits(*shape, size)
         chosen = torch.empty_like(bits)
@@ -88,14 +88,14 @@ class TaskRandom:
 
 
 def inner_order(random: TaskRandom, rows: int, steps: int, size: int | None, visits: int = 1) -> Tensor:
-    """Support rows of every inner step: shuffle, walk, reshuffle; no row twice within a walk.
+    """Support rows of each inner step: shuffle, walk through all rows, shuffle again; no row twice within a walk.
 
     Args:
-        random: the tasks' numbers.
+        random: random numbers of the tasks.
         rows: rows of the support set.
         steps: inner steps of a meta-step.
         size: rows of a step; None for the whole support set in its own order.
-        visits: meta-steps on these tasks.
+        visits: consecutive meta-steps on these tasks.
 
     Returns:
         Shape (tasks, visits * steps, size).

@@ -1,7 +1,7 @@
-"""Images decoded once: many small files take seconds to open, one cache file a fraction of one.
+"""A cache of decoded images: opening many small files takes seconds, one cache file a fraction of a second.
 
-A cache file is the bytes of the images, then what is known of them as JSON, then that text's length and checksum. It is
-written piece by piece, so that a set larger than the main memory fits, and such a set is read through a memory map.
+A cache file holds the bytes of the images, a description of them as JSON, and the length and checksum of that text. It
+is written piece by piece, so that a set may be larger than the main memory; large sets are read through a memory map.
 """
 
 import hashlib
@@ -21,15 +21,15 @@ from torch import Tensor
 
 from lightning_meta.errors import MetaLearningError
 
-MAPPED = 2**30  # bytes; larger sets stay on the disk, and their checksum, which would take seconds, is not compared
+MAX_IN_MEMORY = 2**30  # bytes; larger sets stay on disk, and their checksum is not compared, which would take seconds
 
-_END = struct.Struct("<QI")  # length and CRC-32 of the JSON text
+_TRAILER = struct.Struct("<QI")  # length and CRC-32 of the JSON text
 
 Write: TypeAlias = Callable[[np.ndarray], None]  # takes the next images, uint8 (images, channels, height, width)
 
 
 class CachedImages(NamedTuple):
-    """Images and what was noted while they were decoded."""
+    """Decoded images and the facts recorded while decoding them."""
 
     images: Tensor  # uint8 (images, channels, height, width)
     facts: dict[str, Any]  # as JSON has it
@@ -38,20 +38,20 @@ class CachedImages(NamedTuple):
 def cached_images(
     title: str, file_name: str, fingerprint: str, decode: Callable[[Write], dict[str, Any]], cache_dir: Path
 ) -> CachedImages:
-    """The images from a cache that fits, or decoded and then cached.
+    """The images from a matching cache, or decoded and then cached.
 
     Where ``cache_dir`` cannot be written, the cache is in ``$XDG_CACHE_HOME/lightning_meta`` or
-    ``~/.cache/lightning_meta``; where that cannot be either, there is none.
+    ``~/.cache/lightning_meta``; where that cannot be written either, nothing is cached.
 
     Args:
         title: the data set, for messages.
         file_name: of the cache.
-        fingerprint: names what the images are made of and how; a cache with another one does not fit.
-        decode: hands all images to the function that it is given, piece by piece, and returns the facts.
+        fingerprint: identifies the source files and how they are decoded; a cache with another one does not match.
+        decode: passes all images, piece by piece, to its argument and returns the facts.
         cache_dir: folder of the cache.
 
     Raises:
-        MetaLearningError: there is no room for a cache of a set larger than `MAPPED`, or what ``decode`` raises.
+        MetaLearningError: there is no room for a cache of a set larger than `MAX_IN_MEMORY`, or what ``decode`` raises.
     """
     user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     paths = [folder / file_name for folder in (cache_dir, user_cache / "lightning_meta")]
@@ -71,7 +71,7 @@ def cached_images(
 
 
 def fingerprint(root: Path, files: Iterable[str], *settings: object) -> str:
-    """Names these files, paths in ``root``, as they are now, and the settings."""
+    """A hash of these files, paths relative to ``root``, in their present state, and of the settings."""
     digest = hashlib.sha256(repr(settings).encode())
     for file in files:
         status = os.stat(os.path.join(root, file))
@@ -80,22 +80,22 @@ def fingerprint(root: Path, files: Iterable[str], *settings: object) -> str:
 
 
 def _read(title: str, path: Path, fingerprint: str) -> CachedImages | None:
-    """The cached images, or None where there are none of this fingerprint."""
+    """The cached images, or None where no cache has this fingerprint."""
     try:
         return _open(path, fingerprint)
     except FileNotFoundError:
         return None
     except Exception as error:  # a damaged file fails in many ways, and all have the same remedy
-        rank_zero_info(f"{title}: the cache {path} cannot be used and is made anew ({type(error).__name__}: {error})")
+        rank_zero_info(f"{title}: the cache {path} cannot be used and is made again ({type(error).__name__}: {error})")
         return None
 
 
 def _open(path: Path, fingerprint: str) -> CachedImages | None:
     with path.open("rb") as stream:
-        end = stream.seek(-_END.size, os.SEEK_END)
-        length, checksum = _END.unpack(stream.read())
+        end = stream.seek(-_TRAILER.size, os.SEEK_END)
+        length, checksum = _TRAILER.unpack(stream.read())
         if length > end:
-            raise ValueError("not whole")
+            raise ValueError("incomplete")
         stream.seek(end - length)
         text = stream.read(length)
         if zlib.crc32(text) != checksum:
@@ -104,8 +104,8 @@ def _open(path: Path, fingerprint: str) -> CachedImages | None:
         if about["fingerprint"] != fingerprint:
             return None
         if np.prod(about["shape"]) != end - length:
-            raise ValueError("not whole")
-        if end - length > MAPPED:
+            raise ValueError("incomplete")
+        if end - length > MAX_IN_MEMORY:
             # "c" is private to this process and writable, which torch wants to see
             pixels: np.ndarray = np.memmap(path, np.uint8, "c", shape=tuple(about["shape"]))
         else:
@@ -117,7 +117,7 @@ def _open(path: Path, fingerprint: str) -> CachedImages | None:
 
 
 def _write(path: Path, fingerprint: str, decode: Callable[[Write], dict[str, Any]]) -> CachedImages:
-    """Put the whole file into its place at once, whoever else is reading or writing it."""
+    """Write the file and put it in place at once, safely beside other readers and writers."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     about: dict[str, Any] = {"fingerprint": fingerprint, "shape": [0], "checksum": 0}
@@ -132,9 +132,9 @@ def _write(path: Path, fingerprint: str, decode: Callable[[Write], dict[str, Any
 
             about["facts"] = decode(write)
             text = json.dumps(about).encode()
-            stream.write(text + _END.pack(len(text), zlib.crc32(text)))
+            stream.write(text + _TRAILER.pack(len(text), zlib.crc32(text)))
             stream.flush()
-            os.fsync(stream.fileno())  # before the name is there, since the images of large sets are not checked
+            os.fsync(stream.fileno())  # before it has its name, since the images of large sets are not checked
         cached = _open(partial, fingerprint)
         assert cached is not None
         partial.replace(path)
@@ -148,7 +148,7 @@ def _in_memory(title: str, paths: list[Path], decode: Callable[[Write], dict[str
 
     def keep(images: np.ndarray) -> None:
         pieces.append(images)
-        if sum(piece.nbytes for piece in pieces) > MAPPED:
+        if sum(piece.nbytes for piece in pieces) > MAX_IN_MEMORY:
             raise MetaLearningError(
                 f"{title} needs a file for its decoded images, and neither {paths[0].parent} nor {paths[1].parent} "
                 "can hold it: name a folder that is writable and has room with --data.cache_dir DIR"

@@ -1,4 +1,4 @@
-"""Omniglot's drawings as small images: 32,460 files that are decoded once."""
+"""A cache of Omniglot's 32,460 drawings as small images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,17 +25,17 @@ class Rendering(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        """Name of the cache file of images made so."""
+        """Name of the cache file of images rendered like this."""
         tone = "grey" if self.threshold is None else f"above{self.threshold}"
         return f"omniglot{SIDE}-{self.resample}-{tone}-ink{self.ink}.images"
 
 
 def cached_drawings(source: Path, files: Sequence[str], rendering: Rendering, cache_dir: Path) -> Tensor:
-    """The images of these files, from a cache that fits or decoded and then cached, as in `cached_images`.
+    """The images of these files, from a matching cache or decoded and then cached, as in `cached_images`.
 
     Args:
         source: folder of the files.
-        files: their paths in that folder.
+        files: their paths, relative to that folder.
         rendering: how to decode them.
         cache_dir: folder of the cache.
 
@@ -43,7 +43,7 @@ def cached_drawings(source: Path, files: Sequence[str], rendering: Rendering, ca
         uint8 (files, 1, 28, 28).
 
     Raises:
-        MetaLearningError: a file is no readable image.
+        MetaLearningError: a file is not a readable image.
     """
 
     def decode(write: Write) -> dict[str, Any]:
@@ -63,8 +63,8 @@ def _decode(source: Path, files: Sequence[str], rendering: Rendering) -> Tensor:
                 pixels += image.convert("L").resize((SIDE, SIDE), resample).tobytes()
         except Exception as error:  # PIL raises OSError, SyntaxError, ValueError and more for a damaged file
             raise MetaLearningError(
-                f"{source / file} is no readable image ({error}): delete its folder and fetch Omniglot anew with "
-                "--data.download true"
+                f"{source / file} is not a readable image ({error}): delete its folder and download Omniglot again "
+                "with --data.download true"
             ) from error
     ink = 255 - torch.frombuffer(pixels, dtype=torch.uint8).view(-1, 1, SIDE, SIDE)
     if rendering.threshold is not None:

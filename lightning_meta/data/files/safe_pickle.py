@@ -1,4 +1,4 @@
-"""Pickles of published data sets, read without running what is in them.
+"""Pickles of published data sets, read without running any code that they hold.
 
 A pickle may name any function and have it called. This reader knows the few names that arrays, numbers and containers
 need, each exactly, and has functions of its own under them: NumPy's would let a pickle lie about an array's memory, for
@@ -32,7 +32,7 @@ def load_pickle(title: str, path: Path) -> Any:
         if is_web_page(path):
             raise MetaLearningError(
                 f"{title}: {path} is a web page, not the data: the download asked for a confirmation or the server "
-                "answered with an error. Delete it and fetch the file anew, in a browser if need be"
+                "answered with an error. Delete it and download the file again, in a browser if need be"
             )
         with path.open("rb") as stream:
             return _Unpickler(stream, encoding="latin1").load()
@@ -41,21 +41,21 @@ def load_pickle(title: str, path: Path) -> Any:
     except OSError as error:
         raise MetaLearningError(
             f"{title}: {path} cannot be read ({type(error).__name__}: {error.strerror}): make it a file that you may "
-            "read, or delete it and fetch it anew with --data.download true"
+            "read, or delete it and download it again with --data.download true"
         ) from error
     except _ForbiddenError as error:
         raise MetaLearningError(
             f"{title}: {path} asks for {error}, which no file of images and labels needs and which could run a program "
-            "on this machine: it was not called. Delete the file and fetch it anew from a source that you trust"
+            "on this machine: it was not called. Delete the file and download it again from a source that you trust"
         ) from error
     except Exception as error:  # a damaged pickle fails in many ways, and all have the same remedy
         raise damaged(title, path, f"{type(error).__name__}: {error}") from error
 
 
 def damaged(title: str, path: Path, what: str) -> MetaLearningError:
-    """Says that a file is not what it should be."""
+    """The error for a file with unexpected content."""
     return MetaLearningError(
-        f"{title}: {path} is damaged, not whole or another data set's ({what}): delete it and fetch it anew, with "
+        f"{title}: {path} is damaged, incomplete or another data set's ({what}): delete it and download it again, with "
         "--data.download true or from where you have it"
     )
 

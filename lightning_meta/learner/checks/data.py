@@ -30,7 +30,7 @@ def check_episodes(learner: "MetaLearner", source: EpisodeSource, stage: str) ->
     if source.has_validation():
         check_monitor(learner.trainer.checkpoint_callbacks, episode)
     if learner.needs_queries:
-        check_no_queries(source.queries["train"], method)
+        check_no_queries(source.queries_in("train"), method)
     task, carry = Episode(*(tensor[0] for tensor in episode)), learner.training_carry(episode)
     check_outer_loss(learner, task, carry)
     if learner.task_map.vectorised:

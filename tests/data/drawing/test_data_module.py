@@ -1,111 +1,15 @@
-"""Streams of tasks over ranks, workers and restarts, and settings that no run can use."""
+"""Settings that no run can use, and subclasses of data modules."""
 
 import inspect
 import re
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from lightning_meta.data import ArrayEpisodes, EpisodeDataModule, GlyphEpisodes, OmniglotEpisodes
-from lightning_meta.data.drawing import data_module as base
-from lightning_meta.episode import InnerBatches
 from lightning_meta.errors import MetaLearningError
-from tests.data.conftest import TinyEpisodes, assert_same
-
-
-def on_rank(rank: int, ranks: int, max_steps: int = 3, **changes: Any) -> TinyEpisodes:
-    """Data as one of several ranks has it, in a run of a few meta-steps."""
-    data = TinyEpisodes(**changes)
-    total = SimpleNamespace(processed=0)  # batches that the trainer has worked through
-    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(total=total)))
-    trainer: Any = SimpleNamespace(
-        global_rank=rank,
-        world_size=ranks,
-        max_steps=max_steps,
-        accumulate_grad_batches=2,
-        fit_loop=loop,
-        state=SimpleNamespace(fn="fit"),
-        strategy=SimpleNamespace(root_device=torch.device("cpu")),
-    )
-    data.trainer = trainer
-    return data
-
-
-def test_ranks_share_every_training_batch() -> None:
-    whole = [episode.task_ids for episode in on_rank(0, 1).train_dataloader()]
-    shares = [[episode.task_ids for episode in on_rank(rank, 2).train_dataloader()] for rank in range(2)]
-    assert torch.equal(torch.stack(whole), torch.arange(24).view(6, 4))  # 3 meta-steps of 2 batches
-    for batch, share, other in zip(whole, *shares, strict=True):
-        assert len(share) == len(other) == 2
-        assert torch.equal(torch.cat([share, other]).sort().values, batch)
-
-
-def test_training_goes_on_where_the_checkpoint_ended() -> None:
-    data = on_rank(0, 1)
-    data.load_state_dict({"consumed_tasks": 40, "consumed_batches": 0, "seed": 0})
-    assert next(iter(data.train_dataloader())).number.tolist() == [40, 41, 42, 43]
-    data.trainer.fit_loop.epoch_loop.batch_progress.total.processed = 2  # type: ignore[union-attr]
-    assert data.state_dict() == {"consumed_tasks": 48, "visit": 0, "consumed_batches": 2, "seed": 0}
-    assert next(iter(data.train_dataloader())).number.tolist() == [48, 49, 50, 51]
-    assert next(iter(data.test_dataloader())).number.tolist() == list(range(11))
-    with pytest.raises(MetaLearningError, match="seed 1, but the seed is 0"):
-        data.load_state_dict({"consumed_tasks": 40, "consumed_batches": 0, "seed": 1})
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("size", [4, None])
-def test_tasks_come_several_times_in_a_row_with_further_steps(size: int | None, workers: int) -> None:
-    data = on_rank(0, 1, max_steps=4, num_workers=workers)
-    data.train_batches = InnerBatches(2, size, visits=3)
-    episodes = list(data.train_dataloader())
-    assert [episode.task_ids[0].item() for episode in episodes] == [0, 0, 0, 4, 4, 4, 8, 8]
-    data.train_batches = InnerBatches(6, size)
-    for place, episode in enumerate(episodes):
-        whole = data.draw("train", episode.task_ids)
-        visit = place % 3
-        assert_same(episode, whole._replace(inner_order=whole.inner_order[:, 2 * visit : 2 * visit + 2]))
-    assert len(data.test_dataloader()) == 1  # evaluation sees every task once
-
-
-def test_visits_go_on_where_the_checkpoint_ended() -> None:
-    data = on_rank(1, 2, max_steps=4)
-    data.train_batches = InnerBatches(2, 4, visits=3)
-    expected = list(data.train_dataloader())
-    progress = data.trainer.fit_loop.epoch_loop.batch_progress.total  # type: ignore[union-attr]
-    for done in range(1, 6):
-        progress.processed = done
-        state = data.state_dict()
-        assert (state["consumed_tasks"], state["visit"]) == (done // 3 * 4, done % 3)
-        resumed = on_rank(1, 2, max_steps=4)
-        resumed.train_batches = data.train_batches
-        resumed.load_state_dict(state)
-        resumed.trainer.fit_loop.epoch_loop.batch_progress.total.processed = done  # type: ignore[union-attr]
-        for ours, theirs in zip(list(resumed.train_dataloader()), expected[done:], strict=False):
-            assert_same(ours, theirs)
-        resumed.trainer.fit_loop.epoch_loop.batch_progress.total.processed = done + 2  # type: ignore[union-attr]
-        later = resumed.state_dict()
-        assert (later["consumed_tasks"], later["visit"]) == ((done + 2) // 3 * 4, (done + 2) % 3)
-
-
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7])
-@pytest.mark.parametrize("tasks", [1, 4, 5, 11])
-def test_evaluation_counts_every_task_once_on_any_number_of_ranks(
-    ranks: int, tasks: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(base, "EVALUATION_BATCH", 4)
-    loaders = [on_rank(rank, ranks, test_tasks=tasks).test_dataloader() for rank in range(ranks)]
-    batches = [[episode.task_ids for episode in loader] for loader in loaders]
-    assert {len(own) for own in batches} == {-(-tasks // 4)}  # ranks must take part in the same steps
-    assert torch.cat([number for own in batches for number in own]).sort().values.tolist() == list(range(tasks))
-
-
-def test_workers_draw_the_same_episodes() -> None:
-    here, elsewhere = (list(on_rank(0, 1, num_workers=workers).train_dataloader()) for workers in (0, 2))
-    for one, other in zip(here, elsewhere, strict=True):
-        assert_same(one, other)
+from tests.data.tiny_episodes import TinyEpisodes, on_rank
 
 
 def test_a_split_without_validation_tasks_has_no_loader() -> None:
@@ -132,7 +36,7 @@ def test_tasks_that_the_images_cannot_fill_are_refused(changes: dict[str, Any], 
 
 def arrays(**changes: Any) -> ArrayEpisodes:
     settings = {"validation_classes": 2, "test_classes": 2, "ways": 2} | changes
-    return ArrayEpisodes(np.zeros((20, 3)), np.arange(10).repeat(2), **settings)
+    return ArrayEpisodes(x=np.zeros((20, 3)), y=np.arange(10).repeat(2), **settings)
 
 
 def glyphs(**changes: Any) -> GlyphEpisodes:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lightning_meta.data.drawing.images import ImageEpisodes
-from lightning_meta.data.drawing.task_random import TaskRandom, inner_order
+from lightning_meta.data.drawing.task_random import TaskRandom
 from lightning_meta.episode import Episode, Split
-from tests.data.conftest import CLASSES, COUNTS, MARK, SPLITS, TinyEpisodes, assert_same
+from tests.data.tiny_episodes import CLASSES, COUNTS, MARK, SPLITS, TinyEpisodes, assert_same, assert_uniform
 
 properties = settings(deadline=None, max_examples=25, derandomize=True)
 split_names = st.sampled_from(SPLITS)
@@ -38,13 +38,6 @@ def read(x: Tensor, ways: int) -> Seen:
 def read_both(data: ImageEpisodes, split: Split, tasks: int) -> tuple[Seen, Seen]:
     episode = data.draw(split, torch.arange(tasks))
     return read(episode.support_x, data.ways), read(episode.query_x, data.ways)
-
-
-def assert_uniform(counts: Tensor) -> None:
-    """Chi-square within five standard deviations of what equal chances give."""
-    expected = counts.sum().item() / counts.numel()
-    freedom = counts.numel() - 1
-    assert ((counts - expected) ** 2 / expected).sum().item() < freedom + 5 * (2 * freedom) ** 0.5
 
 
 @properties
@@ -145,47 +138,7 @@ def test_rotated_tasks_turn_each_class_as_a_whole_in_every_split(split: Split) -
     assert_uniform(torch.bincount((turns[:, 0] * 4 + turns[:, 1]).flatten(), minlength=16))  # classes turn on their own
 
 
-def test_choose_is_uniform_over_ordered_choices() -> None:
-    chosen = TaskRandom(0, "test", torch.arange(30_000)).choose(5, 3)
-    codes = (chosen * torch.tensor([25, 5, 1])).sum(-1)
-    counts = torch.bincount(codes, minlength=125)
-    assert (counts > 0).sum() == 60  # 5 * 4 * 3: no number twice
-    assert_uniform(counts[counts > 0])
-
-
-def test_choose_takes_a_population_for_every_entry() -> None:
-    population = torch.tensor([2, 4]).expand(20_000, 2)
-    chosen = TaskRandom(0, "test", torch.arange(20_000)).choose(population, 2, (2,))
-    counts = [torch.bincount(chosen[:, entry] @ torch.tensor([4, 1]), minlength=16) for entry in range(2)]
-    assert [(count > 0).sum().item() for count in counts] == [2, 12]
-    for count in counts:
-        assert_uniform(count[count > 0])
-
-
-@properties
-@given(rows=st.integers(1, 12), steps=st.integers(1, 12), size=st.integers(1, 15), seed=st.integers(0, 2**40))
-def test_inner_order_walks_through_all_rows_before_any_comes_again(rows: int, steps: int, size: int, seed: int) -> None:
-    order = inner_order(TaskRandom(seed, "train", torch.arange(4)), rows, steps, size)
-    assert order.shape == (4, steps, size)
-    for walk in order.flatten(1).split(rows, 1):
-        ordered = walk.sort(1).values
-        assert (ordered.diff() > 0).all()
-        assert ordered.min() >= 0 and ordered.max() < rows
-
-
-def test_inner_order_is_shuffled_anew_for_every_walk_and_task() -> None:
-    order = inner_order(TaskRandom(0, "train", torch.arange(4000)), 4, 2, 4)  # a walk is a step
-    repeated = (order[:, 0] == order[:, 1]).all(-1).sum()
-    assert 100 < repeated < 235  # of 4! orders, so about 167 in 4000
-    assert_uniform(torch.stack([torch.bincount(order[:, 0, place], minlength=4) for place in range(4)]))
-
-
-def test_inner_order_of_whole_support_sets_is_their_own_order() -> None:
-    order = inner_order(TaskRandom(0, "train", torch.arange(3)), 5, 2, None)
-    assert torch.equal(order, torch.arange(5).expand(3, 2, 5))
-
-
-def test_the_order_in_the_episode_is_what_the_algorithm_asked_for() -> None:
+def test_the_order_in_the_episode_is_what_the_learner_connected() -> None:
     data = TinyEpisodes()
     assert data.draw("train", torch.arange(2)).inner_order.shape == (2, 3, 4)
     assert data.draw("test", torch.arange(2)).inner_order.shape == (2, 0, 6)

@@ -1,39 +1,17 @@
-"""Downloads of colour data sets, with learn2learn's function in the place of the network."""
+"""Downloads of data sets, from a server on this machine."""
 
+import hashlib
 import io
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from lightning_meta.data import cifarfs, fc100, mini_imagenet, tiered_imagenet
 from lightning_meta.data.files import downloads
-from lightning_meta.data.learn2learn import _learn2learn
 from lightning_meta.errors import MetaLearningError
-from tests.data.test_rgb import KINDS, make
-
-
-class Server:
-    """Answers with files of a folder."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-        self.asked: list[str] = []
-
-    def __call__(self, source: str, destination: str) -> None:
-        folder, _, name = source.rpartition("/")
-        assert folder == "https://zenodo.org/record/7978538/files"
-        self.asked.append(name)
-        Path(destination).write_bytes(self.files[name][:1])  # learn2learn writes as it goes
-        if self.files[name] == b"offline":
-            raise ConnectionError("no route")
-        Path(destination).write_bytes(self.files[name])
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Server:
-    server = Server()
-    monkeypatch.setattr(_learn2learn().data.utils, "download_file", server)
-    return server
+from tests.data.file_server import FileServer
+from tests.data.rgb_files import KINDS, make
 
 
 def zipped(folder: Path) -> bytes:
@@ -45,7 +23,10 @@ def zipped(folder: Path) -> bytes:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_download(kind: str, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download(kind: str, tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert downloads.ZENODO == "https://zenodo.org/record/7978538/files/"
+    for module in (cifarfs, fc100, mini_imagenet, tiered_imagenet):
+        monkeypatch.setattr(module, "ZENODO", server.url)
     episodes, root = make(kind, tmp_path, monkeypatch)
     if kind == "CIFAR-FS":
         server.files = {"cifar100.zip": zipped(root / "cifarfs")}
@@ -55,12 +36,14 @@ def test_download(kind: str, tmp_path: Path, server: Server, monkeypatch: pytest
         files = [path for path in root.rglob("*") if path.is_file()]
         server.files = {str(path.relative_to(root)).replace("/", "-"): path.read_bytes() for path in files}
     there = sorted(str(path.relative_to(root)) for path in root.rglob("*"))
-    images = episodes(str(root)).load().images
+    images = episodes(root=str(root)).load().images
     fresh = tmp_path / "fresh"
-    data = episodes(str(fresh), download=True, cache_dir=str(tmp_path / "cache"))
+    data = episodes(root=str(fresh), download=True, cache_dir=str(tmp_path / "cache"))
     data.prepare_data()
+    assert sorted(set(server.asked)) == sorted(server.files)
+    asked = len(server.asked)
     assert data.load().images.equal(images)
-    assert sorted(server.asked) == sorted(server.files)  # once each
+    assert len(server.asked) == asked  # nothing is fetched again
     assert sorted(str(path.relative_to(fresh)) for path in fresh.rglob("*")) == there
 
 
@@ -68,25 +51,51 @@ def left(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob("*")]
 
 
-@pytest.mark.parametrize(
-    ("answer", "said"),
-    [
-        (
-            b"<!doctype html><title>Sign in",
-            "^Set: https.*/file.pkl answered with a web page.* put the file at .*root/file",
-        ),
-        (b"offline", "learn2learn cannot download .*ConnectionError: no route.*go online"),
-    ],
-)
-def test_failed_download(tmp_path: Path, server: Server, answer: bytes, said: str) -> None:
-    server.files = {"file.pkl": answer}
-    with pytest.raises(MetaLearningError, match=said) as error:
-        downloads.download("Set", "file.pkl", tmp_path / "root" / "file.pkl")
-    assert "/.file.pkl" not in str(error.value) and "elete" not in str(error.value)  # what is not there
+def test_a_web_page_is_not_taken_for_the_data(tmp_path: Path, server: FileServer) -> None:
+    server.files = {"file.pkl": b"<!doctype html><title>Sign in"}
+    said = "^Set: http.*/file.pkl answered with a web page.* put the file at .*root/file.pkl yourself"
+    with pytest.raises(MetaLearningError, match=said):
+        downloads.download("Set", server.url + "file.pkl", tmp_path / "root" / "file.pkl")
     assert left(tmp_path / "root") == []
 
 
-def test_failed_archive(tmp_path: Path, server: Server) -> None:
+def test_failed_download(tmp_path: Path, server: FileServer) -> None:
+    path = tmp_path / "root" / "file.pkl"
+    said = f"^Set: cannot download {server.url}file.pkl to {path} .HTTPError: HTTP Error 404.*: go online and try again"
+    with pytest.raises(MetaLearningError, match=said) as error:
+        downloads.download("Set", server.url + "file.pkl", path)
+    assert ".download-" not in str(error.value) and "elete" not in str(error.value)  # what is not there
+    assert left(tmp_path / "root") == []
+
+
+def test_a_download_that_breaks_off_leaves_nothing(tmp_path: Path, server: FileServer) -> None:
+    server.files, server.missing = {"file.pkl": bytes(1000)}, 1
+    with pytest.raises(MetaLearningError, match="999 of 1000 bytes came"):
+        downloads.download("Set", server.url + "file.pkl", tmp_path / "root" / "file.pkl")
+    assert left(tmp_path / "root") == []
+
+
+def test_no_folder_to_put_it_in(tmp_path: Path, server: FileServer) -> None:
+    server.files = {"file.pkl": b"content"}
+    (tmp_path / "root").write_text("a file, so that no folder can be made here")
+    with pytest.raises(MetaLearningError, match="cannot download .*FileExistsError"):
+        downloads.download("Set", server.url + "file.pkl", tmp_path / "root" / "file.pkl")
+    assert server.asked == []
+
+
+def test_archive_of_another_checksum(tmp_path: Path, server: FileServer) -> None:
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "member").write_bytes(bytes(1000))
+    server.files = {"archive.zip": zipped(tmp_path / "given")}
+    url, md5 = server.url + "archive.zip", hashlib.md5(server.files["archive.zip"]).hexdigest()
+    with pytest.raises(MetaLearningError, match="cannot download .*archive.zip .*corrupted"):
+        downloads.download_archive("Set", url, tmp_path / "root", ["member"], md5[::-1])
+    assert left(tmp_path / "root") == []
+    downloads.download_archive("Set", url, tmp_path / "root", ["member"], md5)
+    assert left(tmp_path / "root") == ["member"]
+
+
+def test_failed_archive(tmp_path: Path, server: FileServer) -> None:
     (tmp_path / "given").mkdir()
     (tmp_path / "given" / "member").write_bytes(bytes(1000))
     whole = zipped(tmp_path / "given")
@@ -94,12 +103,12 @@ def test_failed_archive(tmp_path: Path, server: Server) -> None:
     for answer, members in ((whole[:500], ["member"]), (damaged, ["member"]), (whole, ["other"])):
         server.files = {"archive.zip": answer}
         with pytest.raises(MetaLearningError, match="archive.zip cannot be extracted to .*put .* there yourself"):
-            downloads.download_archive("Set", "archive.zip", tmp_path / "root", members)
+            downloads.download_archive("Set", server.url + "archive.zip", tmp_path / "root", members)
         assert left(tmp_path / "root") == []
 
 
-def test_folder_that_is_not_whole_is_left_alone(tmp_path: Path, server: Server) -> None:
+def test_an_incomplete_folder_is_left_alone(tmp_path: Path, server: FileServer) -> None:
     (tmp_path / "root" / "member").mkdir(parents=True)
-    with pytest.raises(MetaLearningError, match="member is there but not whole: delete it"):
-        downloads.download_archive("Set", "archive.zip", tmp_path / "root", ["member"])
+    with pytest.raises(MetaLearningError, match="member is incomplete: delete it"):
+        downloads.download_archive("Set", server.url + "archive.zip", tmp_path / "root", ["member"])
     assert server.asked == []

@@ -1,4 +1,4 @@
-"""Omniglot's cache, and what is said of a data set that is not whole."""
+"""Omniglot's cache, and what is said of a data set that is incomplete."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ import torch
 from lightning_meta.data.files import image_cache
 from lightning_meta.data.omniglot import OmniglotEpisodes
 from lightning_meta.errors import MetaLearningError
-from tests.data.conftest import CHARACTERS, first_drawing, images
+from tests.data.omniglot_files import CHARACTERS, first_drawing, images
 
 
 def test_cache_is_reused(root: Path, decoded: list[int]) -> None:
@@ -30,7 +30,7 @@ def test_cache_is_where_it_is_asked_for(root: Path, tmp_path: Path, decoded: lis
 
 
 def test_preparing_leaves_nothing_to_decode(root: Path, decoded: list[int]) -> None:
-    OmniglotEpisodes(str(root)).prepare_data()
+    OmniglotEpisodes(root=str(root)).prepare_data()
     images(root)
     assert decoded == [60]
 
@@ -152,7 +152,7 @@ def test_missing_data_set(root: Path) -> None:
         images(root / "nowhere")
     message = str(error.value)
     part = root / "nowhere/omniglot-py/images_background"
-    assert message.startswith(f"{part} does not exist: found 0 whole characters and 0 images")
+    assert message.startswith(f"{part} does not exist: found 0 complete characters and 0 images")
     assert "expected 1 characters of 20 images each" in message
     assert "--data.root DIR" in message
     assert "--data.download true" in message
@@ -164,8 +164,9 @@ def test_missing_character(root: Path) -> None:
         images(root)
     message = str(error.value)
     part = root / "omniglot-py/images_evaluation"
-    assert message.startswith(f"{part} holds 1 whole characters and 20 images, expected 2 characters")
-    assert f"the first that is not whole is {CHARACTERS[2]} with 0" in message
+    assert message.startswith(f"{part} holds 1 complete characters and 20 images, expected 2 characters")
+    assert f"the first that differs is {CHARACTERS[2]} with 0" in message
+    assert f"delete {part} and download it with --data.download true" in message
     assert "--data.root DIR" in message
     assert "--data.download true" in message
 
@@ -176,7 +177,7 @@ def test_wrong_number_of_drawings(root: Path, change: int) -> None:
         first_drawing(root).unlink()
     else:
         shutil.copyfile(first_drawing(root), first_drawing(root).with_name("0000_21.png"))
-    expected = f"the first that is not whole is {CHARACTERS[0]} with {20 + change}"
+    expected = f"the first that differs is {CHARACTERS[0]} with {20 + change}"
     with pytest.raises(MetaLearningError, match=expected):
         images(root)
 
@@ -191,7 +192,7 @@ def test_link_to_nowhere_is_no_drawing(root: Path) -> None:
 def test_removed_drawing_is_noticed_in_spite_of_a_cache(root: Path) -> None:
     images(root)
     first_drawing(root).unlink()
-    with pytest.raises(MetaLearningError, match="not whole"):
+    with pytest.raises(MetaLearningError, match=f"{CHARACTERS[0]} with 19"):
         images(root)
 
 
@@ -201,6 +202,6 @@ def test_unreadable_drawing(root: Path, size: int) -> None:
     first_drawing(root).write_bytes(content[:size])
     with pytest.raises(MetaLearningError) as error:
         images(root)
-    assert str(error.value).startswith(f"{first_drawing(root)} is no readable image")
+    assert str(error.value).startswith(f"{first_drawing(root)} is not a readable image")
     assert "--data.download true" in str(error.value)
     assert list((root / "lightning_meta_cache").iterdir()) == []

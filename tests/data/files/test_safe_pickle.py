@@ -129,7 +129,7 @@ def array(kind: str, flags: int, shape: str, content: bytes) -> bytes:
     ],
 )
 def test_lies_about_memory_are_refused(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(MetaLearningError, match="is damaged, not whole or another data set's"):
+    with pytest.raises(MetaLearningError, match="is damaged, incomplete or another data set's"):
         load(tmp_path / "file", content)
 
 
@@ -196,4 +196,4 @@ def test_truncated_pickle(tmp_path: Path, part: float) -> None:
     content = pickle.dumps({"data": np.zeros(100)})
     with pytest.raises(MetaLearningError) as error:
         load(tmp_path / "file", content[: int(len(content) * part)] if part < 1 else b"PK\x03\x04 an archive")
-    assert "is damaged, not whole" in str(error.value) and "--data.download true" in str(error.value)
+    assert "is damaged, incomplete" in str(error.value) and "--data.download true" in str(error.value)

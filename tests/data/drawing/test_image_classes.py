@@ -13,7 +13,9 @@ COUNTS = {"train": 5, "validation": 4, "test": 6}
 
 
 def glyphs(rotations: Any) -> GlyphEpisodes:
-    return GlyphEpisodes(3, 2, 1, None, None, 5, 4, 6, drawings=4, rotations=rotations)
+    return GlyphEpisodes(
+        ways=3, shots=2, train_classes=5, validation_classes=4, test_classes=6, drawings=4, rotations=rotations
+    )
 
 
 def drawings(data: GlyphEpisodes) -> dict[bytes, tuple[int, int]]:
@@ -52,4 +54,4 @@ def test_labels_share_a_number_where_character_and_turn_are_the_same(rotations: 
     assert len(number_of) == COUNTS[split] * (4 if turned else 1)
     assert sorted(number_of.values()) == list(range(len(number_of)))
     if split == "train":
-        assert data.train_classes == len(number_of)
+        assert data.train_class_count == len(number_of)

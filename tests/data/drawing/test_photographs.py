@@ -1,7 +1,6 @@
 """Colour data sets on small files of their layouts, beside learn2learn's own readers of the same files."""
 
 import copy
-import itertools
 import pickle
 from pathlib import Path
 from typing import Any
@@ -10,21 +9,18 @@ import pytest
 import torch
 from torchvision.transforms.functional import pil_to_tensor
 
-from lightning_meta.data import fc100
-from lightning_meta.data.cifarfs import CIFARFSEpisodes
 from lightning_meta.data.drawing import photographs as rgb
 from lightning_meta.data.drawing.photographs import SPLITS
-from lightning_meta.data.fc100 import FC100Episodes
 from lightning_meta.data.files import image_cache
 from lightning_meta.data.learn2learn import _learn2learn
 from lightning_meta.errors import MetaLearningError
-from tests.data.conftest import assert_same
-from tests.data.rgb_files import EACH, KINDS, SHORT, Made, make, make_fc100, pixels
+from tests.data.rgb_files import EACH, KINDS, Made
+from tests.data.tiny_episodes import assert_same
 
 
 def test_images_and_classes_are_those_of_learn2learn(made: Made) -> None:
     episodes, root = made
-    data = episodes(str(root)).load()
+    data = episodes(root=str(root)).load()
     assert data.images.dtype == torch.uint8 and data.counts.tolist() == [EACH] * 7
     assert [data.splits[split].tolist() for split in SPLITS] == [[0, 1, 2], [3, 4], [5, 6]]
     theirs = {episodes.title: name for episodes, _, name in KINDS.values()}[episodes.title]
@@ -41,30 +37,30 @@ def test_images_and_classes_are_those_of_learn2learn(made: Made) -> None:
 
 def test_second_start_reads_the_cache_alone(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     episodes, root = made
-    episodes(str(root)).prepare_data()
+    episodes(root=str(root)).prepare_data()
     monkeypatch.setattr(episodes, "read", None)
-    data = episodes(str(root)).load()
+    data = episodes(root=str(root)).load()
     assert len(data.images) == 7 * EACH and data.moments is None
     with pytest.raises(TypeError):
-        episodes(str(root), cache_dir=str(root / "elsewhere")).load()
+        episodes(root=str(root), cache_dir=str(root / "elsewhere")).load()
 
 
 def test_damaged_cache_is_made_anew(made: Made) -> None:
     episodes, root = made
-    before = episodes(str(root)).load()
+    before = episodes(root=str(root)).load()
     (cache,) = (root / "lightning_meta_cache").iterdir()
     whole = cache.read_bytes()
     for damage in (whole[:-1], bytes([whole[0] ^ 1]) + whole[1:], whole[: len(whole) // 2], b""):
         cache.write_bytes(damage)
-        assert torch.equal(episodes(str(root)).load().images, before.images)
+        assert torch.equal(episodes(root=str(root)).load().images, before.images)
         assert cache.read_bytes() == whole
 
 
 def test_normalised_training_images_have_mean_0_and_deviation_1(made: Made) -> None:
     episodes, root = made
-    plain = episodes(str(root), ways=3, shots=1, queries=EACH - 1)
+    plain = episodes(root=str(root), ways=3, shots=1, queries=EACH - 1)
     episode = plain.draw("train", torch.arange(1))  # all training images
-    data = episodes(str(root), ways=3, shots=1, queries=EACH - 1, normalise=True)
+    data = episodes(root=str(root), ways=3, shots=1, queries=EACH - 1, normalise=True)
     normalised = data.draw("train", torch.arange(1))
     images = torch.cat([normalised.support_x[0], normalised.query_x[0]]).transpose(0, 1).flatten(1)  # (C, pixels)
     torch.testing.assert_close(images.mean(1), torch.zeros(3), atol=1e-5, rtol=0)
@@ -78,10 +74,10 @@ def test_normalised_training_images_have_mean_0_and_deviation_1(made: Made) -> N
 def test_mapped_images_equal_those_in_memory(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     episodes, root = made
     settings: dict[str, Any] = {"ways": 2, "queries": 2, "test_tasks": 3, "normalise": True}
-    expected = episodes(str(root), **settings).draw("test", torch.arange(3))
+    expected = episodes(root=str(root), **settings).draw("test", torch.arange(3))
     for module in (image_cache, rgb):
-        monkeypatch.setattr(module, "MAPPED", 0)
-    data = episodes(str(root), num_workers=1, **settings)
+        monkeypatch.setattr(module, "MAX_IN_MEMORY", 0)
+    data = episodes(root=str(root), num_workers=1, **settings)
     (from_worker,) = data.test_dataloader()
     assert_same(from_worker, expected)
     assert_same(data.draw("test", torch.arange(3)), expected)
@@ -94,7 +90,7 @@ def test_mapped_images_equal_those_in_memory(made: Made, monkeypatch: pytest.Mon
 
 def test_images_in_memory_go_with_a_copy(made: Made) -> None:
     episodes, root = made
-    data = episodes(str(root), ways=2, queries=2)
+    data = episodes(root=str(root), ways=2, queries=2)
     data.setup("test")
     other = pickle.loads(pickle.dumps(data))
     assert_same(other.draw("test", torch.arange(2)), data.draw("test", torch.arange(2)))
@@ -103,66 +99,8 @@ def test_images_in_memory_go_with_a_copy(made: Made) -> None:
 
 def test_large_sets_need_a_cache(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     episodes, root = made
-    monkeypatch.setattr(image_cache, "MAPPED", 0)
+    monkeypatch.setattr(image_cache, "MAX_IN_MEMORY", 0)
     for place in (root / "lightning_meta_cache", tmp_path / "user"):
         place.write_text("a file, so that no folder can be made here")
     with pytest.raises(MetaLearningError, match="--data.cache_dir DIR"):
-        episodes(str(root)).load()
-
-
-# What is said when something is wrong
-
-
-def test_fc100_split_is_a_partition() -> None:
-    split = fc100.read_split()
-    assert [len(split[name]) for name in SPLITS] == [60, 20, 20]
-    assert len({label for classes in split.values() for label in classes}) == 100
-    assert {"apple", "crocodile", "tank"} <= set(split["train"])
-    assert {"lion", "worm"} <= set(split["validation"]) and {"boy", "whale", "fox"} <= set(split["test"])
-
-
-def test_fc100_without_its_files_is_taken_from_cifarfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, root = make("CIFAR-FS", tmp_path, monkeypatch)
-    mine = {"train": ["test_1", "train_0"], "validation": ["train_1"], "test": ["test_0"]}
-    monkeypatch.setattr(fc100, "read_split", lambda: mine)
-    data = FC100Episodes(str(root)).load()
-    assert {split: len(classes) for split, classes in data.splits.items()} == {"train": 2, "validation": 1, "test": 1}
-    expected = torch.from_numpy(pixels(32, "test", 2)).permute(0, 3, 1, 2)
-    assert torch.equal(data.images[:EACH], expected[EACH:]) and torch.equal(data.images[-EACH:], expected[:EACH])
-    make_fc100(root)
-    assert len(FC100Episodes(str(root)).load().images) == 7 * EACH
-
-
-# Real CIFAR-FS
-
-
-def test_real_cifarfs(cifarfs_root: Path) -> None:
-    data = CIFARFSEpisodes(str(cifarfs_root)).load()
-    assert data.images.shape == (60_000, 3, 32, 32)
-    assert data.counts.tolist() == [600] * 100
-    assert [len(data.splits[split]) for split in SPLITS] == [64, 16, 20]
-
-
-def test_real_fc100_and_cifarfs_hold_the_same_images(cifarfs_root: Path) -> None:
-    ours, other = FC100Episodes(str(cifarfs_root)).sources(), CIFARFSEpisodes(str(cifarfs_root)).sources()
-    assert [len(ours[split]) for split in SPLITS] == [36_000, 12_000, 12_000]
-    assert sorted(itertools.chain(*ours.values())) == sorted(itertools.chain(*other.values()))
-
-
-def test_real_images_are_those_of_learn2learn(cifarfs_root: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "cifarfs/cifar100"
-    (folder / "splits/bertinetto").mkdir(parents=True)
-    (folder / "data").mkdir()
-    for name in SHORT.values():
-        given = (cifarfs_root / f"cifarfs/cifar100/splits/bertinetto/{name}.txt").read_text().split()[:2]
-        (folder / f"splits/bertinetto/{name}.txt").write_text("\n".join(given))
-        for label in given:
-            (folder / "data" / label).symlink_to(cifarfs_root / "cifarfs/cifar100/data" / label)
-    data = CIFARFSEpisodes(str(tmp_path)).load()
-    for place, split in enumerate(SPLITS):
-        reference = _learn2learn().vision.datasets.CIFARFS(str(tmp_path), mode=split)
-        assert len(reference) == 1200
-        for row in range(0, 1200, 37):
-            image, label = reference[row]
-            assert label == row // 600
-            assert torch.equal(data.images[1200 * place + row], pil_to_tensor(image))
+        episodes(root=str(root)).load()

@@ -16,7 +16,7 @@ from tests.data.rgb_files import EACH, SHORT, Made, dump, make
 def refused(made: Made) -> str:
     episodes, root = made
     with pytest.raises(MetaLearningError) as error:
-        episodes(str(root)).load()
+        episodes(root=str(root)).load()
     cache = root / "lightning_meta_cache"
     assert not cache.exists() or list(cache.iterdir()) == []
     return str(error.value)
@@ -24,7 +24,7 @@ def refused(made: Made) -> str:
 
 def sources(made: Made) -> list[Path]:
     episodes, root = made
-    return [root / file for files in episodes(str(root)).sources().values() for file in files]
+    return [root / file for files in episodes(root=str(root)).sources().values() for file in files]
 
 
 def test_missing_files(made: Made) -> None:
@@ -72,11 +72,11 @@ SHARED = dict.fromkeys(map(str, range(1000)), [0] * 1000)
         ("FC100", 0, [1], "expected a dict with data and labels"),
         ("FC100", 0, {"data": IMAGES, "labels": [1, 2, 3]}, "3 labels for 4 images"),
         ("FC100", 0, {"data": IMAGES[:0], "labels": np.zeros(0, int)}, "0 labels for 0 images"),
-        ("FC100", 0, {"data": IMAGES, "labels": [0.5] * 4}, "labels are list with float, expected a list of whole"),
+        ("FC100", 0, {"data": IMAGES, "labels": [0.5] * 4}, "labels are list with float, expected a list of integers"),
         ("FC100", 0, {"data": IMAGES, "labels": [[1]] * 4}, "labels are list with list"),
         ("FC100", 0, {"data": IMAGES, "labels": [1, 2, [3], 4]}, "labels are list with list"),
         ("FC100", 0, {"data": IMAGES, "labels": NESTED}, "labels are list with list"),
-        ("FC100", 0, {"data": IMAGES, "labels": np.zeros(4)}, "labels are float64 (4,), expected a list of whole"),
+        ("FC100", 0, {"data": IMAGES, "labels": np.zeros(4)}, "labels are float64 (4,), expected a list of integers"),
         ("FC100", 0, {"data": IMAGES, "labels": np.zeros((4, 1), int)}, "labels are int64 (4, 1)"),
         ("FC100", 0, {"data": IMAGES, "labels": [1, 2, 3, 2**70]}, "labels are list with integers above 64 bits"),
         ("FC100", 0, {"data": IMAGES, "labels": "1234"}, "labels are str"),
@@ -97,10 +97,10 @@ SHARED = dict.fromkeys(map(str, range(1000)), [0] * 1000)
         ("tiered-ImageNet", 1, {"label_specific": [1]}, "1 labels for 12 images"),
         ("tiered-ImageNet", 0, {"images": 1}, "expected a list of encoded images"),
         ("tiered-ImageNet", 0, np.array(3), "expected a list of encoded images"),
-        ("tiered-ImageNet", 0, ["\u0416"] * 12, "image 0, is no readable image of tiered-ImageNet"),
-        ("tiered-ImageNet", 0, [np.array(2**60)] * 12, "image 0, is no readable image of tiered-ImageNet"),
+        ("tiered-ImageNet", 0, ["\u0416"] * 12, "image 0, is not a readable image of tiered-ImageNet"),
+        ("tiered-ImageNet", 0, [np.array(2**60)] * 12, "image 0, is not a readable image of tiered-ImageNet"),
         ("tiered-ImageNet", 0, [1] * 12, "image 0 is int, expected an encoded image"),
-        ("tiered-ImageNet", 0, [b"no image"] * 12, "image 0, is no readable image of tiered-ImageNet"),
+        ("tiered-ImageNet", 0, [b"no image"] * 12, "image 0, is not a readable image of tiered-ImageNet"),
     ],
 )  # fmt: skip
 def test_other_content(
@@ -117,7 +117,7 @@ def test_image_of_another_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     made = make("CIFAR-FS", tmp_path, monkeypatch)
     path = sources(made)[5]
     Image.new("RGB", (32, 31)).save(path)
-    assert f"{path} is no readable image of CIFAR-FS (32 x 31 pixels, expected 32 x 32)" in refused(made)
+    assert f"{path} is not a readable image of CIFAR-FS (32 x 31 pixels, expected 32 x 32)" in refused(made)
 
 
 @pytest.mark.parametrize("kind", ["FC100", "mini-ImageNet", "tiered-ImageNet"])
@@ -154,7 +154,7 @@ def test_damaged_list_of_classes(
         path.write_bytes(content)
     message = refused(made)
     assert said in message and message.startswith("CIFAR-FS: ") and "--data.download true" in message
-    assert "holds" in message or f"{path} is no list of classes" in message
+    assert "holds" in message or f"{path} is not a list of classes" in message
 
 
 def test_missing_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,70 @@
+"""Which tasks make up each batch: of training, an endless stream; of an evaluation, every task once."""
+
+import copy
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+from lightning_meta.episode import Episode, Split
+
+if TYPE_CHECKING:
+    from lightning_meta.data.drawing.data_module import EpisodeDataModule
+
+
+class TaskSampler(DistributedSampler[tuple[Tensor, int]]):
+    """Numbers of the tasks that this rank takes from each global batch, and how often it has taken them before.
+
+    A `DistributedSampler` by name, so that Lightning does not replace it by its own, which repeats and drops tasks.
+
+    Args:
+        data: the data module that draws.
+        batches: global batches of one iteration.
+        size: tasks in a global batch.
+        tasks: how many tasks there are; None for the stream of training tasks, from the first unused one on.
+    """
+
+    def __init__(self, data: "EpisodeDataModule", batches: int, size: int, tasks: int | None = None) -> None:
+        self.data, self.batches, self.size, self.tasks = data, batches, size, tasks
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        trainer = self.data.trainer
+        rank, ranks = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+        start, visit, visits = 0, 0, 1
+        if self.tasks is None:
+            state, visits = self.data.state_dict(), self.data.inner_batches("train").visits
+            start, visit = state["consumed_tasks"], state["visit"]
+        for batch in range(visit, visit + self.batches):
+            first = start + batch // visits * self.size
+            end = first + self.size if self.tasks is None else min(first + self.size, self.tasks)
+            yield torch.arange(first + rank, max(first + rank, end), ranks), batch % visits
+
+
+class TaskDataset(Dataset[Episode]):
+    """A split as a data set whose keys are what `TaskSampler` yields.
+
+    Args:
+        data: the data module that draws.
+        split: of which it draws.
+    """
+
+    def __init__(self, data: "EpisodeDataModule", split: Split) -> None:
+        self.data, self.split = copy.copy(data), split
+        self.data.trainer = None  # worker processes get a copy of this object
+        self._drawn: Episode | None = None  # kept for the next visits
+
+    def __getitem__(self, key: tuple[Tensor, int]) -> Episode:
+        numbers, visit = key
+        batches = self.data.inner_batches(self.split)
+        if batches.visits == 1:
+            return self.data.draw(self.split, numbers)
+        if self._drawn is None or not torch.equal(self._drawn.number, numbers):
+            self._drawn = self.data.draw(self.split, numbers)
+        order = self._drawn.inner_order[:, visit * batches.steps : (visit + 1) * batches.steps]
+        return self._drawn._replace(inner_order=order)
