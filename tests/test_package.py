@@ -11,6 +11,7 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
+import yaml
 
 import lightning_meta
 from lightning_meta import algorithms, backbones, data
@@ -118,3 +119,7 @@ def test_importing_the_package_does_not_load_torch() -> None:
         "from lightning_meta import MAML; assert 'torch' in sys.modules and MAML.__name__ == 'MAML'"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_the_citation_names_this_version() -> None:
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == lightning_meta.__version__
