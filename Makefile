@@ -1,19 +1,26 @@
-# Two commands for people, `make quickstart` and `make test`, and those that draw the figures of docs/. The README shows
-# what they run.
+# Commands for people: `make quickstart`, `make check`, `make test`, and the one that draws the figures of docs/. The
+# README shows what they run.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test figure3 setup
+.PHONY: quickstart check test lint figure3 setup
 
 quickstart: setup  ## meta-train on data that need no download
 	$(BIN)/lightning-meta fit -c configs/quickstart.yaml
 
-test: setup  ## linters, import contracts, types, tests
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+
+check: lint  ## linters, import contracts, types, quick tests
+	$(PYTEST) -m "not slow"
+
+test: lint  ## linters, import contracts, types, all tests
+	$(PYTEST)
+
+lint: setup  ## linters, import contracts, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
 DATA ?= data
 FIGURE3 ?= --trainer.max_steps 120 --trainer.val_check_interval 15 --data.validation_tasks 40 --data.test_tasks 50
