@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart check test lint figure3 setup
+.PHONY: quickstart check test lint figure3 gpu-job gpu-results setup
 
 quickstart: setup  ## meta-train on data that need no download
 	$(BIN)/lightning-meta fit -c configs/quickstart.yaml
@@ -27,6 +27,12 @@ FIGURE3 ?= --trainer.max_steps 120 --trainer.val_check_interval 15 --data.valida
 figure3: setup  ## the Reptile paper's figure 3 on Omniglot in DATA, shortened; FIGURE3= for its full length
 	-$(BIN)/lightning-meta-sweep configs/sweeps/figure3.yaml --data.root $(DATA) $(FIGURE3)
 	$(BIN)/lightning-meta-report logs/figure3 --output docs/figure3
+
+gpu-job: setup  ## pack into .gpu/ what benchmarks/gpu/run.sh needs on a GPU machine without network; Omniglot in DATA
+	$(BIN)/python benchmarks/gpu/pack.py $(DATA)
+
+gpu-results:  ## bring results.tar.gz of that job, in FOLDER, into docs/runs/gpu and benchmarks/results/gpu
+	$(BIN)/python benchmarks/gpu/collect.py $(FOLDER)
 
 setup: .venv/installed
 

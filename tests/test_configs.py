@@ -240,7 +240,7 @@ def test_heads_of_navigation_agree_with_the_benchmark(experiment: str, policy: s
         assert (mean, half_width) == (like(row["mean_return"], mean), like(row["half_width_95"], half_width))
     steps, tasks, seed, rate = (rows[0][column] for column in ("meta_steps", "tasks", "seed", "inner_rate"))
     assert f"{steps} meta-steps, seed {seed}: mean return on {tasks} unseen goals" in ours
-    assert f"`python benchmarks/navigation.py --seed {seed} --steps {steps} --tasks {tasks}`" in ours
+    assert f"`python benchmarks/studies/navigation.py --seed {seed} --steps {steps} --tasks {tasks}`" in ours
     config = yaml.safe_load(FOLDER.joinpath(f"navigation/{experiment}.yaml").read_text())
     kept = config["model"]["init_args"]["inner"]["optimizer"]["init_args"]["lr"]
     said = f"rate of {float(rate):g} in the first inner step and of {float(rate) / 2:g} in the others"

@@ -64,7 +64,7 @@ class TaskDataset(Dataset[Episode]):
         batches = self.data.inner_batches(self.split)
         if batches.visits == 1:
             return self.data.draw(self.split, numbers)
-        if self._drawn is None or not torch.equal(self._drawn.number, numbers):
+        if self._drawn is None or not torch.equal(self._drawn.task_ids, numbers):
             self._drawn = self.data.draw(self.split, numbers)
         order = self._drawn.inner_order[:, visit * batches.steps : (visit + 1) * batches.steps]
         return self._drawn._replace(inner_order=order)

@@ -93,7 +93,7 @@ def test_every_class_gets_every_label_and_every_image_every_place() -> None:
 def test_a_task_is_the_same_in_any_company(split: Split, numbers: list[int], rotations: str) -> None:
     data = TinyEpisodes(rotations=rotations)
     together = data.draw(split, torch.tensor(numbers))
-    assert together.number.tolist() == numbers
+    assert together.task_ids.tolist() == numbers
     for place, number in enumerate(numbers):
         same = Episode(*(tensor[place : place + 1] for tensor in together))
         assert_same(same, data.draw(split, torch.tensor([number])))

@@ -10,8 +10,8 @@ from tests.data.tiny_episodes import assert_same, on_rank
 
 
 def test_ranks_share_every_training_batch() -> None:
-    whole = [episode.number for episode in on_rank(0, 1).train_dataloader()]
-    shares = [[episode.number for episode in on_rank(rank, 2).train_dataloader()] for rank in range(2)]
+    whole = [episode.task_ids for episode in on_rank(0, 1).train_dataloader()]
+    shares = [[episode.task_ids for episode in on_rank(rank, 2).train_dataloader()] for rank in range(2)]
     assert torch.equal(torch.stack(whole), torch.arange(24).view(6, 4))  # 3 meta-steps of 2 batches
     for batch, share, other in zip(whole, *shares, strict=True):
         assert len(share) == len(other) == 2
@@ -21,11 +21,11 @@ def test_ranks_share_every_training_batch() -> None:
 def test_training_goes_on_where_the_checkpoint_ended() -> None:
     data = on_rank(0, 1)
     data.load_state_dict({"consumed_tasks": 40, "consumed_batches": 0, "seed": 0})
-    assert next(iter(data.train_dataloader())).number.tolist() == [40, 41, 42, 43]
+    assert next(iter(data.train_dataloader())).task_ids.tolist() == [40, 41, 42, 43]
     data.trainer.fit_loop.epoch_loop.batch_progress.total.processed = 2  # type: ignore[union-attr]
     assert data.state_dict() == {"consumed_tasks": 48, "visit": 0, "consumed_batches": 2, "seed": 0}
-    assert next(iter(data.train_dataloader())).number.tolist() == [48, 49, 50, 51]
-    assert next(iter(data.test_dataloader())).number.tolist() == list(range(11))
+    assert next(iter(data.train_dataloader())).task_ids.tolist() == [48, 49, 50, 51]
+    assert next(iter(data.test_dataloader())).task_ids.tolist() == list(range(11))
     with pytest.raises(MetaLearningError, match="seed 1, but the seed is 0"):
         data.load_state_dict({"consumed_tasks": 40, "consumed_batches": 0, "seed": 1})
 
@@ -36,10 +36,10 @@ def test_tasks_come_several_times_in_a_row_with_further_steps(size: int | None, 
     data = on_rank(0, 1, max_steps=4, num_workers=workers)
     data.connect(InnerBatches(2, size, visits=3), InnerBatches())
     episodes = list(data.train_dataloader())
-    assert [episode.number[0].item() for episode in episodes] == [0, 0, 0, 4, 4, 4, 8, 8]
+    assert [episode.task_ids[0].item() for episode in episodes] == [0, 0, 0, 4, 4, 4, 8, 8]
     data.connect(InnerBatches(6, size), InnerBatches())
     for place, episode in enumerate(episodes):
-        whole = data.draw("train", episode.number)
+        whole = data.draw("train", episode.task_ids)
         visit = place % 3
         assert_same(episode, whole._replace(inner_order=whole.inner_order[:, 2 * visit : 2 * visit + 2]))
     assert len(data.test_dataloader()) == 1  # evaluation sees every task once
@@ -72,7 +72,7 @@ def test_evaluation_counts_every_task_once_on_any_number_of_ranks(
 ) -> None:
     monkeypatch.setattr(base, "EVALUATION_BATCH", 4)
     loaders = [on_rank(rank, ranks, test_tasks=tasks).test_dataloader() for rank in range(ranks)]
-    batches = [[episode.number for episode in loader] for loader in loaders]
+    batches = [[episode.task_ids for episode in loader] for loader in loaders]
     assert {len(own) for own in batches} == {-(-tasks // 4)}  # ranks must take part in the same steps
     assert torch.cat([number for own in batches for number in own]).sort().values.tolist() == list(range(tasks))
 

@@ -1,6 +1,6 @@
 """Tasks per second of meta-training, beside learn2learn and a plain ``torch.func.vmap``, in one run.
 
-    python benchmarks/throughput.py [--quick] [--root DATA] [--rounds 5] [--seconds 0.4]
+    python benchmarks/speed/throughput.py [--quick] [--root DATA] [--rounds 5] [--seconds 0.4]
 
 Every case runs a real `Trainer.fit`. After a few meta-steps it pauses, and the others take their turn in the same
 process: learn2learn from its sampler to its optimizer, and each one's computation alone on a fixed batch. With
@@ -40,7 +40,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lightning_meta.allocator import keep_freed_memory
 from lightning_meta.learner import MetaLearner
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 def convolution_flops(x: Any, weight: Any, *_: Any, out_shape: Any, **__: Any) -> int:

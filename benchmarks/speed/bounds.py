@@ -1,6 +1,6 @@
 """What bounds the computation on this machine: its convolutions one by one, and the graph with and without Inductor.
 
-    python benchmarks/bounds.py
+    python benchmarks/speed/bounds.py
 
 For the layers of Omniglot's network, 32 tasks of 5 images with weights of their own: milliseconds of the grouped
 convolution, of its input gradient and of its weight gradient, which are as many operations each. Then one MAML 5w1s

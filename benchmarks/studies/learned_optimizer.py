@@ -1,6 +1,6 @@
 """A learned optimizer against SGD, RMSprop, Adam and Nesterov's momentum with tuned rates, on problems unseen by all.
 
-    python benchmarks/learned_optimizer.py --root DATA [--steps-scale 1.0] [--seed 0] [--runs FOLDER]
+    python benchmarks/studies/learned_optimizer.py --root DATA [--steps-scale 1.0] [--seed 0] [--runs FOLDER]
 
 Trains `configs/learned_optimizer/quadratics.yaml` and `mnist.yaml`, shortened, through the command line, the latter in
 two stages, and takes the checkpoint with the best validation. Then every optimizer takes a hundred steps on unseen
@@ -39,7 +39,7 @@ from lightning_meta.inner import InnerLoop, LSTMOptimizer
 from lightning_meta.mapping import map_tasks
 from lightning_meta.params import Params
 
-CONFIGS = Path(__file__).parents[1] / "configs" / "learned_optimizer"
+CONFIGS = Path(__file__).parents[2] / "configs" / "learned_optimizer"
 STEPS = 100
 SHOWN = range(0, STEPS + 1, 5)  # steps after which the loss is measured
 RATES = [base * 10.0**power for power in range(-3, 1) for base in (1, 1.5, 2, 3, 5, 7)]
@@ -235,7 +235,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=Path, help="folder where the runs are, or are to be kept")
     parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[Row] = []

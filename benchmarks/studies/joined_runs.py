@@ -1,6 +1,6 @@
 """Runs of distributed MAML for `distributed.py`: real workers, copies that take turns in one process, joinings alone.
 
-    python benchmarks/joined_runs.py WORKERS ROOT SEED FILE RUN...
+    python benchmarks/studies/joined_runs.py WORKERS ROOT SEED FILE RUN...
 
 trains in that many processes, one after the other, the runs ``TASKS:STEPS[,STEPS...]``: tasks of a worker in a
 meta-step, and the meta-steps after which the clock is read. Worker 0 writes the seconds to FILE.

@@ -1,6 +1,6 @@
 """Distributed MAML: duration and accuracy against workers, meta-steps and tasks, beside Soulier's thesis.
 
-    python benchmarks/distributed.py --root DATA [--rounds 3] [--steps 20] [--tasks 4]
+    python benchmarks/studies/distributed.py --root DATA [--rounds 3] [--steps 20] [--tasks 4]
 
 Soulier 2020 (TH Koeln) scales workers, epochs and tasks by 1, 2, 4, 8, 16 and gives the duration in percent of that at
 1 (tables 6.2 and 6.4, figure 6.24; the pairs' figures are not at hand). Here a worker makes 20 meta-steps of 4 tasks at
@@ -37,7 +37,7 @@ from matplotlib.figure import Figure
 
 from lightning_meta.distributed import ArithmeticMean
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 RATIOS = [1, 2, 4, 8, 16]
 AXES = ["workers", "epochs", "tasks", "workers and epochs", "workers and tasks", "epochs and tasks"]
 SOULIER = {  # percent of ratio 1

@@ -1,6 +1,6 @@
 """2-D navigation: how much a policy gains from a few policy-gradient steps on an unseen goal.
 
-    python benchmarks/navigation.py [--seed 0] [--steps 40] [--tasks 200] [--runs FOLDER]
+    python benchmarks/studies/navigation.py [--seed 0] [--steps 40] [--tasks 200] [--runs FOLDER]
 
 Runs `configs/navigation/finn_maml.yaml` and `finn_pretrained.yaml`, shortened, and adapts both policies to the same
 unseen goals with the same noise: MAML's at the rate that it was trained with, the pre-trained one at the rate, out of a
@@ -33,7 +33,7 @@ from lightning_meta.inner import SGD
 from lightning_meta.metrics import TaskMean
 from lightning_meta.params import Params
 
-CONFIGS = Path(__file__).parents[1] / "configs" / "navigation"
+CONFIGS = Path(__file__).parents[2] / "configs" / "navigation"
 TRAINED = {"MAML (TRPO)": "finn_maml", "pre-trained": "finn_pretrained"}
 INNER_STEPS = 3
 MAML_RATE = 0.1
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="meta-steps of each run; the source's 500")
     parser.add_argument("--tasks", type=int, default=200, help="unseen goals")
     parser.add_argument("--runs", type=Path, help="folder of the runs; a temporary one by default")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     data = NavigationEpisodes(seed=arguments.seed)

@@ -1,6 +1,6 @@
 """Do the methods stand in the order that their papers report? Reads a table of `lightning-meta-report`.
 
-    python benchmarks/orders.py [docs/methods/table.csv]
+    python benchmarks/studies/orders.py [docs/methods/table.csv]
 
 Prints a row for each claim of a paper: by how much the first method is above the second here, under both protocols,
 with the 95% interval of the difference of two means, and whether that confirms the claim, contradicts it or leaves it
@@ -58,7 +58,7 @@ def verdict(difference: float, half: float, equal: bool) -> str:
 def main() -> None:
     """Print the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", nargs="?", type=Path, default=Path(__file__).parents[1] / "docs/methods/table.csv")
+    parser.add_argument("table", nargs="?", type=Path, default=Path(__file__).parents[2] / "docs/methods/table.csv")
     with parser.parse_args().table.open() as file:
         plain = [row for row in csv.DictReader(file) if row["members"] == "1" and not row["setting"]]
     rows = {row["experiment"].removeprefix(PREFIX): row for row in plain}

@@ -1,6 +1,6 @@
 """Sinusoids: meta-learned initialisations against a network trained jointly on the same tasks.
 
-    python benchmarks/sinusoid.py [--seeds 0 1 2] [--steps-scale 1.0] [--processes 2]
+    python benchmarks/studies/sinusoid.py [--seeds 0 1 2] [--steps-scale 1.0] [--processes 2]
 
 Runs `configs/sinusoid/finn_10shot_maml.yaml`, shortened, and `openai_10shot_reptile.yaml` (five tasks a meta-step with
 five times the outer step, which is the same way for every task in fewer calls), and beside each the same architecture
@@ -34,7 +34,7 @@ from lightning_meta.learner import MetaLearner
 from lightning_meta.mapping import map_tasks
 from lightning_meta.params import Params
 
-CONFIGS = Path(__file__).parents[1] / "configs" / "sinusoid"
+CONFIGS = Path(__file__).parents[2] / "configs" / "sinusoid"
 TASKS = 2000
 RATES = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3]
 
@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps-scale", type=float, default=1.0, help="shorten every run by this factor")
     parser.add_argument("--processes", type=int, default=2, help="runs at a time, one thread each")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "results")
     arguments = parser.parse_args()
     rows: list[dict] = []
     curves: dict[str, dict[str, Tensor]] = {}

@@ -1,0 +1,202 @@
+"""The stages of the GPU job: machine, correctness, rates, trainings side by side, tables; run by ``run.sh``.
+
+    python benchmarks/gpu/job.py WORK OUTPUT
+
+WORK holds the images and takes the runs; OUTPUT takes three files, again after every stage: ``table.md``, ``log.txt``
+and ``results.tar.gz``, which `collect.py` brings into the repository. One clock of ``SECONDS_IN_ALL`` (540) bounds all
+stages. One that fails never stops the next, but makes the exit status 1.
+"""
+
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from settings import METHODS, REHEARSAL
+from tables import correctness_table, rates_table, read_rows, runs_table
+
+HERE = Path(__file__).parent
+DEVICE = "cpu" if REHEARSAL else "cuda"
+GRACE = 8  # seconds between asking a process to end and ending it
+SLACK = 4 if REHEARSAL else 1  # a machine that rehearses is busy with others
+START = 25  # seconds of a training before its first meta-step: imports, images, tracing, recording
+BESIDE = 1.5  # how much longer a meta-step takes beside two other trainings; 1.2 to 1.5 on an H100
+TRAINING = 0.85  # of the time after the start, the part that is not validation
+# After a training: its test (5,000 tasks took 32 s on an H100, two tests side by side), its pictures (9 to 12 s) and
+# the end of the process (3 s).
+AFTER = 75
+COSINE = ("--model.lr_scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR")
+
+
+class Training(NamedTuple):
+    """A whole run from a configuration, as long as the time allows.
+
+    Its schedule has to end within the time, so the length follows from the measured rate.
+    """
+
+    config: str
+    setting: str  # whose rate it has
+    length: int  # meta-steps, at most
+    test_tasks: int
+    arguments: tuple[str, ...] = ()
+    validates: bool = True
+
+
+TRAININGS = [
+    Training("finn_5w1s_maml", "MAML 5w1s", 16_000, 5000, COSINE),
+    Training("finn_5w5s_maml", "MAML 5w5s", 16_000, 1000, COSINE),
+    Training("openai_o15t", "Reptile o15", 100_000, 1000, validates=False),
+]
+SMALL = ["--data.meta_batch_size=2", "--model.backbone.filters=8", "--model.inner.evaluation_steps=2"]
+SMALL += ["--data.validation_tasks=2", "--trainer.log_every_n_steps=5"]
+DRAWN = ["--data", "GlyphEpisodes", "--data.train_classes=40", "--data.validation_classes=20", "--data.test_classes=20"]
+if REHEARSAL:
+    TRAININGS = [TRAININGS[0]._replace(length=20, test_tasks=4)]
+
+
+def length_that_fits(training: Training, step_ms: float, seconds: float) -> int:
+    """Meta-steps for which ``seconds`` suffice, beside the other trainings, in whole hundreds.
+
+    Args:
+        training: what is trained.
+        step_ms: milliseconds of a meta-step in a fit that has the device to itself.
+        seconds: from the start of the process to the end of the training.
+    """
+    steps = 1e3 * TRAINING * (seconds - START) / (BESIDE * step_ms)
+    return min(training.length, max(int(steps) // 100 * 100, 100))
+
+
+class Job:
+    """The stages and their clock.
+
+    Args:
+        work: folder of the images, and of the measurements and runs.
+        output: folder that comes back.
+        seconds: for all of it.
+    """
+
+    def __init__(self, work: Path, output: Path, seconds: float) -> None:
+        self.work, self.output = work, output
+        self.end = time.monotonic() + seconds
+        self.began = time.monotonic()
+        self.failed = False
+        self.environment = {
+            **os.environ, "PYTHONUNBUFFERED": "1", "MPLBACKEND": "Agg", "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "JAX_COMPILATION_CACHE_DIR": str(work / "jax"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }  # fmt: skip
+        for folder in (output, work / "measured", work / "logs"):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def left(self) -> float:
+        """Seconds."""
+        return self.end - time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Print a line, with the time since the start."""
+        line = f"[{time.monotonic() - self.began:.0f} s] {text}"
+        print(line, flush=True)
+        with (self.work / "logs" / "job.txt").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def start(self, name: str, *command: object) -> subprocess.Popen[bytes]:
+        """A Python process whose output goes to a log."""
+        arguments = [sys.executable, *map(str, command)]
+        with (self.work / "logs" / f"{name}.txt").open("wb") as log:
+            return subprocess.Popen(arguments, stdout=log, stderr=subprocess.STDOUT, env=self.environment)
+
+    def finish(self, name: str, process: subprocess.Popen[bytes], seconds: float) -> None:
+        """Wait for a process and say how it ended; one that takes longer is ended."""
+        try:
+            status = process.wait(max(SLACK * seconds, 1))
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            status = None
+        self.failed |= status != 0
+        self.say(f"{name}: {'done' if status == 0 else 'out of time' if status is None else f'exit status {status}'}")
+
+    def measured(self, name: str) -> Path:
+        """File of the measurements of this name."""
+        return self.work / "measured" / f"{name}.json"
+
+    def measure(self) -> None:
+        """Machine, correctness and rates; JAX compiles beside the correctness, and is timed alone."""
+        machine = self.start("machine", HERE / "machine.py", DEVICE, self.measured("machine"))
+        self.finish("machine", machine, 60)
+        with_jax = find_spec("jax") is not None
+        if with_jax:
+            compiling = self.start("jax_compiling", HERE / "rates_jax.py", self.measured("jax_compiling"), 80 * SLACK)
+        checks = self.start("correctness", HERE / "correctness.py", DEVICE, self.measured("correctness"), 80 * SLACK)
+        self.finish("correctness", checks, 95)
+        if with_jax:
+            self.finish("JAX compiling", compiling, 40)
+        self.report()
+        rates = self.start("rates", HERE / "rates.py", DEVICE, self.measured("rates"), 85 * SLACK)
+        self.finish("rates", rates, 110)
+        if with_jax:
+            self.finish("JAX", self.start("jax", HERE / "rates_jax.py", self.measured("jax"), 25 * SLACK), 45)
+        else:
+            self.say("JAX is not installed here, so its rates are left out")
+        self.report()
+
+    def train(self) -> None:
+        """The trainings side by side; each ends by itself, is tested, and keeps its best weights."""
+        seconds = max(self.left() - AFTER - 12, 20)
+        limit = time.strftime("00:%H:%M:%S", time.gmtime(seconds - 12))  # the clock of a fit starts after the imports
+        fits = [row for row in read_rows(self.measured("rates")) if row["method"] == METHODS[1] and "ms" in row]
+        step_ms = {row["setting"]: row["ms"] for row in fits}
+        processes = {}
+        for training in TRAININGS:
+            length = training.length
+            if not REHEARSAL:
+                length = length_that_fits(training, step_ms.get(training.setting, 15.0), seconds)
+            command = ["-m", "lightning_meta", "fit", "-c", f"configs/omniglot/{training.config}.yaml"]
+            command += ["--experiment", f"gpu/{training.config}"]
+            command += ["--data.root", str(self.work)] if (self.work / "omniglot-py").is_dir() else DRAWN
+            command += ["--trainer.default_root_dir", str(self.work / "runs"), "--trainer.accelerator", DEVICE]
+            command += ["--trainer.enable_progress_bar", "false", "--trainer.max_time", limit]
+            command += ["--trainer.max_steps", str(length), "--data.test_tasks", str(training.test_tasks)]
+            command += ["--trainer.val_check_interval", str(length // 4)] if training.validates else []
+            command += [*training.arguments, *(SMALL if REHEARSAL else [])]
+            processes[training.config] = self.start(training.config, *command)
+            self.say(f"{training.config}: {length:,} meta-steps in {seconds:.0f} s")
+        for name, process in processes.items():
+            self.finish(name, process, self.left() - 10)
+        self.report()
+
+    def report(self) -> None:
+        """Write what is known so far into the folder that comes back."""
+        tables = [
+            correctness_table(read_rows(self.measured("correctness"))),
+            rates_table(read_rows(self.measured("rates")) + read_rows(self.measured("jax"))),
+            runs_table(self.work / "runs"),
+        ]
+        (self.output / "table.md").write_text("\n\n".join(filter(None, tables)) + "\n", encoding="utf-8")
+        logs = sorted((self.work / "logs").iterdir())
+        parts = [f"== {path.stem}\n{path.read_text(encoding='utf-8', errors='replace')[-8000:]}" for path in logs]
+        (self.output / "log.txt").write_text("\n".join(parts), encoding="utf-8")
+        with tarfile.open(self.output / "results.tar.gz", "w:gz") as archive:
+            for path in sorted([*self.work.glob("measured/*.json"), *self.work.glob("runs/**/*")]):
+                if path.is_file() and path.name != "last.ckpt" and not path.name.startswith("events."):
+                    archive.add(path, path.relative_to(self.work))
+
+
+def main() -> int:
+    """Run the stages."""
+    job = Job(Path(sys.argv[1]), Path(sys.argv[2]), float(os.environ.get("SECONDS_IN_ALL", "540")))
+    job.measure()
+    job.train()
+    print((job.output / "table.md").read_text(encoding="utf-8"))
+    return int(job.failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
