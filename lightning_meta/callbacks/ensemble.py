@@ -2,21 +2,14 @@
 
 import pickle
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from lightning_meta.callbacks.learner import learner_of
 from lightning_meta.errors import MetaLearningError
-
-
-@runtime_checkable
-class Members(Protocol):
-    """A learner whose outputs may be the mean over several sets of weights."""
-
-    def load_members(self, states: list[dict[str, Any]]) -> None:
-        """Take the mean over these weights from now on; over its own when there are none."""
 
 
 class Ensemble(Callback):
@@ -38,14 +31,12 @@ class Ensemble(Callback):
         Raises:
             MetaLearningError: the run did not keep enough checkpoints.
         """
-        assert isinstance(pl_module, Members)
         states = [_load(path) for path in self._paths(trainer)]
-        pl_module.load_members([state["state_dict"] for state in states])
+        learner_of(pl_module).load_members([state["state_dict"] for state in states])
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the learner be itself again."""
-        assert isinstance(pl_module, Members)
-        pl_module.load_members([])
+        """Return the learner to its own weights."""
+        learner_of(pl_module).load_members([])
 
     def _paths(self, trainer: Trainer) -> list[Path]:
         """The best checkpoints, in the folder of the one that is tested."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from lightning_meta.report.published import Published
-from lightning_meta.report.runs import Entry, Run
+from lightning_meta.report.runs import Run
 from lightning_meta.report.settings import LENGTH, describe, identity, varying
+from lightning_meta.results_file import Evaluation
 
 Protocol = Literal["transductive", "non-transductive"]
 PROTOCOLS: tuple[Protocol, Protocol] = ("transductive", "non-transductive")
@@ -56,7 +57,7 @@ class Row:
     """Runs of one experiment with the same settings, one a seed, trained for the same number of meta-steps."""
 
     runs: list[Run]  # by seed
-    entries: list[Entry]  # the test of each
+    entries: list[Evaluation]  # the test of each
     setting: str  # what tells it from others of the experiment
     published: Published | None
     full_meta_steps: int | None  # of a whole run, where it is known
@@ -126,7 +127,7 @@ class Row:
 
     def by_shots(self, protocol: Protocol) -> dict[int, Estimate]:
         """The figure by shots at test, where the same checkpoints were tested with several."""
-        entries: dict[int, list[Entry]] = defaultdict(list)
+        entries: dict[int, list[Evaluation]] = defaultdict(list)
         if self.members == 1:
             for run in self.runs:
                 for shots, entry in run.by_shots().items():
@@ -160,7 +161,7 @@ class Row:
             return None
         return self.figure("transductive" if self.published.transductive else "non-transductive")
 
-    def _curve(self, entries: Sequence[Entry], protocol: Protocol) -> list[Estimate]:
+    def _curve(self, entries: Sequence[Evaluation], protocol: Protocol) -> list[Estimate]:
         metrics = [entry.metrics[self.metric(protocol)] for entry in entries if self.metric(protocol) in entry.metrics]
         steps = range(min((len(metric.mean) for metric in metrics), default=0))  # as far as all were evaluated
         return [
@@ -189,7 +190,7 @@ def build_rows(
     notes: list[str] = []
     for experiment, members in experiments.items():
         names = [name for name in varying([run.settings for run in members]) if name != LENGTH]
-        groups: dict[Hashable, list[tuple[Run, Entry]]] = defaultdict(list)
+        groups: dict[Hashable, list[tuple[Run, Evaluation]]] = defaultdict(list)
         for run in members:
             for entry in _tests(run):
                 groups[run.meta_steps, identity(run.settings, without=LENGTH), entry.members].append((run, entry))
@@ -204,14 +205,14 @@ def build_rows(
     return sorted(rows, key=_place), notes
 
 
-def _tests(run: Run) -> list[Entry]:
+def _tests(run: Run) -> list[Evaluation]:
     main = run.main_entry()
     return [*([main] if main else []), *run.ensembles().values()]
 
 
-def _last_of_each_seed(group: list[tuple[Run, Entry]], notes: list[str]) -> list[tuple[Run, Entry]]:
+def _last_of_each_seed(group: list[tuple[Run, Evaluation]], notes: list[str]) -> list[tuple[Run, Evaluation]]:
     """A seed that was run twice is not two seeds: what was measured last counts."""
-    kept: dict[int | None, tuple[Run, Entry]] = {}
+    kept: dict[int | None, tuple[Run, Evaluation]] = {}
     for run, entry in sorted(group, key=lambda pair: pair[1].measured):
         if run.seed in kept:
             notes.append(f"note: {run.folder} stands for {kept[run.seed][0].folder}, an earlier run of the same seed")
