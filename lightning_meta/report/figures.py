@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from lightning_meta.report.rows import Estimate, Protocol, Row, over_seeds
+from lightning_meta.report.published import Protocol
+from lightning_meta.report.rows import Estimate, Row, over_seeds
 from lightning_meta.report.settings import LENGTH, Sweep, describe, shown, sweeps, varying
 
 # The colours of Okabe and Ito, which people who are colour-blind tell apart; and two of Tol's; yellow is too pale.

@@ -5,7 +5,8 @@ import io
 import math
 from collections.abc import Sequence
 
-from lightning_meta.report.rows import PROTOCOLS, Protocol, Row
+from lightning_meta.report.published import PROTOCOLS, Protocol
+from lightning_meta.report.rows import Row
 
 TITLES = (
     "experiment", "algorithm", "data", "task", "meta-steps", "seeds", "device", "minutes", "inner steps", "test tasks",
@@ -52,9 +53,8 @@ def latex(rows: Sequence[Row]) -> str:
 
 def sources(rows: Sequence[Row]) -> list[str]:
     """Where the published figures are from, in one line where there are any."""
-    papers = sorted({(row.published.authors, row.published.year, row.published.arxiv) for row in rows if row.published})
-    listed = "; ".join(f"{authors} ({year}), arXiv {arxiv}" for authors, year, arxiv in papers)
-    return [f"Published: {listed}."] if papers else []
+    papers = sorted({str(row.published.source) for row in rows if row.published})
+    return [f"Published: {'; '.join(papers)}."] if papers else []
 
 
 def comma_separated(rows: Sequence[Row]) -> str:
@@ -113,7 +113,7 @@ def _figure(row: Row, protocol: Protocol) -> str:
 def _published(row: Row) -> str:
     if row.published is None:
         return ""
-    return f"{row.published} ({'transductive' if row.published.transductive else 'non-transductive'})"
+    return f"{row.published} ({row.published.protocol})"
 
 
 def _record(row: Row) -> dict[str, object]:
@@ -145,8 +145,8 @@ def _record(row: Row) -> dict[str, object]:
         **figures,
         "published": published.mean if published else None,
         "published_half_width_95": published.half_width if published else None,
-        "published_transductive": published.transductive if published else None,
-        "published_arxiv": published.arxiv if published else None,
+        "published_transductive": published.protocol == "transductive" if published else None,
+        "published_arxiv": published.source.arxiv if published else None,
         "difference": None if difference is None else round(difference, 6),
         "verdict": row.verdict(),
         "runs": " ".join(str(run.folder) for run in row.runs),

@@ -11,14 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_meta.report.figures import draw_all
-from lightning_meta.report.rows import Protocol, build_rows
+from lightning_meta.report.published import Protocol
+from lightning_meta.report.rows import build_rows
 from lightning_meta.report.runs import find_runs
 
 Make = Callable[..., Any]
 
 
 def draw(root: Path, protocol: Protocol = "transductive") -> dict[str, Figure]:
-    figures = draw_all(build_rows(find_runs([root])[0], {}, {})[0], protocol)
+    figures = draw_all(build_rows(find_runs([root])[0], {})[0], protocol)
     for figure in figures.values():
         figure.draw_without_rendering()  # warnings are errors
     return figures
