@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from lightning_meta.report.methods import algorithm_name
 from lightning_meta.report.published import Configuration, Protocol, Published
 from lightning_meta.report.runs import Run
 from lightning_meta.report.settings import LENGTH, describe, identity, varying
@@ -85,6 +86,11 @@ class Row:
         """The experiment, and what tells this row from others of it."""
         ensemble = f"ensemble of {self.members}" if self.members > 1 else ""
         return ", ".join(filter(None, (self.first.experiment, self.setting, ensemble)))
+
+    @property
+    def method(self) -> str:
+        """The method, as figures name it."""
+        return self.known.method if self.known else algorithm_name(self.first.algorithm)
 
     @property
     def meta_steps(self) -> str:
