@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from lightning_meta.report.labels import LINE, Box, Label, label_ends, label_points, spread
+from lightning_meta.curve_labels import LINE, Box, Label, label_ends, label_points, spread
 from lightning_meta.report.rows import Estimate
 
 STYLES = ("-", "--", "-.", (0, (1, 1)))  # of several curves of one method in a panel

@@ -133,4 +133,4 @@ def test_needs_neither_torch_nor_the_rest_of_the_package() -> None:
     own = {
         name for name in loaded if name.startswith("lightning_meta.") and not name.startswith("lightning_meta.report")
     }
-    assert own == {"lightning_meta.errors", "lightning_meta.results_file"}
+    assert own == {"lightning_meta.curve_labels", "lightning_meta.errors", "lightning_meta.results_file"}
