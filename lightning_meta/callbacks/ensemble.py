@@ -3,26 +3,15 @@
 import copy
 import pickle
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
-from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from lightning_meta.callbacks.learner import learner_of
 from lightning_meta.errors import MetaLearningError
-
-
-@runtime_checkable
-class EnsembleLearner(Protocol):
-    """A learner whose outputs may be the mean over several sets of weights."""
-
-    ensemble: list[tuple[dict[str, Tensor], Any]]  # meta-parameters and carry of every member
-    carry: Any
-
-    def meta_parameters(self) -> dict[str, Tensor]:
-        """The values of everything that is meta-learned, by name."""
 
 
 class Ensemble(Callback):
@@ -44,18 +33,16 @@ class Ensemble(Callback):
         Raises:
             MetaLearningError: the run did not keep enough checkpoints.
         """
-        assert isinstance(pl_module, EnsembleLearner)
-        own = copy.deepcopy(pl_module.state_dict())
+        learner, own = learner_of(pl_module), copy.deepcopy(pl_module.state_dict())
         for state in [_load(path) for path in self._paths(trainer)]:
             pl_module.load_state_dict(state["state_dict"])
-            member = pl_module.meta_parameters(), pl_module.carry.tree()
-            pl_module.ensemble.append(pytree.tree_map(torch.clone, member))
+            member = learner.meta_parameters(), learner.carry.tree()
+            learner.ensemble.append(pytree.tree_map(torch.clone, member))
         pl_module.load_state_dict(own)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the learner be itself again."""
-        assert isinstance(pl_module, EnsembleLearner)
-        pl_module.ensemble.clear()
+        """Return the learner to its own weights."""
+        learner_of(pl_module).ensemble.clear()
 
     def _paths(self, trainer: Trainer) -> list[Path]:
         """The best checkpoints, in the folder of the one that is tested."""

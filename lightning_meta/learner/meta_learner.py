@@ -280,11 +280,6 @@ class MetaLearner(LightningModule, ABC):
             outputs = self.all_predictions(Episode(*(tensor.clone() for tensor in episode)))
         return {"task_ids": episode.task_ids, "outputs": outputs.query[:, -1], "targets": episode.query_y}
 
-    @property
-    def ensemble_size(self) -> int:
-        """Sets of weights over whose outputs predictions are the mean."""
-        return len(self.ensemble) or 1
-
     def teardown(self, stage: str) -> None:
         """Drop the graphs."""
         self.task_map.release()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.report import figures, table
-from lightning_meta.report.published import read_lengths, read_published
-from lightning_meta.report.rows import PROTOCOLS, Protocol, build_rows
+from lightning_meta.report.published import PROTOCOLS, Protocol, read_configurations
+from lightning_meta.report.rows import build_rows
 from lightning_meta.report.runs import find_runs
 
 MANIFEST = ".lightning-meta-report"  # names of the files that a report wrote, so that the next may replace them
@@ -47,7 +47,7 @@ def report(roots: Sequence[Path], output: Path, protocol: Protocol) -> None:
         MetaLearningError: no run with results, or the report would replace a file that is not its own.
     """
     runs, notes = find_runs(roots)
-    rows, superseded = build_rows(runs, read_published(), read_lengths())
+    rows, superseded = build_rows(runs, read_configurations())
     for note in notes + superseded:
         _say(note)
     if not rows:

@@ -5,14 +5,13 @@ import statistics
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from lightning_meta.report.published import Published
-from lightning_meta.report.runs import Entry, Run
+from lightning_meta.report.methods import algorithm_name
+from lightning_meta.report.published import Configuration, Protocol, Published
+from lightning_meta.report.runs import Run
 from lightning_meta.report.settings import LENGTH, describe, identity, varying
-
-Protocol = Literal["transductive", "non-transductive"]
-PROTOCOLS: tuple[Protocol, Protocol] = ("transductive", "non-transductive")
+from lightning_meta.results_file import Evaluation
 
 # The .975 quantile of Student's t distribution for 1 to 30 degrees of freedom; that for 30 serves beyond.
 STUDENT_975 = (
@@ -56,10 +55,21 @@ class Row:
     """Runs of one experiment with the same settings, one a seed, trained for the same number of meta-steps."""
 
     runs: list[Run]  # by seed
-    entries: list[Entry]  # the test of each
+    entries: list[Evaluation]  # the test of each
     setting: str  # what tells it from others of the experiment
-    published: Published | None
-    full_meta_steps: int | None  # of a whole run, where it is known
+    known: Configuration | None  # of the experiment, where it is a shipped one
+
+    @property
+    def published(self) -> Published | None:
+        """The source's figure, where it has an interval and is of the same ways and shots."""
+        figure = self.known.published if self.known else None
+        alike = figure and figure.comparable and (figure.ways, figure.shots) == (self.first.ways, self.first.shots)
+        return figure if alike else None
+
+    @property
+    def full_meta_steps(self) -> int | None:
+        """Meta-steps of a whole run, where they are known."""
+        return self.known.meta_steps if self.known else None
 
     @property
     def first(self) -> Run:
@@ -76,6 +86,11 @@ class Row:
         """The experiment, and what tells this row from others of it."""
         ensemble = f"ensemble of {self.members}" if self.members > 1 else ""
         return ", ".join(filter(None, (self.first.experiment, self.setting, ensemble)))
+
+    @property
+    def method(self) -> str:
+        """The method, as figures name it."""
+        return self.known.method if self.known else algorithm_name(self.first.algorithm)
 
     @property
     def meta_steps(self) -> str:
@@ -109,7 +124,8 @@ class Row:
     def inner_step(self) -> int:
         """The inner step that counts: the source's, where the runs were evaluated as far, or the last."""
         last = min(len(entry.metrics[f"query_{self.kind}"].mean) for entry in self.entries) - 1
-        return min(last, self.published.inner_steps) if self.published else last
+        stated = self.published.inner_steps if self.published else None
+        return last if stated is None else min(last, stated)
 
     def metric(self, protocol: Protocol) -> str:
         """The name of the metric in ``results.json``."""
@@ -126,7 +142,7 @@ class Row:
 
     def by_shots(self, protocol: Protocol) -> dict[int, Estimate]:
         """The figure by shots at test, where the same checkpoints were tested with several."""
-        entries: dict[int, list[Entry]] = defaultdict(list)
+        entries: dict[int, list[Evaluation]] = defaultdict(list)
         if self.members == 1:
             for run in self.runs:
                 for shots, entry in run.by_shots().items():
@@ -151,16 +167,16 @@ class Row:
             return ""
         if math.isnan(difference):
             return "diverged"
-        if abs(difference) <= ours.half_width + self.published.half_width:
+        if abs(difference) <= ours.half_width + (self.published.half_width or 0.0):
             return "inside"
         return "below" if difference < 0 else "above"
 
     def _compared(self) -> Estimate | None:
-        if self.published is None or self.kind == "loss":
+        if self.published is None or self.published.protocol is None or self.kind == "loss":
             return None
-        return self.figure("transductive" if self.published.transductive else "non-transductive")
+        return self.figure(self.published.protocol)
 
-    def _curve(self, entries: Sequence[Entry], protocol: Protocol) -> list[Estimate]:
+    def _curve(self, entries: Sequence[Evaluation], protocol: Protocol) -> list[Estimate]:
         metrics = [entry.metrics[self.metric(protocol)] for entry in entries if self.metric(protocol) in entry.metrics]
         steps = range(min((len(metric.mean) for metric in metrics), default=0))  # as far as all were evaluated
         return [
@@ -172,15 +188,12 @@ class Row:
         ]
 
 
-def build_rows(
-    runs: Iterable[Run], published: Mapping[str, Published], lengths: Mapping[str, int]
-) -> tuple[list[Row], list[str]]:
+def build_rows(runs: Iterable[Run], known: Mapping[str, Configuration]) -> tuple[list[Row], list[str]]:
     """All rows in the order of the table, and a line for each run whose seed was run again.
 
     Args:
         runs: what was found.
-        published: the sources' figures by experiment.
-        lengths: the meta-steps of experiments without a published figure.
+        known: the shipped configurations by the name of their experiment.
     """
     experiments: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
@@ -189,29 +202,26 @@ def build_rows(
     notes: list[str] = []
     for experiment, members in experiments.items():
         names = [name for name in varying([run.settings for run in members]) if name != LENGTH]
-        groups: dict[Hashable, list[tuple[Run, Entry]]] = defaultdict(list)
+        groups: dict[Hashable, list[tuple[Run, Evaluation]]] = defaultdict(list)
         for run in members:
             for entry in _tests(run):
                 groups[run.meta_steps, identity(run.settings, without=LENGTH), entry.members].append((run, entry))
         for group in groups.values():
             kept = _last_of_each_seed(group, notes)
             setting = describe(kept[0][0].settings, names)
-            figure = published.get(experiment)
-            length = figure.meta_steps if figure else lengths.get(experiment)
-            if figure and (kept[0][0].ways, kept[0][0].shots) != (figure.ways, figure.shots):
-                figure = None  # other tasks than the source's
-            rows.append(Row([run for run, _ in kept], [entry for _, entry in kept], setting, figure, length))
+            own_runs, entries = [run for run, _ in kept], [entry for _, entry in kept]
+            rows.append(Row(own_runs, entries, setting, known.get(experiment)))
     return sorted(rows, key=_place), notes
 
 
-def _tests(run: Run) -> list[Entry]:
+def _tests(run: Run) -> list[Evaluation]:
     main = run.main_entry()
     return [*([main] if main else []), *run.ensembles().values()]
 
 
-def _last_of_each_seed(group: list[tuple[Run, Entry]], notes: list[str]) -> list[tuple[Run, Entry]]:
+def _last_of_each_seed(group: list[tuple[Run, Evaluation]], notes: list[str]) -> list[tuple[Run, Evaluation]]:
     """A seed that was run twice is not two seeds: what was measured last counts."""
-    kept: dict[int | None, tuple[Run, Entry]] = {}
+    kept: dict[int | None, tuple[Run, Evaluation]] = {}
     for run, entry in sorted(group, key=lambda pair: pair[1].measured):
         if run.seed in kept:
             notes.append(f"note: {run.folder} stands for {kept[run.seed][0].folder}, an earlier run of the same seed")

@@ -1,47 +1,19 @@
 """Runs as they stand on disk: ``config.yaml``, ``metrics.csv`` and ``checkpoints/results.json`` of each."""
 
 import csv
-import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import yaml
 
+from lightning_meta import results_file
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.report.settings import Settings, flatten
-
-Value = TypeVar("Value")
-
-
-class Metric(NamedTuple):
-    """A figure after each inner step, 0 to k, with the half-width of its 95% interval over tasks."""
-
-    tasks: int
-    mean: list[float]
-    half_width: list[float]
-    diverged: list[int]  # tasks
-
-
-class Entry(NamedTuple):
-    """One evaluation of one checkpoint, or of the mean of several."""
-
-    experiment: str | None  # that measured it; the run's own where a file does not say
-    checkpoint: str | None
-    members: int
-    split: str
-    meta_steps: int
-    shots: int | None
-    queries: int | None  # of a task
-    minutes: float | None
-    device: str | None
-    seed: int | None
-    command: str | None
-    measured: str
-    metrics: dict[str, Metric]
+from lightning_meta.results_file import Evaluation
 
 
 @dataclass(frozen=True)
@@ -56,11 +28,11 @@ class Run:
     ways: int | None
     shots: int | None
     seed: int | None
-    entries: list[Entry]  # of the test
+    entries: list[Evaluation]  # of the test
     validation: dict[str, dict[int, float]]  # column of metrics.csv -> meta-steps -> value
     meta_steps: int
 
-    def main_entry(self) -> Entry | None:
+    def main_entry(self) -> Evaluation | None:
         """The test that stands for the run: one checkpoint, with the shots of ``config.yaml``.
 
         The checkpoint is the best by its validation; else that of the end of the training; else the last; else any. Of
@@ -69,13 +41,13 @@ class Run:
         candidates = [entry for entry in self.entries if entry.members == 1 and self._has_shots(entry)]
         return max(candidates, key=self._weight, default=None)
 
-    def _weight(self, entry: Entry) -> tuple[int, float, bool, int, str]:
+    def _weight(self, entry: Evaluation) -> tuple[int, float, bool, int, str]:
         return *self._rank(entry), entry.seed == self.seed, entry.metrics["query_loss"].tasks, entry.measured
 
-    def _has_shots(self, entry: Entry) -> bool:
+    def _has_shots(self, entry: Evaluation) -> bool:
         return self.shots is None or entry.shots in (None, self.shots)
 
-    def _rank(self, entry: Entry) -> tuple[int, float]:
+    def _rank(self, entry: Evaluation) -> tuple[int, float]:
         name = entry.checkpoint or ""
         ranks = {"best": 4, "end": 3, "last": 2}
         kind = next((rank for start, rank in ranks.items() if name.startswith(start)), 1 if name else 0)
@@ -86,12 +58,12 @@ class Run:
             return kind, -math.inf
         return kind, -value if self.settings.get("checkpoint.mode") == "min" else value
 
-    def ensembles(self) -> dict[int, Entry]:
+    def ensembles(self) -> dict[int, Evaluation]:
         """The test of each ensemble with the shots of ``config.yaml``, by the number of its members."""
         fitting = (entry for entry in self.entries if entry.members > 1 and self._has_shots(entry))
         return {entry.members: entry for entry in sorted(fitting, key=self._weight)}
 
-    def by_shots(self) -> dict[int, Entry]:
+    def by_shots(self) -> dict[int, Evaluation]:
         """The tests of the main entry's checkpoint, by their shots."""
         main = self.main_entry()
         if main is None:
@@ -154,9 +126,9 @@ def read_run(folder: Path) -> tuple[Run, list[str]]:
     """
     remarks = []
     config = read_yaml(folder / "config.yaml")
-    entries: list[Entry] = []
+    entries: list[Evaluation] = []
     for path in (folder / "results.json", folder / "checkpoints" / "results.json"):
-        entries += _read_results(path) if path.exists() else []
+        entries += results_file.read(path) if path.exists() else []
     try:
         validation, logged = _read_metrics(folder / "metrics.csv")
     except MetaLearningError as error:
@@ -213,56 +185,6 @@ def _count(arguments: Mapping[str, Any], name: str, folder: Path) -> int | None:
 
 def _class(entry: Mapping[str, Any]) -> str:
     return str(entry["class_path"]).rsplit(".", 1)[-1]
-
-
-def _read_results(path: Path) -> list[Entry]:
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise MetaLearningError(f"{path} cannot be read as JSON: {error}") from error
-    try:
-        return [_read_entry(entry) for entry in entries]
-    except KeyError as error:
-        raise MetaLearningError(f"{path} lacks the key {error} in an entry: evaluate the checkpoint again") from error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise MetaLearningError(f"{path} holds something else than a list of evaluations: {error}") from error
-
-
-def _read_entry(entry: dict[str, Any]) -> Entry:
-    """Keys that older files lack are optional."""
-    ways, queries = entry.get("ways"), entry.get("queries")
-    entry["metrics"]["query_loss"]  # in every file
-    metrics = {name: _read_metric(name, metric) for name, metric in entry["metrics"].items()}
-    steps = {name: len(metric.mean) for name, metric in metrics.items()}
-    if len(set(steps.values())) > 1:
-        raise ValueError(f"metrics of different lengths: {steps}")
-    return Entry(
-        experiment=_maybe(str, entry.get("experiment")),
-        checkpoint=_maybe(str, entry["checkpoint"]),
-        members=int(entry.get("members", 1)),
-        split=entry["split"],
-        meta_steps=int(entry["meta_steps"]),
-        shots=_maybe(int, entry.get("shots")),
-        queries=ways * queries if ways and queries else entry.get("queries_per_task"),
-        minutes=_maybe(float, entry.get("minutes")),
-        device=_maybe(str, entry.get("device")),
-        seed=_maybe(int, entry.get("seed")),
-        command=_maybe(str, entry.get("command")),
-        measured=str(entry.get("measured", "")),
-        metrics=metrics,
-    )
-
-
-def _maybe(kind: Callable[[Any], Value], value: Any) -> Value | None:
-    return None if value is None else kind(value)
-
-
-def _read_metric(name: str, metric: dict[str, Any]) -> Metric:
-    mean, half_width = ([float(value) for value in metric[key]] for key in ("mean", "half_width"))
-    diverged = [int(value) for value in metric.get("diverged", [0] * len(mean))]
-    if not mean or not len(mean) == len(half_width) == len(diverged):
-        raise ValueError(f"{name} has {len(mean)} means, {len(half_width)} half widths, {len(diverged)} diverged")
-    return Metric(int(metric["tasks"]), mean, half_width, diverged)
 
 
 def _read_metrics(path: Path) -> tuple[dict[str, dict[int, float]], int]:

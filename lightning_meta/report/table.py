@@ -5,7 +5,8 @@ import io
 import math
 from collections.abc import Sequence
 
-from lightning_meta.report.rows import PROTOCOLS, Protocol, Row
+from lightning_meta.report.published import PROTOCOLS, Protocol
+from lightning_meta.report.rows import Row
 
 TITLES = (
     "experiment", "algorithm", "data", "task", "meta-steps", "seeds", "device", "minutes", "inner steps", "test tasks",
@@ -52,9 +53,8 @@ def latex(rows: Sequence[Row]) -> str:
 
 def sources(rows: Sequence[Row]) -> list[str]:
     """Where the published figures are from, in one line where there are any."""
-    papers = sorted({(row.published.authors, row.published.year, row.published.arxiv) for row in rows if row.published})
-    listed = "; ".join(f"{authors} ({year}), arXiv {arxiv}" for authors, year, arxiv in papers)
-    return [f"Published: {listed}."] if papers else []
+    papers = sorted({str(row.published.source) for row in rows if row.published})
+    return [f"Published: {'; '.join(papers)}."] if papers else []
 
 
 def comma_separated(rows: Sequence[Row]) -> str:
@@ -82,7 +82,7 @@ def _cells(row: Row) -> list[str]:
         devices(row),
         "" if minutes is None else f"{minutes:.1f}",
         str(row.inner_step),
-        f"{tasks} x {first.queries}" if first.queries else tasks,
+        f"{tasks} x {first.task_queries}" if first.task_queries else tasks,
         *(_figure(row, protocol) for protocol in PROTOCOLS),
         _published(row),
         "" if difference is None or math.isnan(difference) else f"{difference:+.2f}",
@@ -113,7 +113,7 @@ def _figure(row: Row, protocol: Protocol) -> str:
 def _published(row: Row) -> str:
     if row.published is None:
         return ""
-    return f"{row.published} ({'transductive' if row.published.transductive else 'non-transductive'})"
+    return f"{row.published} ({row.published.protocol})"
 
 
 def _record(row: Row) -> dict[str, object]:
@@ -140,13 +140,13 @@ def _record(row: Row) -> dict[str, object]:
         "minutes": row.minutes,
         "inner_steps": row.inner_step,
         "tasks": row.entries[0].metrics[f"query_{row.kind}"].tasks,
-        "queries_per_task": row.entries[0].queries,
+        "queries_per_task": row.entries[0].task_queries,
         "metric": row.kind,
         **figures,
         "published": published.mean if published else None,
         "published_half_width_95": published.half_width if published else None,
-        "published_transductive": published.transductive if published else None,
-        "published_arxiv": published.arxiv if published else None,
+        "published_transductive": published.protocol == "transductive" if published else None,
+        "published_arxiv": published.source.arxiv if published else None,
         "difference": None if difference is None else round(difference, 6),
         "verdict": row.verdict(),
         "runs": " ".join(str(run.folder) for run in row.runs),

@@ -18,7 +18,7 @@ MAML = "omniglot/finn_5w1s_maml"
 @pytest.fixture
 def logs(tmp_path: Path, make_run: Make, make_entry: Make) -> Path:
     """MAML, and another run."""
-    make_run(MAML, [make_entry([0.2, 0.9])], validation={250: 0.5})
+    make_run(MAML, [make_entry([0.2, 0.9])], validation={250: 0.5, 500: 0.6, 750: 0.6})
     make_run("omniglot/openai_o15", [make_entry([0.2, 0.95])])
     return tmp_path / "logs"
 
@@ -133,4 +133,4 @@ def test_needs_neither_torch_nor_the_rest_of_the_package() -> None:
     own = {
         name for name in loaded if name.startswith("lightning_meta.") and not name.startswith("lightning_meta.report")
     }
-    assert own == {"lightning_meta.errors"}
+    assert own == {"lightning_meta.curve_labels", "lightning_meta.errors", "lightning_meta.results_file"}

@@ -1,8 +1,9 @@
-"""The published figures, against the sources' tables as they stand in REFERENCE."""
+"""The published figures, against the tables of the papers."""
 
 import pytest
 
-from lightning_meta.report.published import read_lengths, read_published
+from lightning_meta.errors import MetaLearningError
+from lightning_meta.report.published import published, read_configurations
 
 OMNIGLOT = [f"omniglot/openai_o{task}{kind}" for task in ("15", "55", "120", "520") for kind in ("", "t")]
 OMNIGLOT += [
@@ -14,7 +15,20 @@ OTHERS += ["omniglot/finn_5w1s_maml_noconv", "omniglot/finn_5w1s_imaml", "cifarf
 
 
 def test_every_run_of_the_sources_has_its_figure() -> None:
-    assert sorted(read_published()) == sorted(OMNIGLOT + OTHERS)
+    figures = {name: known.published for name, known in read_configurations().items()}
+    assert sorted(name for name, figure in figures.items() if figure and figure.comparable) == sorted(OMNIGLOT + OTHERS)
+
+
+@pytest.mark.parametrize(("experiment", "text"), [("matching_networks", "98.1"), ("nearest_pixels", "41.7")])
+def test_a_figure_without_interval_is_not_compared(experiment: str, text: str) -> None:
+    figure = published(f"omniglot/finn_5w1s_{experiment}").published
+    assert figure is not None
+    assert (str(figure), figure.comparable, figure.protocol) == (text, False, None)
+
+
+def test_every_configuration_has_a_figure_or_says_why_not() -> None:
+    for known in read_configurations().values():
+        assert (known.published is None) == bool(known.unpublished), known.name
 
 
 @pytest.mark.parametrize(
@@ -34,13 +48,21 @@ def test_every_run_of_the_sources_has_its_figure() -> None:
     ],
 )
 def test_figures(experiment: str, text: str, transductive: bool, arxiv: str, meta_steps: int, inner_steps: int) -> None:
-    figure = read_published()[experiment]
+    known = published(experiment)
+    figure = known.published
+    assert figure is not None
     assert str(figure) == text
-    assert (figure.transductive, figure.arxiv) == (transductive, arxiv)
-    assert (figure.meta_steps, figure.inner_steps) == (meta_steps, inner_steps)
+    assert (figure.protocol, figure.source.arxiv) == ("transductive" if transductive else "non-transductive", arxiv)
+    assert (known.meta_steps, figure.inner_steps) == (meta_steps, inner_steps)
 
 
-def test_lengths_hold_those_that_sources_state_and_those_that_we_chose() -> None:
-    lengths = read_lengths()
-    assert (lengths["omniglot/openai_combination"], lengths["figure3/g1"]) == (40_000, 40_000)  # stated
-    assert (lengths["fc100/reptile_5w1s"], lengths["omniglot/finn_5w1s_anil"]) == (100_000, 60_000)  # chosen
+def test_lengths_are_stated_or_chosen() -> None:
+    names = ["omniglot/openai_combination", "figure3/g1", "fc100/reptile_5w1s", "omniglot/finn_5w1s_anil"]
+    assert [(published(name).meta_steps, published(name).meta_steps_stated) for name in names] == [
+        (40_000, True), (40_000, True), (100_000, False), (60_000, False),
+    ]  # fmt: skip
+
+
+def test_a_name_that_is_not_known_suggests_one() -> None:
+    with pytest.raises(MetaLearningError, match="omniglot/finn_5w1s_mamml, .* did you mean omniglot/finn_5w1s_maml or"):
+        published("omniglot/finn_5w1s_mamml")

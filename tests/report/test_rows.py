@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lightning_meta.report.published import Published
+from lightning_meta.report.published import Configuration, Published, Source
 from lightning_meta.report.rows import Estimate, Row, build_rows, over_seeds
 from lightning_meta.report.runs import find_runs
 
@@ -16,13 +16,18 @@ MAML = "omniglot/finn_5w1s_maml"
 
 
 def published(mean: float, half_width: float, transductive: bool = True, inner_steps: int = 1) -> Published:
-    return Published("Finn", 2017, "1703.03400", 5, 1, mean, half_width, transductive, 60000, inner_steps)
+    protocol = "transductive" if transductive else "non-transductive"
+    return Published(Source("Finn", 2017, "1703.03400"), 5, 1, mean, half_width, protocol, inner_steps)
+
+
+def known(name: str, figure: Published | None) -> dict[str, Configuration]:
+    return {name: Configuration(name, "MAML", None, 60000, True, figure, None)}
 
 
 def rows_of(root: Path, figure: Published | None = None) -> list[Row]:
     runs, notes = find_runs([root])
     assert notes == []
-    return build_rows(runs, {MAML: figure} if figure else {}, {})[0]
+    return build_rows(runs, known(MAML, figure) if figure else {})[0]
 
 
 def test_students_interval_over_seeds() -> None:
@@ -63,7 +68,7 @@ def test_seeds_make_one_row(tmp_path: Path, make_run: Make, make_entry: Make) ->
 def test_a_seed_that_was_run_twice_counts_once(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
     later = make_run(MAML, [make_entry([0.95], measured="2026-12-01")])
     earlier = make_run(MAML, [make_entry([0.90], measured="2026-11-01")])
-    rows, (note,) = build_rows(find_runs([tmp_path])[0], {}, {})
+    rows, (note,) = build_rows(find_runs([tmp_path])[0], {})
     assert [run.folder for run in rows[0].runs] == [later]
     assert str(earlier) in note
 
@@ -154,7 +159,7 @@ def test_a_row_without_a_published_figure_says_the_source_s_length(make_run: Mak
     make_run("a", [make_entry([0.9])])
     make_run("b", [make_entry([0.9])])
     runs, _ = find_runs([make_run("c", [make_entry([0.9])]).parents[1]])
-    rows, _ = build_rows(runs, {}, {"a": 60000})
+    rows, _ = build_rows(runs, known("a", None))
     assert [row.meta_steps for row in rows] == ["1,500 of 60,000", "1,500", "1,500"]
 
 

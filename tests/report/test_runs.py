@@ -25,7 +25,7 @@ def test_reads_what_a_run_says_of_itself(make_run: Make, make_entry: Make) -> No
     assert run.validation["val_accuracy"] == {250: 0.5, 500: 0.6}
     assert run.validation["val/query_accuracy/step_10_nontransductive"] == {250: 0.125, 500: 0.15}
     (entry,) = run.entries
-    assert (entry.minutes, entry.device, entry.queries) == (8.0, "cpu, 1 thread", 5)
+    assert (entry.minutes, entry.device, entry.task_queries) == (8.0, "cpu, 1 thread", 5)
     assert entry.metrics["query_accuracy"].mean == [0.2, 0.9]
 
 
@@ -90,7 +90,7 @@ def test_entries_of_before_need_none_of_the_new_keys(make_run: Make, make_entry:
     run, _ = read_run(make_run("a", [entry | {"queries_per_task": 75}]))
     main = run.main_entry()
     assert main is not None
-    assert (main.members, main.minutes, main.shots, main.queries) == (1, None, None, 75)
+    assert (main.members, main.minutes, main.shots, main.task_queries) == (1, None, None, 75)
 
 
 @pytest.mark.parametrize(
@@ -154,12 +154,16 @@ def _with_metric(entry: dict[str, Any], **changes: Any) -> str:
     ("file", "damage", "message"),
     [
         ("checkpoints/results.json", lambda entry: "[{", "results.json cannot be read as JSON"),
-        ("checkpoints/results.json", lambda entry: "7", "results.json holds something else"),
+        ("checkpoints/results.json", lambda entry: "7", "results.json is not a list"),
         ("checkpoints/results.json", lambda entry: _without("metrics", entry), "results.json lacks the key 'metrics'"),
         ("checkpoints/results.json", lambda entry: _without("split", entry), "results.json lacks the key 'split'"),
         ("checkpoints/results.json", lambda entry: _with_metric(entry, mean=[]), "query_accuracy has 0 means"),
-        ("checkpoints/results.json", lambda entry: _with_metric(entry, mean=["x"]), "results.json holds something"),
-        ("checkpoints/results.json", lambda entry: json.dumps([entry | {"minutes": "long"}]), "results.json holds"),
+        ("checkpoints/results.json", lambda entry: _with_metric(entry, mean=["x"]), "results.json is not a list"),
+        (
+            "checkpoints/results.json",
+            lambda entry: json.dumps([entry | {"minutes": "long"}]),
+            "results.json is not a list",
+        ),
         ("config.yaml", lambda entry: "a: [", "config.yaml cannot be read"),
         ("config.yaml", lambda entry: "- 1", "config.yaml holds no settings"),
         ("config.yaml", lambda entry: "model: {class_path: A}", "config.yaml lacks the key data.class_path"),

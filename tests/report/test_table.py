@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lightning_meta.report.published import read_published
+from lightning_meta.report.published import read_configurations
 from lightning_meta.report.rows import Row, build_rows
 from lightning_meta.report.runs import find_runs
 from lightning_meta.report.table import comma_separated, latex, markdown
@@ -27,7 +27,7 @@ def rows(tmp_path: Path, make_run: Make, make_entry: Make) -> list[Row]:
         "omniglot/openai_o15", [make_entry([0.2, 0.951], 0.005, nontransductive=[0.2, 0.952])], algorithm="Reptile"
     )
     make_run("sinusoid/a|b", [make_entry([3.0, 0.25], kind="loss")], kind="loss", data="SinusoidEpisodes")
-    return build_rows(find_runs([tmp_path])[0], read_published(), {})[0]
+    return build_rows(find_runs([tmp_path])[0], read_configurations())[0]
 
 
 def test_markdown(rows: list[Row]) -> None:
@@ -73,7 +73,7 @@ def test_what_is_not_known_is_left_empty(tmp_path: Path, make_run: Make, make_en
     entry["metrics"]["query_accuracy"]["diverged"] = [0, 3]
     del entry["metrics"]["query_nontransductive_accuracy"]
     make_run(MAML, [entry])
-    text = markdown(build_rows(find_runs([tmp_path])[0], read_published(), {})[0])
+    text = markdown(build_rows(find_runs([tmp_path])[0], read_configurations())[0])
     assert text.split("\n")[2].endswith(
         "| 0 |  |  | 1 | 600 | diverged in 3 tasks |  | 98.7 ± 0.4 (transductive) |  | diverged |"
     )

@@ -1,0 +1,175 @@
+"""The one format of results: ``results.json`` beside a checkpoint, and the same as ``results.csv`` for spreadsheets.
+
+`Results` writes it after an evaluation and the report reads it; neither knows its keys. Standard library only, so that
+a report starts without PyTorch.
+"""
+
+import csv
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from lightning_meta.errors import MetaLearningError
+
+Value = TypeVar("Value")
+
+NAME = "results.json"
+# Evaluations that agree in these are the same one, measured again.
+IDENTITY = ("experiment", "checkpoint", "members", "split", "data", "seed", "tasks", "ways", "shots", "queries")
+
+
+class Metric(NamedTuple):
+    """A value before adaptation and after each inner step, as a mean over tasks."""
+
+    tasks: int
+    mean: list[float]  # (steps + 1,)
+    half_width: list[float]  # (steps + 1,), of the 95% interval over tasks
+    diverged: list[int]  # (steps + 1,), tasks whose value was not finite
+
+
+class Evaluation(NamedTuple):
+    """One evaluation of a checkpoint, or of the mean of several; None stands for what a file does not say."""
+
+    experiment: str | None
+    checkpoint: str | None  # name of the file
+    members: int  # of an ensemble; 1 for a single checkpoint
+    split: str
+    data: str | None  # class of the data module
+    seed: int | None
+    ways: int | None
+    shots: int | None
+    queries: int | None  # of a class
+    tasks: int
+    meta_steps: int
+    minutes: float | None  # of training
+    device: str | None
+    command: str | None
+    measured: str  # local time in ISO 8601
+    confusion: list[list[int]] | None  # (ways, ways), queries of the first task: rows are classes, columns predictions
+    metrics: dict[str, Metric]  # such as query_accuracy, in 0..1
+    queries_per_task: int | None = None  # only in the oldest files, in place of ways and queries
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Equal for two measurements of the same evaluation."""
+        return tuple(getattr(self, name) for name in IDENTITY)
+
+    @property
+    def task_queries(self) -> int | None:
+        """Queries of a task, over all of its classes."""
+        return self.ways * self.queries if self.ways and self.queries else self.queries_per_task
+
+
+def read(path: Path) -> list[Evaluation]:
+    """All evaluations in a file.
+
+    Raises:
+        MetaLearningError: the file cannot be read, or holds something else.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise MetaLearningError(f"{path} cannot be read as JSON: {error}") from error
+    try:
+        if not isinstance(entries, list):
+            raise TypeError(f"the top level is a {type(entries).__name__}")
+        return [_evaluation(entry) for entry in entries]
+    except KeyError as error:
+        raise MetaLearningError(f"{path} lacks the key {error} in an entry: evaluate the checkpoint again") from error
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise MetaLearningError(f"{path} is not a list of evaluations: {error}") from error
+
+
+def merge(folder: Path, evaluation: Evaluation) -> None:
+    """Add an evaluation to the files of a folder, in place of an earlier measurement of the same.
+
+    Both files are replaced in one step each, so a reader never sees half of one. A damaged ``results.json`` is renamed
+    to ``results.json.damaged`` with a warning, so that it costs neither itself nor the new evaluation.
+    """
+    path = folder / NAME
+    others: list[Evaluation] = []
+    if path.exists():
+        try:
+            others = read(path)
+        except MetaLearningError as error:
+            aside = path.with_name(f"{NAME}.damaged")
+            os.replace(path, aside)
+            warnings.warn(f"{error}; the file is now {aside.name}, and a new one begins", stacklevel=2)
+    write(folder, [*(other for other in others if other.identity != evaluation.identity), evaluation])
+
+
+def write(folder: Path, evaluations: list[Evaluation]) -> None:
+    """Write ``results.json`` and ``results.csv``, in place of those in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = [_entry(evaluation) for evaluation in evaluations]
+    partial = folder / f"{NAME}.partial"
+    partial.write_text(json.dumps(entries, indent=1), encoding="utf-8")
+    os.replace(partial, folder / NAME)
+    rows = [row for evaluation in evaluations for row in _rows(evaluation)]
+    partial = folder / "results.csv.partial"
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, folder / "results.csv")
+
+
+def _entry(evaluation: Evaluation) -> dict[str, Any]:
+    entry = evaluation._asdict()
+    if evaluation.queries_per_task is None:
+        del entry["queries_per_task"]
+    entry["metrics"] = {name: metric._asdict() for name, metric in evaluation.metrics.items()}
+    return entry
+
+
+def _rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    """One for each metric and inner step."""
+    common = {name: getattr(evaluation, name) for name in (*IDENTITY, "meta_steps", "minutes", "device")}
+    for name, metric in evaluation.metrics.items():
+        for step, (mean, half_width, diverged) in enumerate(zip(*metric[1:], strict=True)):
+            own = {"metric": name, "step": step, "mean": mean, "half_width_95": half_width, "tasks": metric.tasks}
+            yield common | own | {"diverged": diverged}
+
+
+def _evaluation(entry: dict[str, Any]) -> Evaluation:
+    """From JSON; keys that older files lack are optional."""
+    entry["metrics"]["query_loss"]  # part of every evaluation
+    metrics = {name: _metric(name, metric) for name, metric in entry["metrics"].items()}
+    lengths = {name: len(metric.mean) for name, metric in metrics.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"metrics of different lengths: {lengths}")
+    return Evaluation(
+        experiment=_maybe(str, entry.get("experiment")),
+        checkpoint=_maybe(str, entry["checkpoint"]),
+        members=int(entry.get("members", 1)),
+        split=str(entry["split"]),
+        data=_maybe(str, entry.get("data")),
+        seed=_maybe(int, entry.get("seed")),
+        ways=_maybe(int, entry.get("ways")),
+        shots=_maybe(int, entry.get("shots")),
+        queries=_maybe(int, entry.get("queries")),
+        tasks=int(entry.get("tasks", metrics["query_loss"].tasks)),
+        meta_steps=int(entry["meta_steps"]),
+        minutes=_maybe(float, entry.get("minutes")),
+        device=_maybe(str, entry.get("device")),
+        command=_maybe(str, entry.get("command")),
+        measured=str(entry.get("measured", "")),
+        confusion=entry.get("confusion"),
+        metrics=metrics,
+        queries_per_task=_maybe(int, entry.get("queries_per_task")),
+    )
+
+
+def _maybe(kind: Callable[[Any], Value], value: Any) -> Value | None:
+    return None if value is None else kind(value)
+
+
+def _metric(name: str, entry: dict[str, Any]) -> Metric:
+    mean, half_width = ([float(value) for value in entry[key]] for key in ("mean", "half_width"))
+    diverged = [int(value) for value in entry.get("diverged", [0] * len(mean))]
+    if not mean or not len(mean) == len(half_width) == len(diverged):
+        raise ValueError(f"{name} has {len(mean)} means, {len(half_width)} half widths, {len(diverged)} diverged")
+    return Metric(int(entry["tasks"]), mean, half_width, diverged)
