@@ -53,7 +53,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_example_learns(folder: Path) -> None:
     learner = runpy.run_path("taml.py", run_name="__main__")["learner"]
-    accuracy, loss = learner.intervals["query_accuracy"], learner.intervals["query_loss"]
+    accuracy, loss = learner.scores.intervals["query_accuracy"], learner.scores.intervals["query_loss"]
     assert learner.meta_steps == 60
     assert accuracy.tasks == 100
     assert accuracy.mean[-1] > 0.5  # one in five by chance
@@ -69,7 +69,7 @@ def test_the_example_is_known_to_the_command_line_by_its_class_path(folder: Path
 def test_the_environment_is_learned(folder: Path) -> None:
     line = SimpleNamespace(**runpy.run_path("line.py"))
     policy, inner = GaussianPolicy(outputs=1, inputs=1, hidden=(16,)), InnerLoop(SGD(0.1), evaluation_steps=1)
-    learner = TRPOMAML(policy, line.Line(), inner, task_chunk=8)
+    learner = TRPOMAML(policy, inner, environment=line.Line(), task_chunk=8)
     data = line.LineEpisodes(trajectories=10, horizon=10, meta_batch_size=8, test_tasks=40)
     trainer = Trainer(
         accelerator="cpu", max_steps=12, logger=False, enable_checkpointing=False, limit_val_batches=0,
@@ -77,7 +77,7 @@ def test_the_environment_is_learned(folder: Path) -> None:
     )  # fmt: skip
     trainer.fit(learner, data)
     trainer.test(learner, data, verbose=False)
-    before, after = learner.intervals["query_loss"].mean
+    before, after = learner.scores.intervals["query_loss"].mean
     assert before > 1.5  # ten steps of 0.25, the mean distance of a goal, or farther
     assert after < 0.8 * before
 

@@ -190,7 +190,7 @@ def measure(case: Case, rounds: int, seconds: float, root: str | None, rate: flo
     )  # fmt: skip
     learner = learner_of(case)
     trainer.fit(learner, datamodule=data_of(case, root))
-    row: dict[str, Any] = case._asdict() | {"device": device_name(), "ranks": 1, "chunk": learner.chunk.size}
+    row: dict[str, Any] = case._asdict() | {"device": device_name(), "ranks": 1, "chunk": learner.task_map.chunk.size}
     row |= {name: round(statistics.median(rates), 2) for name, rates in alternate.rates.items()}
     for name, theirs in (("ratio", "learn2learn"), ("ratio_in_memory", "learn2learn_in_memory")):
         ratios = [

@@ -130,7 +130,8 @@ def make(
         data = MNISTEpisodes(root=str(arguments.root), shots=780, queries=100, train_shots=780, seed=arguments.seed)
     data.connect(InnerBatches(STEPS, None if quadratic else 128), InnerBatches(STEPS, None if quadratic else 128))
     loop = InnerLoop(rule, 20, reduction="sum" if quadratic else "mean")
-    learner = LearnedOptimizer(problem.network(), loop, functional.mse_loss if quadratic else functional.cross_entropy)
+    loss = functional.mse_loss if quadratic else functional.cross_entropy
+    learner = LearnedOptimizer(problem.network(), loop, loss=loss)
     learner.seed = arguments.seed
     return learner, data
 
@@ -144,7 +145,7 @@ def learned_losses(learner: LearnedOptimizer, split: Split, tasks: Episode) -> T
     """Loss of every task after the steps of the trained rule that are shown: (tasks, shown)."""
 
     def losses(params: Params, task: Episode, start: Any) -> Tensor:
-        steps = learner.unroll(params, task, start, second_order=False)
+        steps = learner.adapt(params, task, start["state"], second_order=False, start=start["weights"])
         shown = [weights for step, (weights, _) in enumerate(steps) if step in SHOWN]
         return torch.stack([whole_loss(learner, weights, task) for weights in shown])
 

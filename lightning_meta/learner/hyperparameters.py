@@ -71,9 +71,9 @@ def describe_all(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def _path(value: Any) -> str:
     """The shortest import path below the top package, which outlives moves of files inside a package."""
-    parts = value.__module__.split(".")
+    parts, name = value.__module__.split("."), value.__qualname__
     for length in range(2, len(parts)):
         package = ".".join(parts[:length])
-        if vars(sys.modules[package]).get(value.__qualname__) is value:
-            return f"{package}.{value.__qualname__}"
-    return f"{value.__module__}.{value.__qualname__}"
+        if vars(sys.modules[package]).get(name) is value:
+            return f"{package}.{name}"
+    return f"{value.__module__}.{name}"

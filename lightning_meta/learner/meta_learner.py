@@ -74,8 +74,7 @@ class MetaLearner(LightningModule, ABC):
         checks.check_settings(inner, task_chunk)
         checks.check_norms(backbone, replace_norms)
         checks.check_dropout(backbone)
-        self.backbone, self.inner, self.loss = backbone, inner, loss
-        self.outer_reduction = outer_reduction
+        self.backbone, self.inner, self.loss, self.outer_reduction = backbone, inner, loss, outer_reduction
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         learned = inner.optimizer.learned(trainable(backbone))
         checks.check_learned_rule(inner, bool(learned), self.trains_inner_rule, type(self).__name__)
@@ -227,8 +226,8 @@ class MetaLearner(LightningModule, ABC):
 
     def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
         """One meta-step: a scalar whose value is the outer loss and whose gradient is the meta-gradient."""
-        trainer, done = self.trainer, self.trainer.global_step / max(self.trainer.max_steps, 1)
-        result = self.task_map.meta_gradient(episode, done)
+        trainer = self.trainer
+        result = self.task_map.meta_gradient(episode, trainer.global_step / max(trainer.max_steps, 1))
         checks.check_divergence(result, episode, trainer.global_step, trainer.strategy)
         self.store_carry(result.carry)
         loss, grads = result.losses.mean(), result.grads

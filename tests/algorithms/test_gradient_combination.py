@@ -30,7 +30,7 @@ def walks(steps: int) -> Episode:
 def test_equals_a_written_out_loop(weights: tuple[float, ...], path: str) -> None:
     torch.manual_seed(0)
     episode = walks(len(weights))
-    learner = GradientCombination(network(), weights, InnerLoop(SGD(RATE), len(weights), 2))
+    learner = GradientCombination(network(), InnerLoop(SGD(RATE), len(weights), 2), weights=weights)
     ours = gradient(learner, episode, **PATHS[path])
     expected: dict[str, Any] = {name: torch.zeros_like(grad) for name, grad in ours.grads.items()}
     for support_x, support_y, _, _, order, *_ in zip(*episode, strict=True):
@@ -56,7 +56,7 @@ def test_the_last_gradient_alone_is_first_order_maml() -> None:
         query_y=episode.support_y[tasks, last],
         inner_order=episode.inner_order[:, :-1],
     )
-    ours = gradient(GradientCombination(network(), (0.0, 0.0, 1.0), InnerLoop(SGD(RATE), 3, 2)), episode)
+    ours = gradient(GradientCombination(network(), InnerLoop(SGD(RATE), 3, 2), weights=(0.0, 0.0, 1.0)), episode)
     theirs = gradient(FOMAML(network(), InnerLoop(SGD(RATE), 2, 2)), fomaml)
     for name, grad in theirs.grads.items():
         torch.testing.assert_close(ours.grads[name], grad, rtol=0, atol=1e-12)
@@ -66,7 +66,7 @@ def test_the_last_gradient_alone_is_first_order_maml() -> None:
 def test_the_sum_of_all_gradients_is_reptile() -> None:
     torch.manual_seed(2)
     episode = walks(3)
-    ours = gradient(GradientCombination(network(), (1.0, 1.0, 1.0), InnerLoop(SGD(RATE), 3, 2)), episode)
+    ours = gradient(GradientCombination(network(), InnerLoop(SGD(RATE), 3, 2), weights=(1.0, 1.0, 1.0)), episode)
     theirs = gradient(Reptile(network(), InnerLoop(SGD(RATE), 3, 2)), episode)
     scaled = map_params(lambda grad: RATE * grad, ours.grads)
     for name, grad in theirs.grads.items():
@@ -79,4 +79,4 @@ def test_the_sum_of_all_gradients_is_reptile() -> None:
 )
 def test_weights_that_do_not_fit_are_refused(weights: tuple[float, ...], said: str) -> None:
     with pytest.raises(MetaLearningError, match=said):
-        GradientCombination(network(), weights, InnerLoop(SGD(RATE), 2, 2))
+        GradientCombination(network(), InnerLoop(SGD(RATE), 2, 2), weights=weights)

@@ -58,7 +58,7 @@ def solution(model: nn.Module, phi: Params, task: Episode) -> Params:
 def test_equals_finite_differences_at_the_solution(path: str) -> None:
     torch.manual_seed(1)
     episode = mild_episode(80)
-    learner = IMAML(smooth(), InnerLoop(SGD(0.4), 80), LAMBDA, conjugate_gradient_steps=20)
+    learner = IMAML(smooth(), InnerLoop(SGD(0.4), 80), regularisation=LAMBDA, conjugate_gradient_steps=20)
     result = gradient(learner, episode, **PATHS[path])
     model = learner.backbone
     phi = {name: parameter.detach() for name, parameter in model.named_parameters()}
@@ -86,7 +86,7 @@ def test_equals_a_solved_linear_system(path: str, reduction: Any, damping: float
     order = torch.stack([torch.randperm(6)[:4] for _ in range(3)]).view(3, 2, 2)
     episode = mild_episode(2)._replace(inner_order=order)
     inner, tie = InnerLoop(SGD(0.1), 2, 2, reduction=reduction), LAMBDA * (6 if reduction == "sum" else 1)
-    learner = IMAML(smooth(), inner, tie, conjugate_gradient_steps=15, damping=damping)
+    learner = IMAML(smooth(), inner, regularisation=tie, conjugate_gradient_steps=15, damping=damping)
     result = gradient(learner, episode, **PATHS[path])
     model = smooth()
     phi = {name: parameter.detach() for name, parameter in model.named_parameters()}
@@ -118,7 +118,7 @@ def test_equals_a_solved_linear_system(path: str, reduction: Any, damping: float
 def test_an_endless_tie_leaves_the_plain_query_gradient(path: str) -> None:
     torch.manual_seed(3)
     episode = image_episode(steps=2)
-    learner = IMAML(network(), InnerLoop(SGD(1e-12), 2), 1e12, conjugate_gradient_steps=2)
+    learner = IMAML(network(), InnerLoop(SGD(1e-12), 2), regularisation=1e12, conjugate_gradient_steps=2)
     result = gradient(learner, episode, **PATHS[path])
     model = network()
     losses = [functional.cross_entropy(model(task.query_x), task.query_y) for task in tasks_of(episode)]
@@ -132,7 +132,7 @@ def test_names_that_do_not_sort_keep_their_gradients() -> None:
     """The vectors of the solver are cut back in the order in which they were put together (10 comes before 3)."""
     torch.manual_seed(4)
     episode = image_episode(steps=1)
-    learner = IMAML(network(), InnerLoop(SGD(0.1), 1), 1e3, conjugate_gradient_steps=8)
+    learner = IMAML(network(), InnerLoop(SGD(0.1), 1), regularisation=1e3, conjugate_gradient_steps=8)
     result = gradient(learner, episode)
     phi = learner.adapted_params(learner.meta_parameters())
     mean: Params = map_params(torch.zeros_like, phi)
@@ -156,7 +156,7 @@ def test_names_that_do_not_sort_keep_their_gradients() -> None:
 
 def test_predictions_solve_the_regularised_problem() -> None:
     torch.manual_seed(5)
-    learner = IMAML(smooth(), InnerLoop(SGD(0.4), 80, evaluation_steps=80), LAMBDA)
+    learner = IMAML(smooth(), InnerLoop(SGD(0.4), 80, evaluation_steps=80), regularisation=LAMBDA)
     task = tasks_of(mild_episode(80))[0]
     outputs = learner.predictions(learner.meta_parameters(), task, {}).query
     phi = {name: parameter.detach() for name, parameter in learner.backbone.named_parameters()}
@@ -191,7 +191,7 @@ def test_gradients_survive_half_precision(dtype: torch.dtype, factor: float) -> 
     torch.manual_seed(6)
     episode = mild_episode(2)
     episode = Episode(*(tensor.float() if tensor.is_floating_point() else tensor for tensor in episode))
-    learner = IMAML(smooth().float(), InnerLoop(SGD(0.2 / factor), 2), LAMBDA * factor, loss=scaled_loss)
+    learner = IMAML(smooth().float(), InnerLoop(SGD(0.2 / factor), 2), regularisation=LAMBDA * factor, loss=scaled_loss)
     exact = gradient(learner, episode)
     with torch.autocast("cpu", dtype):
         half = gradient(learner, episode)

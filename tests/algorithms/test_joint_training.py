@@ -87,11 +87,11 @@ def test_before_the_first_step_fine_tuning_guesses(tmp_path: Path) -> None:
     learner = FineTuning(glyph_network(), INNER)
     trainer(tmp_path).test(learner, glyphs(test_tasks=4, queries=2), verbose=False)
     for name in ("query_accuracy", "query_nontransductive_accuracy", "support_accuracy"):
-        mean = learner.intervals[name].mean
+        mean = learner.scores.intervals[name].mean
         assert mean.shape == (3,)
         torch.testing.assert_close(mean[0], torch.tensor(1 / 3, dtype=torch.float64))
-    torch.testing.assert_close(learner.intervals["query_loss"].mean[0].item(), math.log(3), rtol=1e-6, atol=0)
-    assert learner.intervals["support_accuracy"].mean[2] > 0.5
+    torch.testing.assert_close(learner.scores.intervals["query_loss"].mean[0].item(), math.log(3), rtol=1e-6, atol=0)
+    assert learner.scores.intervals["support_accuracy"].mean[2] > 0.5
 
 
 @pytest.mark.parametrize("rotations", ["none", "classes", "tasks"])
@@ -117,7 +117,7 @@ def test_joint_training_learns(algorithm: Any, rotations: Any, tmp_path: Path) -
     assert losses[0] > 0.8 * guessing
     assert losses[-1] < 0.35 * guessing
     run.test(learner, data, verbose=False)
-    assert learner.intervals["query_accuracy"].mean[-1] > 0.4  # new classes: a third is guessing
+    assert learner.scores.intervals["query_accuracy"].mean[-1] > 0.4  # new classes: a third is guessing
 
 
 def sgd_fast(parameters: Any) -> torch.optim.Optimizer:

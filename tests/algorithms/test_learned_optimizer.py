@@ -126,7 +126,7 @@ def optimizer_of_quadratics(unrolls: int = 3, rate: float = 0.01, **settings: An
     loop = InnerLoop(RULE, 2, evaluation_steps=4, reduction="sum")
     rule_optimizer = torch.optim.SGD if rate == 0 else torch.optim.Adam
     return LearnedOptimizer(
-        nn.Linear(4, 1, bias=False), loop, functional.mse_loss, 2 * unrolls,
+        nn.Linear(4, 1, bias=False), loop, loss=functional.mse_loss, optimization_steps=2 * unrolls,
         optimizer=lambda parameters: rule_optimizer(parameters, lr=rate),
         **{"task_chunk": 2, "compile": False} | settings,
     )  # fmt: skip
@@ -146,7 +146,9 @@ def test_a_problem_goes_on_over_its_unrolls_and_then_ends(tmp_path: Path) -> Non
             order = one.inner_order[: 2 * (meta_steps - tasks[0] // 2 * 3)]
             fast = map_params(lambda value: value[task], start["weights"])  # noqa: B023
             own = {"weights": fast, "state": RULE.init(fast)}
-            *_, (weights, _) = model.unroll(model.meta_parameters(), one._replace(inner_order=order), own, True)
+            *_, (weights, _) = model.adapt(
+                model.meta_parameters(), one._replace(inner_order=order), own["state"], start=own["weights"]
+            )
             torch.testing.assert_close(weights["weight"], held["weights"]["weight"][task], rtol=1e-9, atol=1e-12)
 
 
@@ -202,7 +204,7 @@ def test_an_evaluation_starts_from_new_weights_and_shows_every_step() -> None:
         one = Episode(*(tensor[task] for tensor in episode))
         fast = map_params(lambda value: value[task], problems["weights"])  # noqa: B023
         start = {"weights": fast, "state": RULE.init(fast)}
-        steps = model.unroll(model.meta_parameters(), one, start, second_order=True)
+        steps = model.adapt(model.meta_parameters(), one, start["state"], start=start["weights"])
         for step, (weights, _) in enumerate(steps):
             expected = model.run_backbone(weights, one.query_x)
             torch.testing.assert_close(predictions.query[task, step], expected, rtol=0, atol=1e-12)

@@ -1,5 +1,6 @@
 """MAML++ : every switch alone against a written-out loop, all together against finite differences, phases of a run."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,7 @@ NORMS = {f"{place}.{key}" for place in (1, 4) for key in ("weight", "bias")}
 
 def at(learner: MAMLPlusPlus, episode: Episode, progress: float, path: str = "vectorised") -> MetaGradient:
     """The meta-gradient where this part of a run is done."""
-    learner.phase = learner.variant_at(progress)
-    run = chunk_gradient(learner.outer_loss)
+    run = chunk_gradient(partial(learner.outer_loss, variant=learner.variant_at(progress)))
     options = dict(PATHS[path])
     run = Compiled(run) if options.pop("compiled", False) else run
     return meta_gradient(run, learner.meta_parameters(), episode, {}, torch.tensor(progress), **options)
@@ -220,14 +220,14 @@ def test_scores_are_weighed_in_single_precision(dtype: torch.dtype) -> None:
 
 
 class Recorded(MAMLPlusPlus):
-    """Notes the phase of each meta-step, and compares its gradient with one that is computed anew for it."""
+    """Notes the variant of each meta-step, and compares its gradient with one that is computed afresh for it."""
 
-    def meta_gradient(self, episode: Episode) -> MetaGradient:
-        result = super().meta_gradient(episode)
+    def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
         progress = self.trainer.global_step / self.trainer.max_steps
+        result = self.task_map.meta_gradient(episode, progress)
         torch.testing.assert_close(result, at(self, episode, progress), rtol=0, atol=1e-12)
-        self.phases.append(self.phase)
-        return result
+        self.variants.append(self.variant_at(progress))
+        return super().training_step(episode, batch_idx)
 
 
 def recorded(compiled: bool) -> Recorded:
@@ -235,7 +235,7 @@ def recorded(compiled: bool) -> Recorded:
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(784, 4), BatchNorm(4), nn.Tanh(), nn.Linear(4, 3))
     settings = {"multi_step_loss": 0.25, "first_order": 0.5, "task_chunk": 4, "compile": compiled, "optimizer": sgd}
     learner = Recorded(backbone, InnerLoop(SGD(0.4), 2, evaluation_steps=2), **settings)
-    learner.phases = []
+    learner.variants = []
     return learner.double()  # before Lightning does, which would restore a checkpoint in float32 first
 
 

@@ -203,8 +203,8 @@ def test_mixed_precision_compares_features_as_they_are(algorithm: Any, dtype: to
     learner = algorithm(network().float()).float()
     episode = Episode(*(t.float() if t.is_floating_point() else t for t in image_episode()))
     with torch.autocast("cpu", dtype):
-        support = learner.run_body(learner.adapted_params(learner.meta_parameters()), episode.support_x[0])
-        query = learner.run_body(learner.adapted_params(learner.meta_parameters()), episode.query_x[0])
+        support = learner.head.features(learner.adapted_params(learner.meta_parameters()), episode.support_x[0])
+        query = learner.head.features(learner.adapted_params(learner.meta_parameters()), episode.query_x[0])
         found = learner.predictions(learner.meta_parameters(), tasks_of(episode)[0], {}).query[0]
     members = (episode.support_y[0] == torch.arange(3)[:, None]).float()
     assert support.dtype == torch.float32

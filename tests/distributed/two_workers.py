@@ -26,7 +26,7 @@ EVERY, STEPS, VALIDATION = 2, 6, 3  # joined after meta-steps 2, 3 (before the v
 def maml(optimizer: Any) -> MAML:
     torch.manual_seed(0)
     inner = InnerLoop(SGD(0.05), steps=2, evaluation_steps=1)
-    return MAML(MLP(1, hidden=[8]), inner, functional.mse_loss, optimizer=optimizer, task_chunk=1, compile=False)
+    return MAML(MLP(1, hidden=[8]), inner, loss=functional.mse_loss, optimizer=optimizer, task_chunk=1, compile=False)
 
 
 def adam_maml() -> MAML:
@@ -40,7 +40,7 @@ def momentum_maml() -> MAML:
 def reptile() -> Reptile:
     torch.manual_seed(0)
     inner = InnerLoop(Adam(0.02, beta1=0.5), steps=2, evaluation_steps=1)
-    return Reptile(MLP(1, hidden=[8]), inner, functional.mse_loss, lr_scheduler=None, task_chunk=1, compile=False)
+    return Reptile(MLP(1, hidden=[8]), inner, loss=functional.mse_loss, lr_scheduler=None, task_chunk=1, compile=False)
 
 
 class Record(Callback):

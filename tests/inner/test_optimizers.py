@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_meta.inner import SGD, Adam, InnerOptimizer, adapt, last
+from lightning_meta.inner import SGD, Adam, InnerOptimizer, last, unroll
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -29,14 +29,14 @@ def test_equals_torch(ours: InnerOptimizer, theirs: type[torch.optim.Optimizer],
         (data[rows] @ weight).sin().sum().backward()
         optimizer.step()
         trajectory.append(weight.detach().clone())
-    steps = adapt(lambda fast, rows, step: (data[rows] @ fast["w"]).sin().sum(), ours, {"w": start}, {}, order)
+    steps = unroll(lambda fast, rows, step: (data[rows] @ fast["w"]).sin().sum(), ours, {"w": start}, {}, order)
     torch.testing.assert_close([fast["w"] for fast, _ in steps], trajectory, rtol=1e-9, atol=1e-12)
 
 
 def test_without_steps_nothing_changes() -> None:
     start = {"w": torch.ones(2)}
     fast, state = last(
-        adapt(lambda fast, rows, step: fast["w"].sum(), Adam(), start, {}, torch.empty(0, 3, dtype=torch.int64))
+        unroll(lambda fast, rows, step: fast["w"].sum(), Adam(), start, {}, torch.empty(0, 3, dtype=torch.int64))
     )
     assert fast is start
     assert state["steps"] == 0

@@ -109,7 +109,7 @@ def test_evaluation_starts_from_its_own_carry(chunk: int, tmp_path: Path) -> Non
     for task in range(3):
         expected = learner.backbone(episode.query_x[task]) + 100.0 * task
         torch.testing.assert_close(found.query[task, 0], expected.detach())
-    learner.load_members([learner.state_dict(), learner.state_dict()])
+    learner.ensemble = [(learner.meta_parameters(), learner.carry.tree())] * 2
     torch.testing.assert_close(learner.all_predictions(episode), found)
 
 

@@ -100,9 +100,9 @@ def test_a_chunk_is_halved_until_it_fits_and_stays_so() -> None:
         return "done"
 
     with pytest.warns(UserWarning, match="memory ran out with model.task_chunk (16|8)") as record:
-        assert chunk.halving(run, 32) == "done"
+        assert chunk.halve_on_out_of_memory(run, 32) == "done"
     assert len(record) == 2
-    assert chunk.halving(run, 32) == "done"
+    assert chunk.halve_on_out_of_memory(run, 32) == "done"
     assert ran == [16, 8, 4, 4]
 
 
@@ -113,7 +113,7 @@ def test_ranks_choose_together_whatever_an_evaluation_before_did() -> None:
 
     chunk, shared = ChunkSize("auto"), []
     with pytest.warns(UserWarning, match="memory ran out"):
-        chunk.halving(evaluate, 32)
+        chunk.halve_on_out_of_memory(evaluate, 32)
     chunk.tune(lambda size: None, 32, CPU, lambda size: shared.append(size) or 8)
     assert len(shared) == 1  # this rank must take part, as one that had memory enough does
     assert chunk.size == 8
@@ -124,12 +124,12 @@ def test_memory_for_no_task_and_other_errors_are_not_hidden() -> None:
         raise out_of_memory()
 
     with pytest.raises(MetaLearningError, match="does not suffice for a single task"):
-        ChunkSize(1).halving(run, 4)
+        ChunkSize(1).halve_on_out_of_memory(run, 4)
 
     def mistake(size: int) -> None:
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        ChunkSize(4).halving(mistake, 4)
+        ChunkSize(4).halve_on_out_of_memory(mistake, 4)
     with pytest.raises(RuntimeError, match="shapes differ"):
         ChunkSize("auto").tune(mistake, 4, CPU, lambda size: size)

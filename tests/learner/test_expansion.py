@@ -81,7 +81,7 @@ def averages() -> tuple[Params, Params]:
 
 
 def ones(backbone: nn.Module, inner: InnerLoop) -> MetaLearner:
-    return GradientCombination(backbone, (1.0, 1.0), inner)
+    return GradientCombination(backbone, inner, weights=(1.0, 1.0))
 
 
 CASES: dict[str, tuple[Callable[..., MetaLearner], Callable[[], Episode], int, float, float]] = {

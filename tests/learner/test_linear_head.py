@@ -33,17 +33,17 @@ def test_a_network_is_its_head_on_the_features_that_the_head_is_given(name: str)
     network = make()
     head, x = LinearHead(network), torch.randn(5, *shape)
     weights = {key: tensor.detach() for key, tensor in network.named_parameters()}
-    with head.watched(network) as given:
+    with head.watched() as given:
         outputs = network(x)
-    assert (head.name, head.features, head.outputs) == (place, width, 3)
+    assert (head.name, head.in_features, head.out_features) == (place, width, 3)
     assert [features.shape for features in given] == [(5, width)]
     layer = network.get_submodule(place)
     expected = functional.linear(given[0], layer.weight, layer.bias)
     torch.testing.assert_close(expected, outputs, rtol=1e-12, atol=1e-12)
-    assert torch.equal(head.outputs_of(network, weights, given[0]), outputs)
-    assert torch.equal(head.outputs_of(network, {}, given[0]), outputs)  # by its own, which may be frozen
+    assert torch.equal(head.outputs(weights, given[0]), outputs)
+    assert torch.equal(head.outputs({}, given[0]), outputs)  # by its own, which may be frozen
     other = {name: 2 * tensor for name, tensor in head.of(weights).items()}
-    torch.testing.assert_close(head.outputs_of(network, weights | other, given[0]), 2 * outputs)
+    torch.testing.assert_close(head.outputs(weights | other, given[0]), 2 * outputs)
     assert torch.equal(network(x), outputs)
     assert len(given) == 1  # no longer watched
 
@@ -72,8 +72,8 @@ def test_a_lone_linear_layer_is_its_own_head() -> None:
     assert head.of(weights).keys() == {"weight", "bias"}
     assert head.body(weights) == {}
     x = torch.randn(2, 4)
-    with head.watched(layer) as given:
-        assert torch.equal(layer(x), head.outputs_of(layer, weights, x))
+    with head.watched() as given:
+        assert torch.equal(layer(x), head.outputs(weights, x))
     assert given[0] is x
 
 
@@ -90,7 +90,7 @@ def test_the_features_are_differentiable_in_the_body_alone() -> None:
     network = MLP(3, 6, (4,))
     head = LinearHead(network)
     weights = {name: tensor.detach().requires_grad_() for name, tensor in network.named_parameters()}
-    with head.watched(network) as given:
+    with head.watched() as given:
         functional_call(network, weights, (torch.randn(2, 6),))
     given[0].sum().backward()
     assert {name for name, tensor in weights.items() if tensor.grad is not None} == {"1.weight", "1.bias"}
@@ -100,7 +100,7 @@ def test_a_new_head_is_zero_and_whole() -> None:
     """Also where some of the network's own is frozen."""
     network = MLP(3, 6, (4,))
     network.get_submodule("3").bias.requires_grad_(False)
-    fresh = LinearHead(network).fresh(network)
+    fresh = LinearHead(network).zeros()
     assert {name: (tensor.shape, int(tensor.count_nonzero())) for name, tensor in fresh.items()} == {
         "3.weight": ((3, 4), 0),
         "3.bias": ((3,), 0),
@@ -114,7 +114,7 @@ def test_a_head_may_be_called_by_keyword() -> None:
             return outputs
 
     network, x = Named(nn.Linear(4, 3), nn.Linear(3, 2)), torch.randn(5, 4)
-    with LinearHead(network).watched(network) as given:
+    with LinearHead(network).watched() as given:
         network(x)
     assert torch.equal(given[0], network[0](x))
 

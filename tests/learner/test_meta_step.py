@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from lightning_meta.learner.meta_step import chunk_gradient
 from torch import Tensor
 
 from lightning_meta.algorithms import FOMAML, MAML, Reptile
 from lightning_meta.episode import Episode
 from lightning_meta.inner import Adam, InnerLoop
 from lightning_meta.learner import MetaLearner
+from lightning_meta.mapping import chunk_gradient
 from lightning_meta.params import Params
 from tests.learner.test_refusals import glyphs, network, trainer
 
@@ -38,9 +38,9 @@ def test_a_checkpoint_keeps_the_chunk_that_was_chosen(tmp_path: Path) -> None:
     chosen = torch.load(path, weights_only=True)["task_chunk"]
     assert chosen in (1, 4)
     loaded = MAML.load_from_checkpoint(path, weights_only=True, backbone=network())
-    assert loaded.chunk.size == chosen
+    assert loaded.task_map.chunk.size == chosen
     given = MAML.load_from_checkpoint(path, weights_only=True, backbone=network(), task_chunk=2)
-    assert given.chunk.size == 2
+    assert given.task_map.chunk.size == 2
 
 
 def test_no_step_is_lost_when_memory_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +56,7 @@ def test_no_step_is_lost_when_memory_runs_out(tmp_path: Path, monkeypatch: pytes
 
         return run
 
-    monkeypatch.setattr("lightning_meta.learner.meta_step.chunk_gradient", with_little_memory)
+    monkeypatch.setattr("lightning_meta.learner.task_map.chunk_gradient", with_little_memory)
     with pytest.warns(UserWarning, match="repeated with 2, which stays") as record:
         found = weights(tmp_path, task_chunk=4, compile=False)
     assert len([warning for warning in record if "memory ran out" in str(warning.message)]) == 1

@@ -137,14 +137,17 @@ def test_a_backbone_that_remembers_is_refused(tmp_path: Path) -> None:
 
 def test_a_backbone_that_cannot_be_vectorised_is_named_and_runs_in_a_loop(tmp_path: Path) -> None:
     backbone = nn.Sequential(nn.Sequential(nn.Identity(), Branching()), network())
-    with pytest.raises(MetaLearningError, match="because of 0.1 .Branching.: .* Set model.task_chunk to 1"):
+    with pytest.raises(
+        MetaLearningError,
+        match="model.backbone, 0.1 .Branching.: .*cannot be vectorised over tasks. Set model.task_chunk to 1",
+    ):
         trainer(tmp_path).fit(MAML(backbone), glyphs())
     learner = MAML(backbone, task_chunk=1)
     run = trainer(tmp_path, max_steps=1)
     with pytest.warns(UserWarning, match="cannot be traced, so it runs uncompiled"):
         run.fit(learner, glyphs())
     run.test(learner, glyphs(test_tasks=2), verbose=False)
-    assert learner.intervals["query_accuracy"].tasks == 2
+    assert learner.scores.intervals["query_accuracy"].tasks == 2
 
 
 class Wrong(torch.autograd.Function):
@@ -217,7 +220,7 @@ def test_a_task_that_diverges_is_counted(chunk: int | Literal["auto"], tmp_path:
     learner: MetaLearner = MAML(network(), InnerLoop(SGD(float("nan")), evaluation_steps=1), task_chunk=chunk)
     trainer(tmp_path).test(learner, glyphs(test_tasks=3), verbose=False)
     for name in ("query_loss", "query_accuracy", "query_nontransductive_accuracy"):
-        assert learner.intervals[name].diverged.tolist() == [0, 3], name
+        assert learner.scores.intervals[name].diverged.tolist() == [0, 3], name
 
 
 @pytest.mark.filterwarnings("ignore:.*could not find the monitored key")  # without validation, as for any metric

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_meta.inner import SGD, Adam, InnerOptimizer, LayerRates, MetaSGD, adapt, last
+from lightning_meta.inner import SGD, Adam, InnerOptimizer, LayerRates, MetaSGD, last, unroll
 from lightning_meta.params import Params
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -25,7 +25,7 @@ def run(rule: InnerOptimizer, start: Tensor, meta: Params, second_order: bool) -
     def loss(fast: Params, rows: Tensor, step: int) -> Tensor:
         return (step + 1) * (x[rows] @ fast["w"]).sin().sum()
 
-    return [fast for fast, _ in adapt(loss, rule, {"w": start}, meta, ORDER, second_order=second_order)]
+    return [fast for fast, _ in unroll(loss, rule, {"w": start}, meta, ORDER, second_order=second_order)]
 
 
 @pytest.mark.parametrize("rule", [SGD(0.1), Adam(0.1, 0.5), MetaSGD(0.1), LayerRates(0.1, 3)])
@@ -58,7 +58,7 @@ def test_constant_gradients_do_not_reach_what_the_loss_holds_beside_the_weights(
     _, start = data()
 
     def end(held: Tensor, second_order: bool) -> Tensor:
-        steps = adapt(lambda fast, rows, step: (held * fast["w"]).sin().sum(), SGD(0.1), {"w": start}, {}, ORDER,
+        steps = unroll(lambda fast, rows, step: (held * fast["w"]).sin().sum(), SGD(0.1), {"w": start}, {}, ORDER,
                       second_order=second_order)  # fmt: skip
         return last(steps)[0]["w"].sum()
 
@@ -92,7 +92,7 @@ class Stateful(InnerOptimizer):
 @pytest.mark.parametrize("second_order", [True, False])
 def test_the_state_that_is_given_is_used_and_differentiated(second_order: bool) -> None:
     def end(state: Tensor) -> tuple[Tensor, Tensor]:
-        steps = adapt(
+        steps = unroll(
             lambda fast, rows, step: fast["w"].sum(), Stateful(), {"w": torch.zeros(2)}, {"factor": torch.tensor(4.0)},
             ORDER, state, second_order,
         )  # fmt: skip
