@@ -39,7 +39,9 @@ def merge(name: str, rows: list[Row]) -> None:
 
 
 def add_measurements(folder: Path) -> None:
-    """The machine, the correctness and the rates, each row with the machine that gave it."""
+    """The machine, the correctness and the rates, each row with the machine that gave it; none of trainings alone."""
+    if not list(folder.glob("*.json")):
+        return
     machine: Row = tables.read_json(folder / "machine.json")
     merge("machines", [machine])
     origin = {key: machine[key] for key in ("device", "torch", "date")}

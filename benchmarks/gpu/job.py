@@ -1,10 +1,10 @@
 """The stages of the GPU job: machine, correctness, rates, trainings side by side, tables; run by ``run.sh``.
 
-    python benchmarks/gpu/job.py WORK OUTPUT
+    python benchmarks/gpu/job.py WORK OUTPUT [machine] [correctness] [rates] [trainings]
 
-WORK holds the images and takes the runs; OUTPUT takes three files, again after every stage: ``table.md``, ``log.txt``
-and ``results.tar.gz``, which `collect.py` brings into the repository. One clock of ``SECONDS_IN_ALL`` (540) bounds all
-stages. One that fails never stops the next, but makes the exit status 1.
+Without names, all stages run. WORK holds the images and takes the runs; OUTPUT takes three files, again after every
+stage: ``table.md``, ``log.txt`` and ``results.tar.gz``, which `collect.py` brings into the repository. One clock of
+``SECONDS_IN_ALL`` (540) bounds all stages. One that fails never stops the next, but makes the exit status 1.
 """
 
 import os
@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from settings import METHODS, REHEARSAL
-from tables import correctness_table, rates_table, read_rows, runs_table
+from tables import RESULTS, correctness_table, rates_table, read_rows, runs_table
 
 HERE = Path(__file__).parent
+WITH_JAX = find_spec("jax") is not None
 DEVICE = "cpu" if REHEARSAL else "cuda"
 GRACE = 8  # seconds between asking a process to end and ending it
 SLACK = 4 if REHEARSAL else 1  # a machine that rehearses is busy with others
@@ -127,37 +128,38 @@ class Job:
         """File of the measurements of this name."""
         return self.work / "measured" / f"{name}.json"
 
-    def measure(self) -> None:
-        """Machine, correctness and rates; JAX compiles beside the correctness, and is timed alone."""
-        machine = self.start("machine", HERE / "machine.py", DEVICE, self.measured("machine"))
-        self.finish("machine", machine, 60)
-        with_jax = find_spec("jax") is not None
-        if with_jax:
-            compiling = self.start("jax_compiling", HERE / "rates_jax.py", self.measured("jax_compiling"), 80 * SLACK)
+    def machine(self) -> None:
+        """What it is."""
+        self.finish("machine", self.start("machine", HERE / "machine.py", DEVICE, self.measured("machine")), 60)
+
+    def correctness(self) -> None:
+        """Gradients against the CPU's; beside them JAX compiles, for its rates."""
         checks = self.start("correctness", HERE / "correctness.py", DEVICE, self.measured("correctness"), 80 * SLACK)
+        if WITH_JAX:
+            jax = self.start("jax_compiling", HERE / "rates_jax.py", self.measured("jax_compiling"), 80 * SLACK)
         self.finish("correctness", checks, 95)
-        if with_jax:
-            self.finish("JAX compiling", compiling, 40)
-        self.report()
-        rates = self.start("rates", HERE / "rates.py", DEVICE, self.measured("rates"), 85 * SLACK)
-        self.finish("rates", rates, 110)
-        if with_jax:
+        if WITH_JAX:
+            self.finish("JAX compiling", jax, 40)
+
+    def rates(self) -> None:
+        """Each with the device to itself."""
+        self.finish("rates", self.start("rates", HERE / "rates.py", DEVICE, self.measured("rates"), 85 * SLACK), 110)
+        if WITH_JAX:
             self.finish("JAX", self.start("jax", HERE / "rates_jax.py", self.measured("jax"), 25 * SLACK), 45)
         else:
             self.say("JAX is not installed here, so its rates are left out")
-        self.report()
 
-    def train(self) -> None:
-        """The trainings side by side; each ends by itself, is tested, and keeps its best weights."""
+    def trainings(self) -> None:
+        """Side by side; each ends by itself, is tested, and keeps its best weights."""
         seconds = max(self.left() - AFTER - 12, 20)
         limit = time.strftime("00:%H:%M:%S", time.gmtime(seconds - 12))  # the clock of a fit starts after the imports
-        fits = [row for row in read_rows(self.measured("rates")) if row["method"] == METHODS[1] and "ms" in row]
-        step_ms = {row["setting"]: row["ms"] for row in fits}
+        rates = read_rows(RESULTS / "rates.csv") + read_rows(self.measured("rates"))  # those of this machine come last
+        step_ms = {row["setting"]: float(row["ms"]) for row in rates if row["method"] == METHODS[1] and "ms" in row}
         processes = {}
         for training in TRAININGS:
             length = training.length
             if not REHEARSAL:
-                length = length_that_fits(training, step_ms.get(training.setting, 15.0), seconds)
+                length = length_that_fits(training, step_ms[training.setting], seconds)
             command = ["-m", "lightning_meta", "fit", "-c", f"configs/omniglot/{training.config}.yaml"]
             command += ["--experiment", f"gpu/{training.config}"]
             command += ["--data.root", str(self.work)] if (self.work / "omniglot-py").is_dir() else DRAWN
@@ -170,7 +172,6 @@ class Job:
             self.say(f"{training.config}: {length:,} meta-steps in {seconds:.0f} s")
         for name, process in processes.items():
             self.finish(name, process, self.left() - 10)
-        self.report()
 
     def report(self) -> None:
         """Write what is known so far into the folder that comes back."""
@@ -192,8 +193,11 @@ class Job:
 def main() -> int:
     """Run the stages."""
     job = Job(Path(sys.argv[1]), Path(sys.argv[2]), float(os.environ.get("SECONDS_IN_ALL", "540")))
-    job.measure()
-    job.train()
+    stages = [job.machine, job.correctness, job.rates, job.trainings]
+    for stage in stages:
+        if stage.__name__ in (sys.argv[3:] or [each.__name__ for each in stages]):
+            stage()
+            job.report()
     print((job.output / "table.md").read_text(encoding="utf-8"))
     return int(job.failed)
 

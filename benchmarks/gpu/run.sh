@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the GPU job in the root of the repository, beside what `make gpu-job` packed into .gpu/; needs no network.
 #
-#   bash benchmarks/gpu/run.sh                  within SECONDS_IN_ALL (540) seconds; results in OUT (.gpu/out)
+#   bash benchmarks/gpu/run.sh [STAGE...]       within SECONDS_IN_ALL (540) seconds; results in OUT (.gpu/out)
 #   REHEARSAL=1 bash benchmarks/gpu/run.sh      the same in small on a CPU
 #
 # PACKED (.gpu) is the folder that was packed, PYTHON (python3) has torch 2.11 or newer and pytorch-lightning.
@@ -20,4 +20,4 @@ if [ -f "$packed/images.tar.gz" ] || [ -z "${REHEARSAL:-}" ]; then
     tar -xzf "$packed/images.tar.gz" -C "$work"
 fi
 export PYTHONPATH=$work/site:$PWD OMP_NUM_THREADS=1
-"$python" benchmarks/gpu/job.py "$work" "${OUT:-$packed/out}"
+"$python" benchmarks/gpu/job.py "$work" "${OUT:-$packed/out}" "$@"

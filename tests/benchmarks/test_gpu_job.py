@@ -85,5 +85,12 @@ def test_lengths_end_within_the_time(job: ModuleType, step_ms: float, reached: i
     assert job.length_that_fits(training, step_ms, 0) == 100
 
 
+def test_trainings_alone_go_by_the_committed_rates(job: ModuleType, tables: ModuleType) -> None:
+    rates = tables.read_rows(tables.RESULTS / "rates.csv")
+    assert {training.setting for training in job.TRAININGS} <= {
+        row["setting"] for row in rates if row["method"] == "ours, Trainer.fit"
+    }
+
+
 def test_the_committed_tables_are_those_of_the_committed_measurements(tables: ModuleType) -> None:
     assert tables.all_tables() == (tables.RESULTS / "table.md").read_text()
