@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart check test lint figure3 setup
+.PHONY: quickstart check test lint docs figure3 setup
 
 quickstart: setup  ## meta-train on data that need no download
 	$(BIN)/lightning-meta fit -c configs/quickstart.yaml
@@ -21,6 +21,9 @@ lint: setup  ## linters, import contracts, types
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+docs: setup  ## the site, in site/
+	$(BIN)/mkdocs build --strict
 
 DATA ?= data
 FIGURE3 ?= --trainer.max_steps 120 --trainer.val_check_interval 15 --data.validation_tasks 40 --data.test_tasks 50
