@@ -9,6 +9,7 @@ from lightning_meta.cli.command import _recorded, main
 from tests.cli.test_command import small
 
 
+@pytest.mark.slow
 def test_a_test_of_other_shots_stands_beside_the_first_and_a_repeated_one_replaces_it(tmp_path: Path) -> None:
     arguments = [*small(tmp_path), "--model.compile=false"]
     assert main(["fit", *arguments, "--trainer.max_steps=3"]) == 0  # the best is of the only validation, after two
@@ -25,6 +26,7 @@ def test_a_test_of_other_shots_stands_beside_the_first_and_a_repeated_one_replac
     assert len({entry["minutes"] for entry in entries}) == 1  # of the training, whoever tests
 
 
+@pytest.mark.slow
 def test_a_damaged_last_checkpoint_does_not_cost_the_test_of_another(tmp_path: Path) -> None:
     arguments = [*small(tmp_path), "--model.compile=false"]
     assert main(["fit", *arguments]) == 0
@@ -36,6 +38,7 @@ def test_a_damaged_last_checkpoint_does_not_cost_the_test_of_another(tmp_path: P
     assert len(json.loads(best.with_name("results.json").read_text())) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*holds no list of results")
 @pytest.mark.parametrize("content", ["[{", "{}", "[1]", "[{}]"])
 def test_a_damaged_file_is_put_aside(content: str, tmp_path: Path) -> None:

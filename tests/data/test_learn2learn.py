@@ -233,6 +233,7 @@ def test_download_of_omniglot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert roots == [(str(tmp_path), True)]
 
 
+@pytest.mark.slow
 def test_importing_the_module_does_not_import_learn2learn() -> None:
     program = (
         "import sys, lightning_meta.data.learn2learn as module, jsonargparse\n"
