@@ -3,10 +3,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart check test lint docs figure3 setup
+.PHONY: quickstart test figure3 setup
 
 quickstart: setup  ## meta-train on data that need no download
 	$(BIN)/lightning-meta fit -c configs/quickstart.yaml
+
+.PHONY: check lint docs
 
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 

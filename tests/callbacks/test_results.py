@@ -38,7 +38,6 @@ def test_a_damaged_last_checkpoint_does_not_cost_the_test_of_another(tmp_path: P
     assert len(json.loads(best.with_name("results.json").read_text())) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*holds no list of results")
 @pytest.mark.parametrize("content", ["[{", "{}", "[1]", "[{}]"])
 def test_a_damaged_file_is_put_aside(content: str, tmp_path: Path) -> None:
