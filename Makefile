@@ -35,7 +35,7 @@ figure3: setup  ## the Reptile paper's figure 3 on Omniglot in DATA, shortened; 
 
 setup: .venv/installed
 
-.venv/installed: pyproject.toml requirements.txt constraints.txt
+.venv/installed: pyproject.toml setup.py requirements.txt constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"  # the first that knows --group
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --requirement requirements.txt --group dev
