@@ -93,6 +93,7 @@ def test_fit_validate_test_predict_and_load(algorithm: str, tmp_path: Path, caps
     torch.testing.assert_close(dict(learner.state_dict()), dict(saved))
 
 
+@pytest.mark.slow
 def test_what_is_logged(tmp_path: Path) -> None:
     assert main(["fit", *small(tmp_path)]) == 0
     run = tmp_path / "experiment" / "version_0"
