@@ -208,6 +208,7 @@ def test_help_does_not_import_learn2learn() -> None:
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_the_last_checkpoint_is_of_the_last_step(tmp_path: Path) -> None:
     assert main(["fit", *small(tmp_path, steps=3)]) == 0  # validated after the second
     (last,) = tmp_path.rglob("last.ckpt")
