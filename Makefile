@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart check test lint figure3 gpu-job gpu-results setup
+.PHONY: quickstart check test lint docs figure3 gpu-job gpu-results setup
 
 quickstart: setup  ## meta-train on data that need no download
 	$(BIN)/lightning-meta fit -c configs/quickstart.yaml
@@ -22,6 +22,9 @@ lint: setup  ## linters, import contracts, types
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
+docs: setup  ## the site, in site/
+	$(BIN)/mkdocs build --strict
+
 DATA ?= data
 FIGURE3 ?= --trainer.max_steps 120 --trainer.val_check_interval 15 --data.validation_tasks 40 --data.test_tasks 50
 figure3: setup  ## the Reptile paper's figure 3 on Omniglot in DATA, shortened; FIGURE3= for its full length
@@ -36,7 +39,7 @@ gpu-results:  ## bring results.tar.gz of that job, in FOLDER, into docs/runs/gpu
 
 setup: .venv/installed
 
-.venv/installed: pyproject.toml requirements.txt constraints.txt
+.venv/installed: pyproject.toml setup.py requirements.txt constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"  # the first that knows --group
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --requirement requirements.txt --group dev

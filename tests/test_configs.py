@@ -91,6 +91,7 @@ def place(folder: str, request: pytest.FixtureRequest) -> list[str]:
     return [f"--data.root={root}", f"--data.cache_dir={request.getfixturevalue('caches')}", *SMALL_IMAGES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS, ids=name)
 def test_every_configuration_runs(config: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     arguments = [*SMALL, f"--trainer.default_root_dir={tmp_path}", *place(config.parent.name, request)]

@@ -67,10 +67,8 @@ def test_a_wheel_puts_nothing_beside_the_package(names: set[str], wheel: Path) -
 
 
 def test_a_wheel_installs_without_learn2learn(metadata: Message) -> None:
-    required = metadata.get_all("Requires-Dist", [])
-    assert [line for line in required if line.startswith("learn2learn")] == [
-        'learn2learn==0.2.0; extra == "learn2learn"'
-    ]
+    required = [line for line in metadata.get_all("Requires-Dist", []) if line.startswith("learn2learn")]
+    assert [line.rpartition(" and ")[2] for line in required] == ['extra == "learn2learn"']
     assert metadata["Version"] == lightning_meta.__version__
 
 

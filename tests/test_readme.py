@@ -51,6 +51,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_example_learns(folder: Path) -> None:
     learner = runpy.run_path("taml.py", run_name="__main__")["learner"]
     accuracy, loss = learner.scores.intervals["query_accuracy"], learner.scores.intervals["query_loss"]
@@ -66,6 +67,7 @@ def test_the_example_is_known_to_the_command_line_by_its_class_path(folder: Path
     assert yaml.safe_load(config.read_text())["model"]["class_path"] == "taml.TAML"
 
 
+@pytest.mark.slow
 def test_the_environment_is_learned(folder: Path) -> None:
     line = SimpleNamespace(**runpy.run_path("line.py"))
     policy, inner = GaussianPolicy(outputs=1, inputs=1, hidden=(16,)), InnerLoop(SGD(0.1), evaluation_steps=1)

@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from lightning_meta.cli.command import main
 
 CONFIG = Path(__file__).parents[1] / "configs" / "omniglot" / "finn_5w1s_maml.yaml"
 
 
+@pytest.mark.slow
 def test_sixty_meta_steps_of_maml_learn(omniglot_root: Path, tmp_path: Path) -> None:
     """Unseen characters, 5-way: chance is 20%, an untrained network's features give less than half."""
     arguments = [f"--data.root={omniglot_root}", f"--data.cache_dir={tmp_path}", "--data.test_tasks=100"]

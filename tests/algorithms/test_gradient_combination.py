@@ -25,6 +25,7 @@ def walks(steps: int) -> Episode:
     return image_episode()._replace(inner_order=order)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("weights", [(1.0,), (0.0, 1.0), (1.0, 1.0), (0.5, 0.0, 2.0)])
 def test_equals_a_written_out_loop(weights: tuple[float, ...], path: str) -> None:

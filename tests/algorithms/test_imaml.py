@@ -54,6 +54,7 @@ def solution(model: nn.Module, phi: Params, task: Episode) -> Params:
     return unflatten(vector, phi)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["vectorised", "chunked", "looped"])
 def test_equals_finite_differences_at_the_solution(path: str) -> None:
     torch.manual_seed(1)
@@ -78,6 +79,7 @@ def test_equals_finite_differences_at_the_solution(path: str) -> None:
         torch.testing.assert_close(ours, slope, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damping", [0.0, 3.0])
 @pytest.mark.parametrize(("path", "reduction"), [*((path, "mean") for path in PATHS), ("looped", "sum")])
 def test_equals_a_solved_linear_system(path: str, reduction: Any, damping: float) -> None:

@@ -94,6 +94,7 @@ def test_before_the_first_step_fine_tuning_guesses(tmp_path: Path) -> None:
     assert learner.scores.intervals["support_accuracy"].mean[2] > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rotations", ["none", "classes", "tasks"])
 @pytest.mark.parametrize("algorithm", [FineTuning, NearestNeighbour])
 def test_joint_training_learns(algorithm: Any, rotations: Any, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def gradient(learner: LearnedOptimizer, episode: Episode, carry: Any, path: str)
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("path", PATHS)
 def test_the_whole_gradient_equals_finite_differences(path: str) -> None:
@@ -70,6 +71,7 @@ def test_the_whole_gradient_equals_finite_differences(path: str) -> None:
     torch.testing.assert_close(ours, (high - low) / 2e-5, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("path", PATHS)
 def test_without_second_derivatives_it_equals_a_written_out_loop(path: str) -> None:
@@ -152,6 +154,7 @@ def test_a_problem_goes_on_over_its_unrolls_and_then_ends(tmp_path: Path) -> Non
             torch.testing.assert_close(weights["weight"], held["weights"]["weight"][task], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*your dataloader is not resumable")  # the data module goes on where it was
 @pytest.mark.parametrize("settings", [{"compile": True}, {"task_chunk": 1}])
 def test_a_run_goes_on_exactly_from_the_middle_of_a_problem(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ class TestGradients:
         theirs = MAML(small(), InnerLoop(LayerRates(RATE, STEPS), STEPS, evaluation_steps=STEPS))
         torch.testing.assert_close(at(learner, episode, 0.0, path), gradient(theirs, episode), rtol=0, atol=1e-12)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("progress", "path"), [(0.0, "chunked"), *((0.1, path) for path in PATHS), (0.4, "looped")]
     )
@@ -131,6 +132,7 @@ class TestGradients:
         for name, parameter in model.named_parameters():
             torch.testing.assert_close(ours.grads[f"backbone.{name}"], parameter.grad, rtol=0, atol=1e-12)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("path", "first_order"), [*((path, 0.0) for path in PATHS), ("looped", 1.0)])
     def test_norms_by_step(self, path: str, first_order: float) -> None:
         """Row i of the norms serves the weights after i inner steps, in support and query passes alike."""
@@ -161,6 +163,7 @@ class TestGradients:
         for name, grad in expected.items():
             torch.testing.assert_close(ours.grads[name], grad, rtol=0, atol=1e-12)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("path", PATHS)
     def test_everything_on_equals_finite_differences(self, path: str) -> None:
         torch.manual_seed(6)
@@ -245,6 +248,7 @@ class SaveHalf(Callback):
             trainer.save_checkpoint(f"{trainer.default_root_dir}/half.ckpt")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*your dataloader is not resumable")  # the data module goes on where it was
 @pytest.mark.parametrize("compiled", [True, False])
 def test_phases_change_during_a_run_and_after_a_restart(compiled: bool, tmp_path: Path) -> None:

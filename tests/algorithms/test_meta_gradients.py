@@ -61,6 +61,7 @@ def learn2learn_gradient(first_order: bool, episode: Episode, steps: int) -> tup
     return {f"backbone.{name}": parameter.grad for name, parameter in model.named_parameters()}, total.detach()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 5])
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("algorithm", [MAML, FOMAML])
@@ -120,6 +121,7 @@ def reptile_loop(backbone: nn.Module, episode: Episode, optimizer: str, moments:
     return differences, states
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
 def test_reptile_equals_a_plain_loop(rule: str, path: str) -> None:

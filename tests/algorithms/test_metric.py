@@ -69,6 +69,7 @@ LEARNED = [(PrototypicalNetworks, nearest_prototype), (MatchingNetworks, attenti
 ALL = [PrototypicalNetworks, MatchingNetworks, NearestNeighbour]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["sorted", "shuffled"])
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(("algorithm", "compare"), LEARNED)
@@ -195,6 +196,7 @@ def test_float32_stays_finite_and_differentiable(algorithm: Any) -> None:
     assert all(part.isfinite().all() and part.dtype == torch.float32 for part in outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("algorithm", [PrototypicalNetworks, MatchingNetworks])
 def test_mixed_precision_compares_features_as_they_are(algorithm: Any, dtype: torch.dtype) -> None:

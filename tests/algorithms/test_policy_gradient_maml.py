@@ -55,6 +55,7 @@ def written_out(task: Episode, discount: float, gae_lambda: float) -> tuple[Tens
     return outer.detach(), list(torch.autograd.grad(outer, list(start.values())))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("steps", [0, 1, 2])
 @pytest.mark.parametrize("path", ["vectorised", "looped", "compiled"])
@@ -164,6 +165,7 @@ def command(root: Path, algorithm: str, steps: int = 2, *more: str) -> list[str]
     return [*arguments, "--checkpoint.monitor=val_loss", "--checkpoint.mode=min", *more]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", LEARNERS)
 def test_fit_validate_test_predict_and_load(algorithm: type[PolicyGradientMAML], tmp_path: Path) -> None:
     name = algorithm.__name__
@@ -198,6 +200,7 @@ def test_fit_validate_test_predict_and_load(algorithm: type[PolicyGradientMAML],
     assert loaded.inner.evaluation_steps == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["PolicyGradientMAML", "TRPOMAML"])
 def test_an_interrupted_run_ends_where_another_does(algorithm: str, tmp_path: Path) -> None:
     def run(name: str, steps: int, *more: str) -> dict[str, Any]:

@@ -61,6 +61,7 @@ def query_loss(model: nn.Module, weights: Params, task: Episode) -> Tensor:
     return functional.cross_entropy(functional_call(model, weights, (task.query_x,)), task.query_y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "steps"), CASES)
 def test_anil_equals_learn2learn(path: str, steps: int) -> None:
     """The loop of learn2learn's own ANIL: features by the body, its MAML on the head alone."""
@@ -106,6 +107,7 @@ def test_anil_walks_through_features_of_the_whole_support_set() -> None:
     torch.testing.assert_close(ours.losses, losses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_boil_equals_a_written_out_loop(path: str) -> None:
     torch.manual_seed(3)
@@ -143,6 +145,7 @@ def test_half_of_the_network_stands_still_in_predictions(algorithm: type[MAML], 
         torch.testing.assert_close(outputs[place], functional_call(network(), fast, (task.query_x,)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "steps"), CASES)
 def test_meta_sgd_equals_learn2learn(path: str, steps: int) -> None:
     """The gradients of all rates included."""
@@ -170,6 +173,7 @@ def test_meta_sgd_equals_learn2learn(path: str, steps: int) -> None:
     torch.testing.assert_close(ours.losses, torch.stack(losses).detach(), rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_rates_by_layer_and_step_equal_finite_differences(path: str) -> None:
     torch.manual_seed(6)
@@ -209,6 +213,7 @@ def test_equal_rates_everywhere_are_plain_descent() -> None:
             torch.testing.assert_close(ours.grads[name], grad, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_first_order_learns_the_rates_of_meta_sgd(path: str) -> None:
     """With constant inner gradients, the rates still have the derivative of the update."""

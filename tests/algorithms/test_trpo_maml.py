@@ -196,6 +196,7 @@ def test_a_meta_step_improves_the_surrogate_within_the_bound(tmp_path: Path, mon
             assert torch.equal(tensor, params[name] - step[name])
 
 
+@pytest.mark.slow
 def test_all_paths_train_the_same_weights(tmp_path: Path) -> None:
     expected = dict(fitted(tmp_path, task_chunk=1).state_dict())
     for settings in ({"task_chunk": 3}, {"task_chunk": "auto"}, {"task_chunk": 4, "compile": True}):
@@ -274,6 +275,7 @@ def weights_after(ranks: int, root: Path) -> dict[str, Tensor]:
     return dict(torch.load(checkpoint, weights_only=True)["state_dict"])
 
 
+@pytest.mark.slow
 def test_two_ranks_equal_one(tmp_path: Path) -> None:
     one, two = weights_after(1, tmp_path / "one"), weights_after(2, tmp_path / "two")
     torch.testing.assert_close(two, one, rtol=1e-9, atol=1e-10)

@@ -61,6 +61,7 @@ def test_none_is_forgotten() -> None:
     assert networks - {"GaussianPolicy"} == SMALL.keys()  # which acts and does not classify
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_backbones_fit_test_and_load(name: str, command: list[str], tmp_path: Path) -> None:
     settings = [f"--model.backbone.{key}={value}" for key, value in SMALL[name].items()]

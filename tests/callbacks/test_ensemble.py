@@ -22,6 +22,7 @@ def small(tmp_path: Path, steps: int = 2) -> list[str]:
     return [*small_compiled(tmp_path, steps=steps), "--model.compile=false"]
 
 
+@pytest.mark.slow
 def test_a_fit_tests_the_best_checkpoint_and_then_all_members(tmp_path: Path) -> None:
     arguments = [*small(tmp_path, steps=6), "--ensemble=3"]
     assert main(["fit", *arguments]) == 0
@@ -37,6 +38,7 @@ def test_a_fit_tests_the_best_checkpoint_and_then_all_members(tmp_path: Path) ->
     assert again["metrics"] == entries[1]["metrics"]
 
 
+@pytest.mark.slow
 def test_outputs_are_the_mean_over_the_members(tmp_path: Path) -> None:
     assert main(["fit", *small(tmp_path, steps=4), "--ensemble=2"]) == 0
     members = [MAML.load_from_checkpoint(path, weights_only=True) for path in sorted(tmp_path.rglob("best-*.ckpt"))]
@@ -61,6 +63,7 @@ def test_the_members_are_the_best_by_their_validation(mode: str, best: list[str]
     assert Ensemble(2)._paths(trainer) == [tmp_path / name for name in best]
 
 
+@pytest.mark.slow
 def test_a_member_that_is_gone_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", *small(tmp_path, steps=4), "--ensemble=2"]) == 0
     gone, *_ = tmp_path.rglob("best-*.ckpt")
@@ -70,6 +73,7 @@ def test_a_member_that_is_gone_is_named(tmp_path: Path, capsys: pytest.CaptureFi
     assert f"the ensemble needs {gone}, which cannot be read" in said
 
 
+@pytest.mark.slow
 def test_a_run_that_kept_too_few_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", *small(tmp_path)]) == 0
     (last,) = tmp_path.rglob("last.ckpt")

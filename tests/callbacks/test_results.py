@@ -12,6 +12,7 @@ from lightning_meta.errors import MetaLearningError
 from tests.cli.test_command import small
 
 
+@pytest.mark.slow
 def test_a_test_of_other_shots_stands_beside_the_first_and_a_repeated_one_replaces_it(tmp_path: Path) -> None:
     arguments = [*small(tmp_path), "--model.compile=false"]
     assert main(["fit", *arguments, "--trainer.max_steps=3"]) == 0  # the best is of the only validation, after two
@@ -28,6 +29,7 @@ def test_a_test_of_other_shots_stands_beside_the_first_and_a_repeated_one_replac
     assert len({entry["minutes"] for entry in entries}) == 1  # of the training, whoever tests
 
 
+@pytest.mark.slow
 def test_a_damaged_last_checkpoint_does_not_cost_the_test_of_another(tmp_path: Path) -> None:
     arguments = [*small(tmp_path), "--model.compile=false"]
     assert main(["fit", *arguments]) == 0

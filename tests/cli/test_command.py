@@ -48,6 +48,7 @@ def adapts(algorithm: str) -> bool:
     return "inner" in inspect.signature(getattr(algorithms, algorithm)).parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_fit_validate_test_predict_and_load(algorithm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     steps = 2 if adapts(algorithm) else 0
@@ -92,6 +93,7 @@ def test_fit_validate_test_predict_and_load(algorithm: str, tmp_path: Path, caps
     torch.testing.assert_close(dict(learner.state_dict()), dict(saved))
 
 
+@pytest.mark.slow
 def test_what_is_logged(tmp_path: Path) -> None:
     assert main(["fit", *small(tmp_path)]) == 0
     run = tmp_path / "experiment" / "version_0"
@@ -140,6 +142,7 @@ def test_a_checkpoint_made_in_python_loads(tmp_path: Path) -> None:
     trainer.test(loaded, data, verbose=False)  # with Lightning's own default of inference_mode
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     """Six meta-steps in one go equal three, a restart, and three more."""
 
@@ -161,6 +164,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     torch.testing.assert_close(dict(second["state_dict"]), dict(whole["state_dict"]), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["MAML", "Reptile"])
 def test_a_deterministic_run_repeats_to_the_last_digit(algorithm: str, tmp_path: Path) -> None:
     arguments = [*small(tmp_path, algorithm), "--trainer.deterministic=true"]
@@ -204,6 +208,7 @@ def test_help_does_not_import_learn2learn() -> None:
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_the_last_checkpoint_is_of_the_last_step(tmp_path: Path) -> None:
     assert main(["fit", *small(tmp_path, steps=3)]) == 0  # validated after the second
     (last,) = tmp_path.rglob("last.ckpt")

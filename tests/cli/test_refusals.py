@@ -67,6 +67,7 @@ def test_norms_are_replaced_where_asked_for(tmp_path: Path) -> None:
     assert main(["fit", *arguments, f"--model.backbone={__name__}.Normed", "--model.replace_norms=true"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Checkpoint directory")  # the run goes on in the folder of the first
 def test_divergence_stops_before_the_checkpoint_is_overwritten(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -81,6 +82,7 @@ def test_divergence_stops_before_the_checkpoint_is_overwritten(
     assert last.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_architecture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", *small(tmp_path)]) == 0
     (last,) = tmp_path.rglob("last.ckpt")

@@ -39,6 +39,7 @@ RUNS: dict[str, tuple[str, list[str], int]] = {  # name -> algorithm, its settin
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_trains_tests_and_loads(name: str, tmp_path: Path) -> None:
     algorithm, settings, steps = RUNS[name]

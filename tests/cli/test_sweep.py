@@ -14,6 +14,7 @@ def write(path: Path, content: object) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_does_not_keep_the_next_from_starting(tmp_path: Path) -> None:
     runs = [["--model.inner.steps=0"], ["--data.ways=99"], ["--data.wayz=3"], ["--model.inner.steps=1"]]
     arguments = [*small(tmp_path), "--model.compile=false"]

@@ -173,6 +173,7 @@ def test_files_that_hold_no_array_are_refused(content: Any, said: str, tmp_path:
     assert said in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_vector_classifier_learns_to_tell_clusters_apart(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     centres = generator.normal(size=(60, 1, 8))

@@ -231,6 +231,7 @@ def test_without_learn2learn_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch
     assert str(error.value).endswith(': pip install "lightning-meta[learn2learn]"')
 
 
+@pytest.mark.slow
 def test_importing_the_module_does_not_import_learn2learn() -> None:
     program = (
         "import sys, lightning_meta.data.learn2learn as module, jsonargparse\n"

@@ -56,6 +56,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Ended, End
     return ended | {"saved.ckpt": (torch.load(folder / "saved.ckpt", weights_only=True),) * 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["momentum", "reptile"])
 def test_joining_at_every_step_by_the_mean_is_ddp(name: str, runs: dict[str, tuple[Ended, Ended]]) -> None:
     """With an outer SGD, its momentum and the carried moments of an inner Adam too."""
@@ -66,6 +67,7 @@ def test_joining_at_every_step_by_the_mean_is_ddp(name: str, runs: dict[str, tup
     assert not torch.equal(first["weights"][0]["backbone.1.weight"], second["weights"][0]["backbone.1.weight"])
 
 
+@pytest.mark.slow
 def test_rare_joinings_equal_copies_that_are_averaged_by_hand(runs: dict[str, tuple[Ended, Ended]]) -> None:
     learners = [adam_maml().double(), adam_maml().double()]
     optimizers = [torch.optim.Adam(learner.parameters(), lr=0.02) for learner in learners]
@@ -110,6 +112,7 @@ def double(episode: Episode) -> list[torch.Tensor]:
     return [tensor.double() if tensor.is_floating_point() else tensor for tensor in episode]
 
 
+@pytest.mark.slow
 def test_no_worker_waits_for_another_between_joinings(runs: dict[str, tuple[Ended, Ended]]) -> None:
     """Not for finite gradients, not for the mean of a carry, not for what is logged, and not for Lightning's own."""
     for ended in runs["carry"]:
@@ -119,6 +122,7 @@ def test_no_worker_waits_for_another_between_joinings(runs: dict[str, tuple[Ende
         assert ended["collectives"] == [first, *range(first, first + 2 * STEPS, 2)]
 
 
+@pytest.mark.slow
 def test_a_carry_is_joined_as_well(runs: dict[str, tuple[Ended, Ended]]) -> None:
     first, second = runs["carry"]
     carried = [name for name in first["state"] if name.startswith("carry.")]
@@ -130,6 +134,7 @@ def test_a_carry_is_joined_as_well(runs: dict[str, tuple[Ended, Ended]]) -> None
     assert any(not torch.equal(first["weights"][-1][name], second["weights"][-1][name]) for name in carried)
 
 
+@pytest.mark.slow
 def test_workers_without_optimizer_state_are_joined_without_it(runs: dict[str, tuple[Ended, Ended]]) -> None:
     first, second = runs["forgot"]
     torch.testing.assert_close(first["state"], second["state"], rtol=0, atol=0)
@@ -137,6 +142,7 @@ def test_workers_without_optimizer_state_are_joined_without_it(runs: dict[str, t
         assert not torch.equal(first["weights"][0][name], second["weights"][0][name])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_between_joinings_holds_joined_weights(runs: dict[str, tuple[Ended, Ended]]) -> None:
     saved = runs["saved.ckpt"][0]
     first, second = (ended["weights"][0] for ended in runs["saved"])
@@ -172,6 +178,7 @@ def command(root: Path, steps: int, *more: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_worker_that_dies_ends_the_run_and_costs_only_the_steps_since(number: int, tmp_path: Path) -> None:
     root, output = tmp_path / "run", tmp_path / "output"
@@ -202,6 +209,7 @@ def test_a_worker_that_dies_ends_the_run_and_costs_only_the_steps_since(number: 
         assert resumed["SinusoidEpisodes"] == second["SinusoidEpisodes"]
 
 
+@pytest.mark.slow
 def test_a_run_that_waits_for_a_dead_worker_is_ended(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

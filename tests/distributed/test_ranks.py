@@ -42,6 +42,7 @@ def run(algorithm: str, ranks: int, root: Path) -> tuple[dict[str, Any], dict[st
     return torch.load(checkpoint, weights_only=True)["state_dict"], json.loads(results.read_text())[0]["metrics"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", SETTINGS)
 def test_two_ranks_equal_one(algorithm: str, tmp_path: Path) -> None:
     one, one_metrics = run(algorithm, 1, tmp_path / "one")

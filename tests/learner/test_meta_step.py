@@ -25,6 +25,7 @@ def weights(tmp_path: Path, algorithm: type[MetaLearner] = MAML, **settings: Any
     return dict(learner.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", [MAML, FOMAML, Reptile])
 def test_all_paths_train_the_same_weights(algorithm: type[MetaLearner], tmp_path: Path) -> None:
     expected = weights(tmp_path, algorithm, task_chunk=1, compile=False)
@@ -32,6 +33,7 @@ def test_all_paths_train_the_same_weights(algorithm: type[MetaLearner], tmp_path
         torch.testing.assert_close(weights(tmp_path, algorithm, **settings), expected, rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_keeps_the_chunk_that_was_chosen(tmp_path: Path) -> None:
     weights(tmp_path)
     path = tmp_path / "last.ckpt"
@@ -43,6 +45,7 @@ def test_a_checkpoint_keeps_the_chunk_that_was_chosen(tmp_path: Path) -> None:
     assert given.task_map.chunk.size == 2
 
 
+@pytest.mark.slow
 def test_no_step_is_lost_when_memory_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = weights(tmp_path, task_chunk=4, compile=False)
 

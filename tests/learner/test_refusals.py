@@ -39,6 +39,7 @@ def network() -> nn.Module:
     return Conv4(3, filters=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_accumulated_batches_equal_one(reduction: Any, tmp_path: Path) -> None:
     weights = []
@@ -86,6 +87,7 @@ def test_carried_moments_are_not_accumulated(tmp_path: Path) -> None:
         trainer(tmp_path, accumulate_grad_batches=2).fit(Reptile(network(), InnerLoop(Adam())), glyphs())
 
 
+@pytest.mark.slow
 def test_a_schedule_keeps_its_length(tmp_path: Path) -> None:
     learner = Reptile(network(), InnerLoop(SGD(0.1)))
     first = trainer(tmp_path)
@@ -96,6 +98,7 @@ def test_a_schedule_keeps_its_length(tmp_path: Path) -> None:
         trainer(tmp_path, max_steps=4).fit(again, glyphs(), ckpt_path=tmp_path / "two.ckpt", weights_only=True)
 
 
+@pytest.mark.slow
 def test_what_a_checkpoint_cannot_hold_must_be_given_again(tmp_path: Path) -> None:
     def smoothed(outputs: Tensor, targets: Tensor, reduction: str) -> Tensor:
         return functional.cross_entropy(outputs, targets, reduction=reduction, label_smoothing=0.1)
