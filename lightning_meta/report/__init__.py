@@ -1,1 +1,1 @@
-"""Finished runs in one table and a few pictures: reads the files of the runs, and nothing else of the package."""
+"""Finished runs as one table and a few figures, from the files of the runs alone."""

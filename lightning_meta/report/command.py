@@ -1,4 +1,4 @@
-"""The command line ``lightning-meta-report``: runs in, a table and pictures out."""
+"""The command line ``lightning-meta-report``: runs in, a table and figures out."""
 
 import argparse
 import os
@@ -12,7 +12,7 @@ from lightning_meta.report.published import PROTOCOLS, Protocol, read_configurat
 from lightning_meta.report.rows import build_rows
 from lightning_meta.report.runs import find_runs
 
-MANIFEST = ".lightning-meta-report"  # names of the files that a report wrote, so that the next may replace them
+MANIFEST = ".lightning-meta-report"  # names of the files that a report wrote, so that the next one may replace them
 
 
 def main(args: list[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(args: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("lightning-meta-report", description="Show all runs below folders RUNS.")
     parser.add_argument("runs", nargs="*", type=Path, default=[Path("logs")], metavar="RUNS", help="default: logs")
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the report (default: RUNS/report)")
-    help_text = "how queries are classified in the pictures (default: %(default)s); the table has both"
+    help_text = "how queries are classified in the figures (default: %(default)s); the table has both"
     parser.add_argument("--protocol", choices=PROTOCOLS, default="transductive", help=help_text)
     options = parser.parse_args(args)
     try:
@@ -36,12 +36,12 @@ def main(args: list[str] | None = None) -> int:
 
 
 def report(roots: Sequence[Path], output: Path, protocol: Protocol) -> None:
-    """Print the table, and write it and the pictures.
+    """Print the table, and write it and the figures.
 
     Args:
         roots: folders that hold runs, at any depth.
         output: folder of the report.
-        protocol: of the pictures.
+        protocol: of the figures.
 
     Raises:
         MetaLearningError: no run with results, or the report would replace a file that is not its own.
@@ -68,14 +68,14 @@ def report(roots: Sequence[Path], output: Path, protocol: Protocol) -> None:
 
 
 def _write(folder: Path, files: dict[str, Callable[[Path], object]]) -> None:
-    """Write the files in place of those of the report before, and touch no other."""
+    """Replace the files of an earlier report, and touch no other."""
     manifest = folder / MANIFEST
     try:
         own = set(manifest.read_text(encoding="utf-8").split("\n")) if manifest.exists() else set()
         foreign = sorted(name for name in files if name not in own and (folder / name).exists())
         if foreign:
             raise MetaLearningError(
-                f"--output is {folder}, where {foreign[0]} is no file of a report: name another folder"
+                f"--output is {folder}, where {foreign[0]} was not written by a report: name another folder"
             )
         folder.mkdir(parents=True, exist_ok=True)
         manifest.write_text("\n".join(sorted(own | files.keys())), encoding="utf-8")

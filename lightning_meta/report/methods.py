@@ -17,43 +17,42 @@ NAMES = {
 }
 DATA = {"CIFARFS": "CIFAR-FS", "MiniImageNet": "mini-ImageNet", "TieredImageNet": "tiered-ImageNet"}
 
-# Methods that are compared most have the colours of Okabe and Ito (darkened where text in them would be too pale), the
-# others those of Tol's muted scheme: both can be told apart with any colour vision. Sums of inner gradients are blue,
-# averages orange, single gradients grey, each darker with more gradients.
-COLOURS = {
+# Methods that a panel may compare: the first three colours are Okabe and Ito's, the others were searched for the
+# greatest distance to those before with any colour vision. A test holds that distance and the contrast with white.
+CLASSIFIERS = {
     "MAML": "#0072B2",
     "FOMAML": "#D55E00",
     "Reptile": "#009E73",
-    "MAML++": "#332288",
-    "Meta-SGD": "#CC79A7",
-    "ANIL": "#3A9BD0",
-    "BOIL": "#B8860B",
-    "iMAML": "#882255",
+    "MAML++": "#002288",
+    "Meta-SGD": "#8800EE",
+    "ANIL": "#882288",
+    "BOIL": "#662200",
+    "iMAML": "#EE0044",
     "prototypical networks": "#000000",
     "matching networks": "#666666",
-    "nearest neighbour": "#999933",
-    "nearest neighbour on pixels": "#7A7A1F",
-    "fine-tuning": "#CC6677",
-    "training from scratch": "#A65628",
-    "MAML with an LSTM": "#44AA99",
-    "distributed MAML": "#6699CC",
-    "MAML without convolution": "#5E3C99",
-    "MAML by TRPO": "#004C76",
-    "MAML by REINFORCE": "#AA4499",
-    "pre-trained policy": "#8C510A",
-    "learned optimizer": "#117733",
-    "gradient combination": "#4D4D4D",
-    "g1": "#9A9A9A",
-    "g2": "#7C7C7C",
-    "g3": "#505050",
-    "g4": "#111111",
-    "g1 + g2": "#6BAED6",
-    "g1 + g2 + g3": "#2F7EBC",
-    "g1 + g2 + g3 + g4": "#08306B",
-    "(g1 + g2) / 2": "#F0A04B",
-    "(g1 + g2 + g3) / 3": "#D9661F",
-    "(g1 + g2 + g3 + g4) / 4": "#8C3A04",
+    "nearest neighbour": "#AA88AA",
+    "nearest neighbour on pixels": "#664466",
+    "fine-tuning": "#AA0044",
+    "training from scratch": "#440044",
+    "MAML with an LSTM": "#8866EE",
+    "distributed MAML": "#8888EE",
+    "MAML without convolution": "#002200",
 }
+POLICIES = {"MAML by TRPO": "#0072B2", "MAML by REINFORCE": "#D55E00", "pre-trained policy": "#000000"}
+# Sums of inner gradients are blue, averages orange, single gradients grey, each darker with more gradients.
+COMBINATIONS = {
+    "g1": "#8A8A8A",
+    "g2": "#6E6E6E",
+    "g3": "#4A4A4A",
+    "g4": "#111111",
+    "g1 + g2": "#4F9BCB",
+    "g1 + g2 + g3": "#2A72B0",
+    "g1 + g2 + g3 + g4": "#08306B",
+    "(g1 + g2) / 2": "#D97F1E",
+    "(g1 + g2 + g3) / 3": "#C2520F",
+    "(g1 + g2 + g3 + g4) / 4": "#7F3303",
+}
+COLOURS = CLASSIFIERS | POLICIES | COMBINATIONS | {"learned optimizer": "#0072B2", "gradient combination": "#666666"}
 OTHERS = ("#4477AA", "#AA3377", "#228833", "#B35900", "#117777", "#771155", "#5C5C8A", "#774411")  # of your own methods
 
 

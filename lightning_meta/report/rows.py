@@ -1,4 +1,4 @@
-"""What the table and the pictures show: runs that differ in their seed alone, as one row."""
+"""What the table and the figures show: runs that differ in their seed alone, as one row."""
 
 import math
 import statistics

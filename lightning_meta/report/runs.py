@@ -1,4 +1,4 @@
-"""Runs as they stand on disk: ``config.yaml``, ``metrics.csv`` and ``checkpoints/results.json`` of each."""
+"""Runs on disk: ``config.yaml``, ``metrics.csv`` and ``checkpoints/results.json`` of each."""
 
 import csv
 import math
@@ -18,7 +18,7 @@ from lightning_meta.results_file import Evaluation
 
 @dataclass(frozen=True)
 class Run:
-    """One run: what it was told, how its validation went, and what it came to."""
+    """One run: its settings, its validation and its test results."""
 
     folder: Path
     experiment: str
@@ -180,7 +180,7 @@ def _count(arguments: Mapping[str, Any], name: str, folder: Path) -> int | None:
     value = arguments.get(name)
     if value is None or isinstance(value, int):
         return value
-    raise MetaLearningError(f"{folder / 'config.yaml'}: data.{name} is {value!r}, which is no number")
+    raise MetaLearningError(f"{folder / 'config.yaml'}: data.{name} is {value!r}, expected a whole number")
 
 
 def _class(entry: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What stands in a results file stays there."""
+"""Results of an evaluation, and the results of others that a file keeps."""
 
 import json
 from pathlib import Path

@@ -24,12 +24,12 @@ def logs(tmp_path: Path, make_run: Make, make_entry: Make) -> Path:
 
 
 @pytest.fixture
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures take seconds, and many tests are about other things."""
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take seconds, and many tests are about other things."""
     monkeypatch.setattr(figures, "draw_all", lambda rows, protocol: {})
 
 
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_figures")
 def test_prints_the_table_and_writes_it(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(logs)]) == 0
     printed = capsys.readouterr()
@@ -40,7 +40,7 @@ def test_prints_the_table_and_writes_it(logs: Path, capsys: pytest.CaptureFixtur
     assert "\\toprule" in (logs / "report" / "table.tex").read_text()
 
 
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_figures")
 def test_notes_go_to_stderr(logs: Path, make_run: Make, make_entry: Make, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(MAML, [make_entry([0.95], measured="2026-12-01")])
     make_run("training", None)
@@ -50,7 +50,7 @@ def test_notes_go_to_stderr(logs: Path, make_run: Make, make_entry: Make, capsys
     assert f"{MAML}/version_1 stands for" in superseded
 
 
-def test_the_protocol_reaches_the_pictures(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_protocol_reaches_the_figures(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(figures, "draw_all", lambda rows, protocol: asked.append(protocol) or {})
     assert main([str(logs)]) == main([str(logs), "--protocol", "non-transductive"]) == 0
@@ -65,14 +65,14 @@ def test_the_report_is_the_same_every_time(logs: Path, tmp_path: Path) -> None:
     assert {"table.md", "table.csv", "table.tex", "learning_curves.png", "adaptation.png", "cost.png"} < one.keys()
 
 
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_figures")
 def test_runs_stand_below_logs_by_default(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(logs.parent)
     assert main([]) == 0
     assert Path("logs/report/table.md").exists()
 
 
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_figures")
 def test_a_damaged_run_costs_a_warning(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (logs / "omniglot/openai_o15/version_0/checkpoints/results.json").write_text("[")
     assert main([str(logs)]) == 0
@@ -102,12 +102,12 @@ def test_never_replaces_files_of_others(name: str, logs: Path, capsys: pytest.Ca
     folder.mkdir()
     (folder / name).write_text("mine")
     assert main([str(logs), "--output", str(folder)]) == 2
-    assert f"where {name} is no file of a report" in capsys.readouterr().err
+    assert f"where {name} was not written by a report" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == [name]
     assert (folder / name).read_text() == "mine"
 
 
-def test_replaces_its_own_files_and_removes_pictures_that_hold_no_longer(logs: Path, make_run: Make) -> None:
+def test_replaces_its_own_files_and_removes_figures_that_are_outdated(logs: Path, make_run: Make) -> None:
     assert main([str(logs)]) == 0
     (logs / "report" / "notes.txt").write_text("mine")
     (logs / "report" / "mine.png").write_text("mine")
@@ -119,7 +119,7 @@ def test_replaces_its_own_files_and_removes_pictures_that_hold_no_longer(logs: P
     assert {"notes.txt", "mine.png", "table.md", "cost.png"} < names
 
 
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_figures")
 def test_output_that_cannot_be_written(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert main([str(logs), "--output", str(tmp_path / "file" / "below")]) == 2

@@ -1,4 +1,4 @@
-"""Rows: which runs make one, its figures and intervals, and how it stands to the published figure."""
+"""Rows: which runs make one, its figures and intervals, and how it compares with the published figure."""
 
 import math
 from collections.abc import Callable
