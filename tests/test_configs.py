@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import yaml
 
-from lightning_meta.cli.command import main
+from lightning_meta.cli import main
 from lightning_meta.cli.sweep import read_sweep
 from lightning_meta.data import cifarfs
 from lightning_meta.report.published import read_configurations
-from tests.cli.test_command import SHORT_RUN, adapts
+from tests.cli.helpers import SHORT_RUN, adapts
 from tests.data import rgb_files
 
 FOLDER = Path(__file__).parents[1] / "configs"
@@ -121,7 +121,7 @@ def test_heads_say_source_and_reduction_and_no_result(config: Path) -> None:
 
 
 def test_every_configuration_is_known_and_every_known_one_exists() -> None:
-    runs = {argument for path in SWEEPS for run in read_sweep(path, []) for argument in run}
+    runs = {argument for path in SWEEPS for run in read_sweep(str(path)) for argument in run}
     swept = {key for key in KNOWN if f"--experiment={key}" in runs}
     assert swept == {key for key in KNOWN if key.startswith("figure3/")}
     assert KNOWN.keys() - swept == {name(path) for path in CONFIGS}
@@ -147,7 +147,5 @@ def test_lengths_are_called_stated_where_the_sources_state_them() -> None:
 def test_every_sweep_has_runs_that_the_command_line_takes(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(FOLDER.parent)
     settings = [f"--config={CONFIGS[0]}"] if sweep.stem == "shots_at_test" else []  # of whatever learner a person has
-    for run in read_sweep(sweep, settings):
-        with pytest.raises(SystemExit) as exit_:
-            main([*run, "--print_config"])
-        assert exit_.value.code == 0
+    for run in read_sweep(str(sweep), settings):
+        assert main([*run, "--print_config"]) == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_meta.cli.command import main
+from lightning_meta.cli import main
 
 CONFIG = Path(__file__).parents[1] / "configs" / "omniglot" / "finn_5w1s_maml.yaml"
 

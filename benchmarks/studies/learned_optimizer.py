@@ -32,7 +32,7 @@ from torch.nn import functional
 
 from lightning_meta.algorithms import LearnedOptimizer
 from lightning_meta.backbones import MLP
-from lightning_meta.cli.command import main as run
+from lightning_meta.cli import main as run
 from lightning_meta.data import EpisodeDataModule, MNISTEpisodes, QuadraticEpisodes
 from lightning_meta.episode import Episode, InnerBatches, Split
 from lightning_meta.inner import InnerLoop, LSTMOptimizer

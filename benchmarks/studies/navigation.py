@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lightning_meta.algorithms import TRPOMAML
-from lightning_meta.cli.command import main as run
+from lightning_meta.cli import main as run
 from lightning_meta.data import NavigationEpisodes
 from lightning_meta.envs.trajectories import Trajectories, roll_out
 from lightning_meta.episode import Episode, InnerBatches

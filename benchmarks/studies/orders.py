@@ -1,4 +1,4 @@
-"""Do the methods stand in the order that their papers report? Reads a table of `lightning-meta-report`.
+"""Do the methods stand in the order that their papers report? Reads a table of `lightning-meta report`.
 
     python benchmarks/studies/orders.py [docs/methods/table.csv]
 

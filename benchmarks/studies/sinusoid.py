@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lightning_meta.algorithms import MAML, Reptile
-from lightning_meta.cli.command import main as run
+from lightning_meta.cli import main as run
 from lightning_meta.data import SinusoidEpisodes
 from lightning_meta.episode import Episode, InnerBatches
 from lightning_meta.inner import SGD

@@ -1,5 +1,5 @@
-"""The command line: one command, `lightning-meta`."""
+"""The command line: one command, `lightning-meta`. `main` runs it from tests and notebooks as well."""
 
-from lightning_meta.cli.command import main
+from lightning_meta.cli.dispatch import main
 
 __all__ = ["main"]

@@ -1,10 +1,11 @@
-"""The command line ``lightning-meta-report``: runs in, a table and figures out."""
+"""The command line ``lightning-meta report``: runs in, a table and figures out."""
 
 import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.report import figures, table
@@ -15,19 +16,27 @@ from lightning_meta.report.runs import find_runs
 MANIFEST = ".lightning-meta-report"  # names of the files that a report wrote, so that the next one may replace them
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong without its usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """End in the one error that is meant for people."""
+        raise MetaLearningError(message)
+
+
 def main(args: list[str] | None = None) -> int:
     """Run the command line; returns the exit status, 2 where nothing could be reported.
 
     Args:
         args: arguments; those of the process when None.
     """
-    parser = argparse.ArgumentParser("lightning-meta-report", description="Show all runs below folders RUNS.")
+    parser = Parser("lightning-meta report", description="Show all runs below folders RUNS.")
     parser.add_argument("runs", nargs="*", type=Path, default=[Path("logs")], metavar="RUNS", help="default: logs")
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the report (default: RUNS/report)")
     help_text = "how queries are classified in the figures (default: %(default)s); the table has both"
     parser.add_argument("--protocol", choices=PROTOCOLS, default="transductive", help=help_text)
-    options = parser.parse_args(args)
     try:
+        options = parser.parse_args(args)
         report(options.runs, options.output or options.runs[0] / "report", options.protocol)
     except MetaLearningError as error:
         _say(f"error: {error}")
@@ -92,4 +101,4 @@ def _write(folder: Path, files: dict[str, Callable[[Path], object]]) -> None:
 
 
 def _say(line: str) -> None:
-    print(f"lightning-meta-report: {line}", file=sys.stderr)
+    print(f"lightning-meta report: {line}", file=sys.stderr)

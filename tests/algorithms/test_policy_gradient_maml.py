@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lightning_meta.algorithms import MAML, TRPOMAML, PolicyGradientMAML
 from lightning_meta.algorithms.policy_gradient_maml import negative_return
 from lightning_meta.backbones import MLP, GaussianPolicy
-from lightning_meta.cli.command import main
+from lightning_meta.cli import main
 from lightning_meta.data import NavigationEpisodes, SinusoidEpisodes
 from lightning_meta.envs import TensorNavigation2D
 from lightning_meta.episode import Episode

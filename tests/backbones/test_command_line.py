@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from lightning_meta import backbones
 from lightning_meta.algorithms import MAML
-from lightning_meta.cli.command import main
+from lightning_meta.cli import main
 from lightning_meta.errors import MetaLearningError
-from tests.cli.test_command import SHORT_RUN, refused
+from tests.cli.helpers import SHORT_RUN, refused
 
 WAYS, SIZE = 3, 8
 SMALL: dict[str, dict[str, Any]] = {  # settings that make a network small

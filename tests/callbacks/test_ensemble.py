@@ -11,11 +11,11 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from lightning_meta.algorithms import MAML
 from lightning_meta.callbacks import Ensemble
-from lightning_meta.cli.command import main
+from lightning_meta.cli import main
 from lightning_meta.data import GlyphEpisodes
 from lightning_meta.episode import InnerBatches
-from tests.cli.test_command import refused
-from tests.cli.test_command import small as small_compiled
+from tests.cli.helpers import refused
+from tests.cli.helpers import small as small_compiled
 
 
 def small(tmp_path: Path, steps: int = 2) -> list[str]:

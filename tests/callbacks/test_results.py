@@ -7,9 +7,10 @@ import pytest
 from pytorch_lightning.demos.boring_classes import BoringModel
 
 from lightning_meta.callbacks.learner import learner_of
-from lightning_meta.cli.command import _recorded, main
+from lightning_meta.cli import main
+from lightning_meta.cli.lightning_cli import _recorded
 from lightning_meta.errors import MetaLearningError
-from tests.cli.test_command import small
+from tests.cli.helpers import small
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lightning_meta import algorithms
-from lightning_meta.cli.command import main
+from lightning_meta.cli import main
 from lightning_meta.inner import LayerRates
 from lightning_meta.learner import MetaLearner
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_meta.cli.command import main
+from lightning_meta.cli import main
 from lightning_meta.data import ArrayEpisodes, ClassImages, ImageEpisodes
 from lightning_meta.errors import MetaLearningError
-from tests.cli.test_command import SHORT_RUN
+from tests.cli.helpers import SHORT_RUN
 from tests.data.tiny_episodes import SPLITS, assert_same
 
 NAMES = np.array(["ash", "birch", "cedar", "elm", "fir", "hazel", "larch", "maple", "oak"])

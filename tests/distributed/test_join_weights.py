@@ -25,7 +25,7 @@ from lightning_meta.distributed import local_workers as joined_workers
 from lightning_meta.episode import Episode, InnerBatches
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.params import trainable
-from tests.cli.test_command import refused, small
+from tests.cli.helpers import refused, small
 from tests.distributed.two_workers import EVERY, STEPS, TASKS, VALIDATION, adam_maml
 
 Ended = dict[str, Any]

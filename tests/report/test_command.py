@@ -78,7 +78,7 @@ def test_a_damaged_run_costs_a_warning(logs: Path, capsys: pytest.CaptureFixture
     assert main([str(logs)]) == 0
     printed = capsys.readouterr()
     (line,) = printed.err.splitlines()
-    assert line.startswith("lightning-meta-report: warning: skipped a damaged run: ")
+    assert line.startswith("lightning-meta report: warning: skipped a damaged run: ")
     assert "openai_o15/version_0/checkpoints/results.json" in line
     assert MAML in printed.out
     assert "| omniglot/openai_o15 |" not in printed.out
@@ -90,7 +90,7 @@ def test_nothing_found(runs: str, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main([str(tmp_path / runs)]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.startswith("lightning-meta-report: error: RUNS ")
+    assert printed.err.startswith("lightning-meta report: error: RUNS ")
     assert printed.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == [tmp_path / "empty"]
     assert list((tmp_path / "empty").iterdir()) == []

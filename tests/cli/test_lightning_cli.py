@@ -1,7 +1,6 @@
-"""The command line, for every algorithm."""
+"""Fit, validate, test and predict, for every algorithm."""
 
 import csv
-import inspect
 import json
 import subprocess
 import sys
@@ -15,19 +14,12 @@ from torch import nn
 from lightning_meta import algorithms
 from lightning_meta.algorithms import MAML, Reptile
 from lightning_meta.backbones import Conv4
-from lightning_meta.cli.command import main
+from lightning_meta.cli import main
 from lightning_meta.inner import SGD, InnerLoop
 from lightning_meta.learner import MetaLearner
+from tests.cli.helpers import adapts, small
 
 ALGORITHMS = sorted({*algorithms.__all__} - {"MetaLearner", "PolicyGradientMAML", "TRPOMAML"})  # they see no images
-SMALL_DATA = ["--data=GlyphEpisodes", "--data.train_classes=20", "--data.validation_classes=6", "--data.test_classes=6"]
-SMALL_DATA += ["--data.ways=3", "--data.shots=2", "--data.meta_batch_size=2", "--data.validation_tasks=3"]
-SMALL_DATA += ["--data.test_tasks=5"]
-SMALL_MODEL = ["--model.backbone=Conv4", "--model.backbone.filters=4"]
-SHORT_RUN = ["--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1", "--trainer.enable_progress_bar=false"]
-
-SHORT_TRACE = {"IMAML": ["--model.inner.steps=2"], "MAMLPlusPlus": ["--model.inner.steps=2"]}
-SHORT_TRACE |= {"LearnedOptimizer": ["--model.inner.steps=2", "--model.optimization_steps=4"]}
 
 
 class OutputsOnly(nn.Sequential):
@@ -35,17 +27,6 @@ class OutputsOnly(nn.Sequential):
 
     def __init__(self, outputs: int) -> None:
         super().__init__(nn.Flatten(), nn.Linear(784, outputs))
-
-
-def small(tmp_path: Path, algorithm: str = "MAML", steps: int = 2) -> list[str]:
-    run = [f"--trainer.default_root_dir={tmp_path}", f"--trainer.max_steps={steps}", "--trainer.val_check_interval=2"]
-    inner = ["--model.inner.evaluation_steps=2", *SHORT_TRACE.get(algorithm, [])] if adapts(algorithm) else []
-    return [f"--model={algorithm}", *SMALL_MODEL, *inner, *SMALL_DATA, *SHORT_RUN, *run]
-
-
-def adapts(algorithm: str) -> bool:
-    """Whether there is an inner loop."""
-    return "inner" in inspect.signature(getattr(algorithms, algorithm)).parameters
 
 
 @pytest.mark.slow
@@ -61,7 +42,7 @@ def test_fit_validate_test_predict_and_load(algorithm: str, tmp_path: Path, caps
     assert "over 3 tasks" in capsys.readouterr().out
     (file,) = tmp_path.rglob("predictions_0.pt")
     predictions = torch.load(file, weights_only=True)
-    assert torch.cat([batch["number"] for batch in predictions]).tolist() == [0, 1, 2, 3, 4]
+    assert torch.cat([batch["task_ids"] for batch in predictions]).tolist() == [0, 1, 2, 3, 4]
     assert predictions[0]["outputs"].shape == (5, 3, 3)
 
     entries = json.loads((run / "checkpoints" / "results.json").read_text())
@@ -184,18 +165,6 @@ def test_ways_reach_a_backbone_that_takes_nothing_else(tmp_path: Path) -> None:
     assert main(["fit", *arguments]) == 0
     (checkpoint,) = tmp_path.rglob("best*.ckpt")
     assert MAML.load_from_checkpoint(checkpoint, weights_only=True).backbone[-1].out_features == 3
-
-
-def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one error that a command ends in."""
-    try:
-        status = main(arguments)
-    except SystemExit as exit_:
-        status = int(exit_.code or 0)
-    assert status == 2
-    printed = capsys.readouterr().err
-    assert "Traceback" not in printed
-    return printed
 
 
 def test_help_does_not_import_learn2learn() -> None:

@@ -1,14 +1,15 @@
-"""The command line: LightningCLI with any algorithm, any data and one number of outputs between them."""
+"""What runs a learner: LightningCLI with any algorithm, any data and one number of outputs between them."""
 
 import pickle
 import shlex
-import sys
+import traceback
 import warnings
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import ActionConfigFile, ArgumentError
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -16,9 +17,13 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 # Imported so that their classes are known by their short names.
+from lightning_meta import algorithms as algorithms
 from lightning_meta import backbones as backbones
 from lightning_meta.allocator import keep_freed_memory
 from lightning_meta.callbacks import Ensemble, Figures, PredictionFile, Results, TasksPerSecond
+from lightning_meta.cli.configurations import find_configuration, read_configuration
+from lightning_meta.cli.help import HelpfulParser
+from lightning_meta.cli.mistakes import explain
 from lightning_meta.data import EpisodeDataModule
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner import MetaLearner
@@ -57,18 +62,69 @@ FOLDERS = ("--data.root", "--data.cache_dir", "--data.x", "--data.y", "--trainer
 MISTAKES = (MetaLearningError, MisconfigurationException)
 
 
+class ConfigurationOption(ActionConfigFile):
+    """The option ``-c``: a file, or the name of a shipped configuration."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        """Merge the file into the settings so far."""
+        if not values.lstrip().startswith("{"):  # settings themselves
+            path = find_configuration(values)
+            if not isinstance(read_configuration(path), dict):  # whose errors jsonargparse reports without the file
+                raise MetaLearningError(f"{path} holds no settings, expected lines such as `experiment: NAME`")
+            values = str(path)
+        super().__call__(parser, cfg, values, option_string)
+
+
 class MetaCLI(LightningCLI):
-    """LightningCLI for episodic data: run folders, callbacks, and a test at the end of a fit."""
+    """LightningCLI for episodic data: run folders, callbacks, and a test at the end of a fit.
+
+    Args:
+        name: the subcommand.
+        arguments: what follows it on the command line.
+    """
+
+    def __init__(self, name: str, arguments: list[str]) -> None:
+        self.name = name
+        self.command = _recorded([name, *arguments])
+        super().__init__(
+            MetaLearner,
+            EpisodeDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            trainer_defaults=dict(TRAINER_DEFAULTS),
+            seed_everything_default=0,
+            parser_class=HelpfulParser,
+            parser_kwargs={"default_env": True, name: {"subcommand_name": name}},
+            args=[name, *arguments],
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's is a static method
+        """The one that is run: a parser takes half a second to build."""
+        return {self.name: super().subcommands()[self.name]}
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser that also takes shipped configurations by their names."""
+        parser = self.parser_class(prog="lightning-meta", **kwargs)
+        parser.add_argument("-c", "--config", action=ConfigurationOption)
+        return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Links, so that outputs and seed are given once, and defaults of the run."""
-        parser.add_argument("--experiment", type=str, default="experiment", help="Folder of the run, below the root.")
-        help_text = "Checkpoints, the best by their validation, whose outputs a test averages."
-        parser.add_argument("--ensemble", type=int, default=1, help=help_text)
+        parser.add_argument("--experiment", type=str, default="experiment")  # help.py explains all of these
+        parser.add_argument("--ensemble", type=int, default=1)
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(CHECKPOINT_DEFAULTS)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_task_seed)
         parser.link_arguments("data.outputs", "model.init_args.backbone.init_args.outputs", apply_on="instantiate")
+
+    def instantiate_classes(self) -> None:
+        """Learner, data and trainer; what their constructors say of their settings is said in one line."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            said = explain(str(error), self.name, self._parser(self.name))
+            raise _mistake(error) or MetaLearningError(f"{said}{_origin(error)}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, which logs to TensorBoard and CSV under ROOT/EXPERIMENT/version_K unless loggers are given."""
@@ -85,13 +141,17 @@ class MetaCLI(LightningCLI):
         if self.subcommand == "test":
             callbacks += self._ensemble()
         self.trainer_defaults["callbacks"] = callbacks
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (TypeError, ValueError) as error:
+            raise MetaLearningError(f"trainer: {error}") from error
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Keep what was typed for the record of the results, and the checkpoints that an ensemble needs."""
-        assert args is None or isinstance(args, list)
-        self.command = _recorded(sys.argv[1:] if args is None else args)
-        super().parse_arguments(parser, args)
+        """Say what is wrong in terms of the settings, and keep the checkpoints that an ensemble needs."""
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            raise _mistake(error) or explain(str(error), self.name, self._parser(self.name)) from error
         settings = self.config[self.config.subcommand]
         checkpoint, size = settings["checkpoint"], settings["ensemble"]
         if size < 1:
@@ -151,35 +211,35 @@ class MetaCLI(LightningCLI):
     before_test = before_validate
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status.
+def run(name: str, args: list[str]) -> int:
+    """Run a subcommand of LightningCLI; returns the exit status.
 
     Args:
-        args: arguments; those of the process when None.
+        name: fit, validate, test or predict.
+        args: what follows it on the command line.
+
+    Raises:
+        MetaLearningError: what a person can mend.
     """
     keep_freed_memory()
     with warnings.catch_warnings():
         for noise in NOISE:
             warnings.filterwarnings("ignore", message=noise)
         try:
-            MetaCLI(
-                MetaLearner,
-                EpisodeDataModule,
-                subclass_mode_model=True,
-                subclass_mode_data=True,
-                auto_configure_optimizers=False,
-                trainer_defaults=dict(TRAINER_DEFAULTS),
-                seed_everything_default=0,
-                parser_kwargs={"default_env": True, "description": "Meta-train few-shot learners."},
-                args=args,
-            )
+            MetaCLI(name, args)
+        except OSError as error:
+            raise MetaLearningError(str(error)) from error
         except Exception as error:
-            mistake = next((cause for cause in _causes(error) if isinstance(cause, MISTAKES)), None)
+            mistake = _mistake(error)
+            if mistake is None and isinstance(error, ValueError) and _raised_in("configure_optimizers", error):
+                mistake = MetaLearningError(f"model.optimizer or model.lr_scheduler: {error}")
             if mistake is None:
                 raise
-            print(f"lightning-meta: error: {mistake}", file=sys.stderr)
-            return 2
+            raise MetaLearningError(str(mistake)) from error
     return 0
+
+
+fit, validate, test, predict = (partial(run, name) for name in ("fit", "validate", "test", "predict"))
 
 
 def _recorded(args: list[str]) -> str:
@@ -196,12 +256,27 @@ def _recorded(args: list[str]) -> str:
 
 def _task_seed(seed_everything: bool | int) -> int:
     if isinstance(seed_everything, bool):
-        raise ValueError("seed_everything must be a number: it names the stream of tasks as well")
+        raise MetaLearningError(
+            f"seed_everything is {seed_everything}, expected a number: it names the stream of tasks as well"
+        )
     return seed_everything
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what lies behind it; jsonargparse wraps those of constructors."""
-    while error is not None:
-        yield error
+def _mistake(error: BaseException | None) -> BaseException | None:
+    """What a person can mend, among the error and what lies behind it; jsonargparse wraps those of constructors."""
+    while error is not None and not isinstance(error, MISTAKES):
         error = error.__cause__ or error.__context__
+    return error
+
+
+def _raised_in(function: str, error: Exception) -> bool:
+    """Whether a function of this name was running."""
+    return any(frame.name == function for frame in traceback.extract_tb(error.__traceback__))
+
+
+def _origin(error: BaseException) -> str:
+    """The line of a person's own file, or of this checkout, that an error comes from."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

@@ -1,0 +1,94 @@
+"""Which subcommand runs: ``lightning-meta SUBCOMMAND [arguments]``.
+
+A subcommand is a function of its arguments that returns the exit status, and one line in `SUBCOMMANDS`. It is imported
+when it is called, so that those without PyTorch start at once.
+"""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module, metadata
+from typing import NamedTuple
+
+from lightning_meta.errors import MetaLearningError
+
+
+class Subcommand(NamedTuple):
+    """Where the function of a subcommand is, and what the subcommand does."""
+
+    module: str
+    function: str
+    summary: str
+
+
+SUBCOMMANDS = {
+    "fit": Subcommand("lightning_meta.cli.lightning_cli", "fit", "meta-train a learner, then test it"),
+    "validate": Subcommand("lightning_meta.cli.lightning_cli", "validate", "evaluate a learner on validation tasks"),
+    "test": Subcommand("lightning_meta.cli.lightning_cli", "test", "evaluate a learner on test tasks"),
+    "predict": Subcommand("lightning_meta.cli.lightning_cli", "predict", "write a learner's outputs on test tasks"),
+    "report": Subcommand("lightning_meta.report.command", "main", "show finished runs in a table and figures"),
+    "sweep": Subcommand("lightning_meta.cli.sweep", "main", "run one command with several settings"),
+    "list": Subcommand("lightning_meta.cli.listing", "main", "list methods, backbones, data or configurations"),
+}
+
+HELP = """usage: lightning-meta SUBCOMMAND [arguments]
+
+Meta-train and evaluate few-shot learners.
+
+subcommands:
+{subcommands}
+
+options:
+  -h, --help  show this message, or after a subcommand its own
+  --version   show the version
+
+examples:
+  lightning-meta fit -c quickstart
+  lightning-meta list configs
+  lightning-meta fit -c omniglot/finn_5w1s_maml --data.root data --data.download true
+"""
+
+
+def _find(name: str) -> Callable[[list[str]], int]:
+    """The function of a subcommand, imported here."""
+    if name not in SUBCOMMANDS:
+        near = difflib.get_close_matches(name, SUBCOMMANDS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(SUBCOMMANDS)}"
+        hint += ", and options after it" if name.startswith("-") else ""
+        raise MetaLearningError(f"{name} is not a subcommand: {hint}")
+    module, function, _ = SUBCOMMANDS[name]
+    run: Callable[[list[str]], int] = getattr(import_module(module), function)
+    return run
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        args: subcommand and arguments; those of the process when None.
+
+    Returns:
+        The exit status: 0, or 2 where a person can mend what went wrong, which is then said on standard error.
+    """
+    if args is None:
+        args = sys.argv[1:]
+        sys.path.insert(0, os.getcwd())  # classes in the current folder are found, as by ``python -m``
+    name = args[0] if args else "--help"
+    if name in ("-h", "--help"):
+        width = max(map(len, SUBCOMMANDS))
+        lines = [f"  {name:{width}}  {subcommand.summary}" for name, subcommand in SUBCOMMANDS.items()]
+        print(HELP.format(subcommands="\n".join(lines)), end="")
+        return 0
+    if name == "--version":
+        print(f"lightning-meta {metadata.version('lightning-meta')}")
+        return 0
+    try:
+        return _find(name)(args[1:])
+    except MetaLearningError as error:
+        print(f"lightning-meta: error: {error}", file=sys.stderr)
+        return 2
+    except SystemExit as exit_:  # of an argument parser after its help or message
+        if isinstance(exit_.__context__, KeyboardInterrupt):
+            raise
+        return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)

@@ -1,0 +1,144 @@
+"""What the command line says of a mistake: the setting, its value, what was expected, and the nearest that exists.
+
+jsonargparse reports a mistake as a tree of lines, one level for each class and each alternative of a type. These
+functions find the line that says what is wrong, and the setting that it belongs to.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable
+from importlib import import_module
+
+from jsonargparse import ArgumentParser
+
+from lightning_meta.cli.choices import known_classes
+from lightning_meta.errors import MetaLearningError
+
+KEY = re.compile(r'^Parser key "(?P<key>[^"]+)"|^--(?P<help>[\w.]+)\.help:')
+OWNER = re.compile(r"^Problem with given class_path '(?P<path>[^']+)'")
+UNKNOWN = re.compile(
+    r"unrecognized arguments: (?P<argument>[^\s=]+)"
+    r"|does not accept option '(?P<key>[^']+)'"
+    r"|^Option '(?P<option>[^']+)' is not accepted"
+)
+REQUIRED = re.compile(r"^the following arguments are required: (.+)")
+NO_CLASS = re.compile(r"Expected a dot import path string: (.+)")
+NO_MODULE = re.compile(r"^No module named '(.+)'")
+NO_ATTRIBUTE = re.compile(r"^module '(.+)' has no attribute '(.+)'")
+NO_SUBCLASS = re.compile(r"^Import path does not correspond to a subclass of (\w+)")
+VALUE = re.compile(r"^Expected an? (.+?)\. Got value: (.*)")
+EXPECTED = re.compile(r"^Expected an? (?!instantiatable)(.+)")
+GIVEN = re.compile(r"^Given value: (?:NestedArg\(key='[^']*', val='(?P<nested>.*)'\)|(?P<plain>.*))")
+FRAME = re.compile(
+    r"Does not validate against|^Subtypes: |^Errors$|^Given value|Expected a path but|^Expected a <class 'None"
+)
+
+CLASS_LISTS = {"model": "methods", "data": "data", "backbone": "backbones"}
+
+
+def explain(message: str, subcommand: str, parser: ArgumentParser) -> MetaLearningError:
+    """The mistake that a message of jsonargparse is about.
+
+    Args:
+        message: of one line or many.
+        subcommand: whose arguments were parsed.
+        parser: of the subcommand.
+    """
+    key, owner = "", ""
+    lines = [line.strip(" -:") if "--" not in line else line.strip() for line in message.splitlines()]
+    values = [match for line in lines if (match := GIVEN.search(line))]
+    given = values[0]["nested"] or values[0]["plain"] if values else ""
+    for line in lines:
+        if match := KEY.search(line):
+            part = (match["key"] or match["help"]).removeprefix(f"{subcommand}.")
+            key = part if key == part else f"{key}.{part}".lstrip(".")
+        if match := OWNER.search(line):
+            owner = match["path"]
+        if match := UNKNOWN.search(line):
+            argument = match["argument"] or f"--{match['key'] or match['option']}"
+            return _unknown_key(argument, key, owner, subcommand, parser)
+        if match := REQUIRED.search(line):
+            return _missing_key(match[1].replace(f"{subcommand}.", ""), key, owner, subcommand)
+        if match := NO_CLASS.search(line):
+            return _unknown_class(match[1], key)
+        if match := NO_MODULE.search(line) or NO_ATTRIBUTE.search(line):
+            return MetaLearningError(
+                f"{key} is {owner}, which cannot be imported: {match[0]} (it is searched for in the current folder and "
+                "among the installed packages)"
+            )
+        if match := NO_SUBCLASS.search(line):
+            return MetaLearningError(f"{key} is {given or owner}, which is not a subclass of {match[1]}")
+        if match := VALUE.search(line):
+            return MetaLearningError(f"{key} is {match[2]}, expected {_type(match[1])}")
+    telling = [line for line in lines if line and not any(frame.search(line) for frame in (KEY, OWNER, FRAME))]
+    telling = list(dict.fromkeys(telling))
+    expected = [_type(match[1]) for line in telling if (match := EXPECTED.search(line))]
+    if values and len(expected) == len(telling) > 0:
+        return MetaLearningError(f"{key} is {given}, expected {' or '.join(expected)}")
+    return MetaLearningError(": ".join(filter(None, [key, owner, " ".join((telling or lines)[:2])])))
+
+
+def _unknown_key(argument: str, key: str, owner: str, subcommand: str, parser: ArgumentParser) -> MetaLearningError:
+    """A setting that does not exist, in a class or in the parser itself."""
+    if not argument.startswith("-"):
+        return MetaLearningError(f"{argument} belongs to no option: a setting is given as --KEY VALUE or --KEY=VALUE")
+    name, known, place, everything = argument.lstrip("-"), _keys(parser), "", "--help"
+    if owner:
+        kind = owner.rpartition(".")[2]
+        known, place, everything = _settings(owner), f" of {kind}", f"--{key}.help {kind}"
+    elif any(setting.startswith(f"{name.partition('.')[0]}.") for setting in known):
+        key, _, name = name.partition(".")  # the group is right
+        known = [setting.partition(".")[2] for setting in known if setting.startswith(f"{key}.")]
+    near = difflib.get_close_matches(name, known, 1)
+    near = near or difflib.get_close_matches(
+        name.partition(".")[0], {setting.partition(".")[0] for setting in known}, 1
+    )
+    wrong, *near = (f"{key}.{name}".lstrip(".") for name in (name, *near))
+    hint = f"did you mean {near[0]}?" if near else f"`lightning-meta {subcommand} {everything}` shows all"
+    return MetaLearningError(f"{wrong} is not a setting{place}: {hint}")
+
+
+def _missing_key(names: str, key: str, owner: str, subcommand: str) -> MetaLearningError:
+    """Settings without a default that were not given."""
+    if owner:
+        needed = " and ".join(f"--{key}.{name}" for name in names.split(", "))
+        return MetaLearningError(f"{owner.rpartition('.')[2]} needs {needed}")
+    needed = " and ".join(f"--{name}" for name in sorted(names.split(", "), reverse=True))
+    return MetaLearningError(
+        f"{needed} must be given, or a configuration that holds them: lightning-meta {subcommand} -c NAME "
+        "(`lightning-meta list configs`)"
+    )
+
+
+def _unknown_class(name: str, key: str) -> MetaLearningError:
+    """A class name that nothing imported goes by."""
+    near = difflib.get_close_matches(name, known_classes(key), 1)
+    what = CLASS_LISTS.get(key.rpartition(".")[2])
+    everything = f"`lightning-meta list {what}` shows all, and " if what else ""
+    hint = f"did you mean {near[0]}?" if near else f"{everything}a class of your own is given as MODULE.CLASS"
+    return MetaLearningError(f"{key} is {name}, which is not a known class: {hint}")
+
+
+def _keys(parser: ArgumentParser) -> list[str]:
+    """The settings of a subcommand, those of its default classes included."""
+    return ["config", "print_config", "help", "model", "data", *_plain(parser.get_defaults().keys())]
+
+
+def _settings(class_path: str) -> list[str]:
+    """The settings of a class and of the classes that it holds by default."""
+    module, _, name = class_path.rpartition(".")
+    parser = ArgumentParser()
+    parser.add_class_arguments(getattr(import_module(module), name), fail_untyped=False)
+    return _plain(parser.get_defaults().keys())
+
+
+def _plain(keys: Iterable[str]) -> list[str]:
+    """Keys as they are given on the command line, where ``init_args`` is left out."""
+    return [key.replace(".init_args", "") for key in keys if not key.endswith(".class_path")]
+
+
+def _type(text: str) -> str:
+    """The name of a type without Python's frame around it."""
+    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
+    choices = re.search(r"Literal\[(.*)\]", text)
+    return choices[1].replace("'", "").replace(", ", " or ") if choices else text
