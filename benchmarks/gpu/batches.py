@@ -20,6 +20,6 @@ def data_of(ways: int, shots: int, queries: int, tasks: int) -> GlyphEpisodes:
 
 def batch(data: GlyphEpisodes, learner: MetaLearner, device: torch.device, dtype: torch.dtype) -> Episode:
     """The first tasks of its training, as the inner loop of ``learner`` wants them."""
-    data.train_batches = InnerBatches(learner.inner.steps, learner.inner.batch_size)
+    data.connect(learner.training_batches(), InnerBatches())
     drawn = data.draw("train", torch.arange(data.meta_batch_size))
     return Episode(*(t.to(device, dtype) if t.is_floating_point() else t.to(device) for t in drawn))
