@@ -65,7 +65,7 @@ def learner_of(check: Check) -> MetaLearner:
     torch.manual_seed(1)
     backbone = Conv4(5, filters=FILTERS, downsample=check.downsample)  # type: ignore[arg-type]
     if check.algorithm == "Reptile":
-        return Reptile(backbone, InnerLoop(Adam(1e-3), 3, 10), lr_scheduler=None)
+        return Reptile(backbone, InnerLoop(Adam(1e-3, beta1=0.0), 3, 10), lr_scheduler=None)
     return {"MAML": MAML, "FOMAML": FOMAML}[check.algorithm](backbone, InnerLoop(SGD(0.1), 2))
 
 

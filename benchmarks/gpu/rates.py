@@ -40,7 +40,7 @@ def learner_of(setting: Setting) -> MetaLearner:
     """The algorithm on Omniglot's network."""
     torch.manual_seed(0)
     if setting.algorithm == "Reptile":
-        inner = InnerLoop(Adam(1e-3), setting.inner_steps, 10)
+        inner = InnerLoop(Adam(1e-3, beta1=0.0), setting.inner_steps, 10)
         return Reptile(Conv4(WAYS, filters=FILTERS, head="flatten"), inner, lr_scheduler=None)
     kind = {"MAML": MAML, "FOMAML": FOMAML}[setting.algorithm]
     return kind(Conv4(WAYS, filters=FILTERS), InnerLoop(SGD(0.4), setting.inner_steps))

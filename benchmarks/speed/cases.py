@@ -77,6 +77,6 @@ def data_of(case: Case, root: str | None) -> ImageEpisodes:
 def learner_of(case: Case) -> MetaLearner:
     """Our side's algorithm."""
     if case.algorithm == "Reptile":
-        inner = InnerLoop(Adam(1e-3), case.inner_steps, 10)
+        inner = InnerLoop(Adam(1e-3, beta1=0.0), case.inner_steps, 10)
         return Reptile(Conv4(case.ways, head="flatten"), inner, lr_scheduler=None)
     return ALGORITHMS[case.algorithm](BACKBONES[case.backbone](case.ways), InnerLoop(SGD(0.4), case.inner_steps))

@@ -135,7 +135,7 @@ def episode_grid(learner: Learner, episode: Episode) -> Figure:
 def confusion_matrix(counts: torch.Tensor) -> Figure:
     """One task: how many queries of each class (row) were predicted to be of each class (column)."""
     figure, axes = _axes(*[0.42 * len(counts) + 1.5] * 2)
-    axes.imshow(counts.cpu(), cmap="Blues", vmin=0)
+    axes.imshow(counts.cpu().numpy(), cmap="Blues", vmin=0)
     for row, column in counts.nonzero().tolist():
         dark = counts[row, column] > counts.max() / 2
         axes.text(column, row, str(int(counts[row, column])), ha="center", va="center", color="w" if dark else "k")

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,6 +56,14 @@ class SGD(InnerOptimizer):
         return map_params(lambda weight, grad: weight - self.lr * grad, fast, grads), state
 
 
+class AdamState(NamedTuple):
+    """What `Adam` remembers from step to step."""
+
+    count: Tensor  # steps so far; a float, so that a mean over tasks and ranks leaves it as it is
+    mu: Params  # decayed mean of the gradients; empty where beta1 is 0
+    nu: Params  # decayed mean of the squared gradients
+
+
 @dataclass(frozen=True)
 class Adam(InnerOptimizer):
     """Adam (Kingma and Ba, "Adam: A Method for Stochastic Optimization", arXiv 1412.6980), bias-corrected.
@@ -68,32 +76,29 @@ class Adam(InnerOptimizer):
     """
 
     lr: float = 1e-3
-    beta1: float = 0.0
+    beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
 
-    def init(self, fast: Params) -> dict[str, Any]:
-        """Moments of zero; ``steps`` is a float, so that a mean over tasks and ranks leaves it as it is."""
+    def init(self, fast: Params) -> AdamState:
+        """Moments of zero."""
         device = next(iter(fast.values())).device
-        zeros = map_params(torch.zeros_like, fast)
-        state: dict[str, Any] = {"steps": torch.zeros((), device=device), "second": zeros}
-        return state | ({"first": map_params(torch.zeros_like, fast)} if self.beta1 else {})
+        mu = map_params(torch.zeros_like, fast) if self.beta1 else {}
+        return AdamState(torch.zeros((), device=device), mu, map_params(torch.zeros_like, fast))
 
     def update(
-        self, grads: Params, state: dict[str, Any], fast: Params, meta: Params, step: int
-    ) -> tuple[Params, dict[str, Any]]:
-        steps = state["steps"] + 1
-        first = grads
+        self, grads: Params, state: AdamState, fast: Params, meta: Params, step: int
+    ) -> tuple[Params, AdamState]:
+        count, mu = state.count + 1, grads
         if self.beta1:
-            first = map_params(lambda m, g: self.beta1 * m + (1 - self.beta1) * g, state["first"], grads)
-        second = map_params(lambda v, g: self.beta2 * v + (1 - self.beta2) * g * g, state["second"], grads)
-        rate = self.lr / (1 - self.beta1**steps)
-        correction = (1 - self.beta2**steps).rsqrt()
+            mu = map_params(lambda m, g: self.beta1 * m + (1 - self.beta1) * g, state.mu, grads)
+        nu = map_params(lambda v, g: self.beta2 * v + (1 - self.beta2) * g * g, state.nu, grads)
+        rate = self.lr / (1 - self.beta1**count)
+        correction = (1 - self.beta2**count).rsqrt()
 
         def step_weight(weight: Tensor, m: Tensor, v: Tensor) -> Tensor:
             # A gradient of exactly zero (a bias before a batch norm) would give the root an infinite derivative.
             root = (v + torch.finfo(v.dtype).tiny).sqrt() * correction
             return weight - rate * m / (root + self.epsilon)
 
-        fast = map_params(step_weight, fast, first, second)
-        return fast, {"steps": steps, "second": second} | ({"first": first} if self.beta1 else {})
+        return map_params(step_weight, fast, mu, nu), AdamState(count, mu if self.beta1 else {}, nu)

@@ -35,10 +35,11 @@ class Sweep(NamedTuple):
 def flatten(config: Mapping[str, Any]) -> Settings:
     """The settings of a ``config.yaml`` by their names on the command line, without the trivial ones.
 
-    An object counts as a setting, whose value is its class, and its arguments as further ones:
+    An object counts as a setting, whose value is its class, and its arguments as further ones. A class of this package
+    goes by its own name, since its import path may have changed between two runs:
 
     >>> flatten({"model": {"class_path": "lightning_meta.algorithms.MAML", "init_args": {"inner": {"steps": 1}}}})
-    {'model': 'lightning_meta.algorithms.MAML', 'model.inner.steps': 1}
+    {'model': 'MAML', 'model.inner.steps': 1}
     """
     flat: Settings = {}
     _flatten("", config, flat)
@@ -50,7 +51,8 @@ def _flatten(name: str, value: Any, flat: Settings) -> None:
         flat[name] = value
         return
     if "class_path" in value:
-        flat[name] = value["class_path"]
+        path = str(value["class_path"])
+        flat[name] = path.rpartition(".")[-1] if path.startswith("lightning_meta.") else path
         value = value.get("init_args") or {}
     for key, below in value.items():
         _flatten(f"{name}.{key}" if name else str(key), below, flat)

@@ -18,7 +18,7 @@ from tests.learner.test_refusals import glyphs, network, trainer
 
 def weights(tmp_path: Path, algorithm: type[MetaLearner] = MAML, **settings: Any) -> dict[str, Tensor]:
     """After two meta-steps of four tasks, in double precision."""
-    learner = algorithm(network(), InnerLoop(Adam(0.01, epsilon=1e-5), 2, 2), **settings)
+    learner = algorithm(network(), InnerLoop(Adam(0.01, beta1=0.0, epsilon=1e-5), 2, 2), **settings)
     run = trainer(tmp_path, precision="64-true")
     run.fit(learner, glyphs(meta_batch_size=4))
     run.save_checkpoint(tmp_path / "last.ckpt")
