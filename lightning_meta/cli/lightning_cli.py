@@ -22,7 +22,7 @@ from lightning_meta import backbones as backbones
 from lightning_meta.allocator import keep_freed_memory
 from lightning_meta.callbacks import Ensemble, Figures, PredictionFile, Results, TasksPerSecond
 from lightning_meta.cli.configurations import find_configuration, read_configuration
-from lightning_meta.cli.help import HelpfulParser
+from lightning_meta.cli.help import DESCRIPTIONS, HelpfulParser
 from lightning_meta.cli.mistakes import explain
 from lightning_meta.data import EpisodeDataModule
 from lightning_meta.errors import MetaLearningError
@@ -95,13 +95,9 @@ class MetaCLI(LightningCLI):
             trainer_defaults=dict(TRAINER_DEFAULTS),
             seed_everything_default=0,
             parser_class=HelpfulParser,
-            parser_kwargs={"default_env": True, name: {"subcommand_name": name}},
+            parser_kwargs={"default_env": True} | {key: {"subcommand_name": key} for key in DESCRIPTIONS},
             args=[name, *arguments],
         )
-
-    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's is a static method
-        """The one that is run: a parser takes half a second to build."""
-        return {self.name: super().subcommands()[self.name]}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """A parser that also takes shipped configurations by their names."""

@@ -52,6 +52,7 @@ def explain(message: str, subcommand: str, parser: ArgumentParser) -> MetaLearni
         if match := KEY.search(line):
             part = (match["key"] or match["help"]).removeprefix(f"{subcommand}.")
             key = part if key == part else f"{key}.{part}".lstrip(".")
+            line = line[match.end() :].strip(" :")
         if match := OWNER.search(line):
             owner = match["path"]
         if match := UNKNOWN.search(line):
@@ -62,9 +63,10 @@ def explain(message: str, subcommand: str, parser: ArgumentParser) -> MetaLearni
         if match := NO_CLASS.search(line):
             return _unknown_class(match[1], key)
         if match := NO_MODULE.search(line) or NO_ATTRIBUTE.search(line):
+            what = f"{key} is {owner}, which" if owner else f"{key}: the class"
             return MetaLearningError(
-                f"{key} is {owner}, which cannot be imported: {match[0]} (it is searched for in the current folder and "
-                "among the installed packages)"
+                f"{what} cannot be imported: {match[0]} (it is searched for in the current folder and among the "
+                "installed packages)"
             )
         if match := NO_SUBCLASS.search(line):
             return MetaLearningError(f"{key} is {given or owner}, which is not a subclass of {match[1]}")

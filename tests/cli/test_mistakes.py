@@ -87,6 +87,7 @@ def test_a_key_of_a_file_that_does_not_exist(tmp_path: Path, capsys: pytest.Capt
         ("--model=Xyz", "`lightning-meta list methods` shows all"),
         ("--trainer.logger=Foo", "trainer.logger is Foo, which is not a known class: a class of your own is given as"),
         ("--model=mymodule.CAVIA", "model is mymodule.CAVIA, which cannot be imported: No module named 'mymodule'"),
+        ("--model.help=mymodule.CAVIA", "model: the class cannot be imported: No module named 'mymodule'"),
         ("--model=json.CAVIA", "module 'json' has no attribute 'CAVIA'"),
         ("--model=torch.nn.Linear", "model is torch.nn.Linear, which is not a subclass of MetaLearner"),
         ("--model.backbone=torch.nn.Linear", "Linear needs --model.backbone.in_features and --model.backbone.out_feat"),
