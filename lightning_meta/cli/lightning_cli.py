@@ -19,6 +19,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 # Imported so that their classes are known by their short names.
 from lightning_meta import algorithms as algorithms
 from lightning_meta import backbones as backbones
+from lightning_meta import distributed as distributed
 from lightning_meta.allocator import keep_freed_memory
 from lightning_meta.callbacks import Ensemble, Figures, PredictionFile, Results, TasksPerSecond
 from lightning_meta.cli.configurations import find_configuration, read_configuration
