@@ -1,4 +1,4 @@
-"""The packages, of which one has its folder elsewhere; everything else is in pyproject.toml, which cannot say this."""
+"""Names the packages: pyproject.toml can search for them or map `configs/` to one of them, but not both."""
 
 from setuptools import find_packages, setup
 
