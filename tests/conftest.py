@@ -1,4 +1,4 @@
-"""What several tests share: small episodes in float64, and the place of the real data."""
+"""Fixtures of several folders: double precision, and the place of the real data."""
 
 import os
 from collections.abc import Iterator
@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from lightning_meta.episode import Episode
 
 
 @pytest.fixture(scope="session")
@@ -43,17 +41,3 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
-
-
-def image_episode(tasks: int = 3, ways: int = 3, shots: int = 2, queries: int = 2, steps: int = 1) -> Episode:
-    """Random 8 x 8 images with labels, in the default precision, drawn from the global generator."""
-    support, query = ways * shots, ways * queries
-    return Episode(
-        torch.randn(tasks, support, 1, 8, 8),
-        torch.arange(ways).repeat_interleave(shots).expand(tasks, -1),
-        torch.randn(tasks, query, 1, 8, 8),
-        torch.arange(ways).repeat_interleave(queries).expand(tasks, -1),
-        torch.arange(support).expand(tasks, steps, -1),
-        torch.arange(tasks),
-        torch.arange(ways).expand(tasks, -1),
-    )

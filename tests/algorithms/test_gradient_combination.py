@@ -11,8 +11,7 @@ from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, InnerLoop
 from lightning_meta.params import map_params
-from tests.algorithms.test_meta_gradients import PATHS, gradient, network
-from tests.conftest import image_episode
+from tests.helpers import PATHS, gradient, image_episode, network
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -13,9 +13,7 @@ from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, InnerLoop
 from lightning_meta.params import Params, flatten, map_params, unflatten
-from tests.algorithms.test_meta_gradients import PATHS, gradient, network
-from tests.algorithms.test_successors import tasks_of
-from tests.conftest import image_episode
+from tests.helpers import PATHS, gradient, image_episode, network, tasks_of
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -20,11 +20,7 @@ from lightning_meta.episode import Episode, InnerBatches
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, InnerLoop
 from lightning_meta.learner import MetaLearner
-from tests.algorithms.test_meta_gradients import PATHS, RATE, gradient, network
-from tests.algorithms.test_successors import tasks_of
-from tests.conftest import image_episode
-from tests.learner.test_refusals import glyphs, trainer
-from tests.learner.test_refusals import network as glyph_network
+from tests.helpers import PATHS, RATE, glyph_network, glyphs, gradient, image_episode, network, tasks_of, trainer
 
 CLASSES = 7
 INNER = InnerLoop(SGD(RATE), steps=0, evaluation_steps=2)

@@ -17,10 +17,7 @@ from lightning_meta.inner import SGD, InnerLoop, LSTMOptimizer
 from lightning_meta.inner.lstm import log_and_sign
 from lightning_meta.mapping import Compiled, MetaGradient, chunk_gradient, meta_gradient
 from lightning_meta.params import map_params
-from tests.algorithms.test_meta_gradients import PATHS
-from tests.conftest import image_episode
-from tests.inner.test_lstm import torch_lstm
-from tests.learner.test_refusals import trainer
+from tests.helpers import PATHS, image_episode, torch_lstm, trainer
 
 RULE = LSTMOptimizer(6, 0.3)
 

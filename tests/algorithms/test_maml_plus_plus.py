@@ -13,17 +13,14 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from lightning_meta.algorithms import FOMAML, MAML, MAMLPlusPlus
-from lightning_meta.algorithms.maml_plus_plus import Phase
+from lightning_meta.algorithms.maml_plus_plus import Variant
 from lightning_meta.backbones import BatchNorm
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, Adam, InnerLoop, LayerRates, MetaSGD
 from lightning_meta.mapping import Compiled, MetaGradient, chunk_gradient, meta_gradient
 from lightning_meta.params import Params, map_params
-from tests.algorithms.test_meta_gradients import PATHS, RATE, gradient, network
-from tests.algorithms.test_successors import query_loss, tasks_of
-from tests.conftest import image_episode
-from tests.learner.test_refusals import glyphs, sgd, trainer
+from tests.helpers import PATHS, RATE, glyphs, gradient, image_episode, network, query_loss, sgd, tasks_of, trainer
 
 OFF: dict[str, Any] = {"multi_step_loss": 0.0, "layer_rates": False, "step_norms": False, "first_order": 0.0}
 STEPS = 3
@@ -79,8 +76,8 @@ def test_defaults() -> None:
     learner = MAMLPlusPlus(network())
     assert learner._lr_scheduler is CosineAnnealingLR
     assert learner.inner == InnerLoop(LayerRates(0.01, 5), 5, evaluation_steps=5)
-    assert learner.variant_at(0.0) == Phase(multi_step=True, second_order=True)
-    assert learner.variant_at(0.1) == Phase(multi_step=False, second_order=True)
+    assert learner.variant_at(0.0) == Variant(multi_step=True, second_order=True)
+    assert learner.variant_at(0.1) == Variant(multi_step=False, second_order=True)
 
 
 @pytest.mark.usefixtures("float64")
@@ -253,14 +250,14 @@ class SaveHalf(Callback):
 @pytest.mark.parametrize("compiled", [True, False])
 def test_phases_change_during_a_run_and_after_a_restart(compiled: bool, tmp_path: Path) -> None:
     """Of four meta-steps: scores of all steps in the first, first order in two."""
-    phases = [Phase(True, False), Phase(False, False), Phase(False, True), Phase(False, True)]
+    variants = [Variant(True, False), Variant(False, False), Variant(False, True), Variant(False, True)]
     whole, again = recorded(compiled), recorded(compiled)
     settings = {"max_steps": 4, "precision": "64-true"}
     trainer(tmp_path, callbacks=[SaveHalf()], **settings).fit(whole, glyphs())
-    assert whole.phases == phases
+    assert whole.variants == variants
     path = tmp_path / "half.ckpt"
     trainer(tmp_path, **settings).fit(again, glyphs(), ckpt_path=path, weights_only=True)
-    assert again.phases == phases[2:]
+    assert again.variants == variants[2:]
     torch.testing.assert_close(dict(again.state_dict()), dict(whole.state_dict()), rtol=0, atol=1e-12)
     loaded = MAMLPlusPlus.load_from_checkpoint(path, weights_only=True, backbone=recorded(compiled).backbone)
     assert loaded.inner == whole.inner

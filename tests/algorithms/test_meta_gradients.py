@@ -11,37 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightning_meta.algorithms import FOMAML, MAML, Reptile
-from lightning_meta.backbones import BatchNorm, Conv4
+from lightning_meta.backbones import BatchNorm
 from lightning_meta.episode import Episode
 from lightning_meta.inner import SGD, Adam, InnerLoop, InnerOptimizer
 from lightning_meta.learner import MetaLearner
-from lightning_meta.mapping import Compiled, MetaGradient, chunk_gradient, meta_gradient
 from lightning_meta.params import Params, map_params
-from tests.conftest import image_episode
+from tests.helpers import PATHS, RATE, gradient, image_episode, network, tasks_of
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-RATE = 0.4
 EPSILON = 1e-5  # Adam's own 1e-8 would blow up the rounding noise of a bias before a batch norm
-PATHS: dict[str, dict[str, Any]] = {
-    "vectorised": {"chunk": None},
-    "chunked": {"chunk": 2},
-    "looped": {"chunk": 1},
-    "compiled": {"chunk": 2, "compiled": True},  # of three tasks: a chunk of two, and a single one
-}
-
-
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return Conv4(3, filters=4, image_size=8, head="flatten")
-
-
-def gradient(
-    learner: MetaLearner, episode: Episode, chunk: int | None = None, compiled: bool = False, **options: Any
-) -> MetaGradient:
-    run = chunk_gradient(learner.outer_loss)
-    arguments = learner.meta_parameters(), episode, learner.carry.tree(), torch.zeros(())
-    return meta_gradient(Compiled(run) if compiled else run, *arguments, chunk=chunk, **options)
 
 
 def learn2learn_gradient(first_order: bool, episode: Episode, steps: int) -> tuple[Params, Tensor]:
@@ -92,8 +71,7 @@ def test_maml_equals_finite_differences(path: str, steps: int) -> None:
 
         def loss_at(distance: float) -> Tensor:
             moved = map_params(lambda p, d: p + distance * d, params, direction)  # noqa: B023
-            tasks = [Episode(*(tensor[task] for tensor in episode)) for task in range(episode.tasks)]
-            return torch.stack([learner.outer_loss(moved, task, {}, torch.zeros(()))[0] for task in tasks]).mean()
+            return torch.stack([learner.outer_loss(moved, task, {}, torch.zeros(()))[0] for task in tasks_of(episode)]).mean()
 
         slope = (loss_at(step) - loss_at(-step)) / (2 * step)
         ours = sum((grads[name] * direction[name]).sum() for name in grads)

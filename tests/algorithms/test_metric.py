@@ -13,9 +13,7 @@ from torch.nn import functional
 from lightning_meta.algorithms import MatchingNetworks, NearestNeighbour, PrototypicalNetworks
 from lightning_meta.backbones import MLP, Conv4
 from lightning_meta.episode import Episode
-from tests.algorithms.test_meta_gradients import PATHS, gradient, network
-from tests.algorithms.test_successors import tasks_of
-from tests.conftest import image_episode
+from tests.helpers import PATHS, gradient, image_episode, network, tasks_of
 
 pytestmark = pytest.mark.usefixtures("float64")
 

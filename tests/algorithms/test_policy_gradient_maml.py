@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Discrete, Space
 from torch import Tensor, nn
 
 from lightning_meta.algorithms import MAML, TRPOMAML, PolicyGradientMAML
-from lightning_meta.algorithms.policy_gradient_maml import negative_return
+from lightning_meta.algorithms.policy_learner import negative_return
 from lightning_meta.backbones import MLP, GaussianPolicy
 from lightning_meta.cli import main
 from lightning_meta.data import NavigationEpisodes, SinusoidEpisodes
@@ -22,7 +22,7 @@ from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, InnerLoop
 from lightning_meta.mapping import Compiled, chunk_gradient, meta_gradient
 from tests.algorithms import reinforcement
-from tests.learner.test_refusals import trainer
+from tests.helpers import trainer
 
 RATE = 0.1
 LEARNERS = [PolicyGradientMAML, TRPOMAML]

@@ -15,8 +15,7 @@ from lightning_meta.algorithms import ANIL, BOIL, FOMAML, MAML
 from lightning_meta.episode import Episode
 from lightning_meta.inner import SGD, InnerLoop, LayerRates, MetaSGD
 from lightning_meta.params import Params
-from tests.algorithms.test_meta_gradients import PATHS, RATE, gradient, network
-from tests.conftest import image_episode
+from tests.helpers import PATHS, RATE, gradient, image_episode, network, query_loss, tasks_of
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -36,10 +35,6 @@ def smooth() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.Tanh(), nn.Linear(5, 3))
 
 
-def tasks_of(episode: Episode) -> list[Episode]:
-    return [Episode(*(tensor[task] for tensor in episode)) for task in range(episode.tasks)]
-
-
 def loop(model: nn.Module, episode: Episode, outer: Callable[[Params, Episode], Tensor]) -> tuple[Params, Tensor]:
     """The gradient of the mean over tasks of ``outer``, by torch's own autograd, one task after another."""
     weights = dict(model.named_parameters())
@@ -55,10 +50,6 @@ def step(
     loss = functional.cross_entropy(functional_call(model, weights, (task.support_x,)), task.support_y)
     grads = torch.autograd.grad(loss, [weights[name] for name in moved], create_graph=order)
     return weights | {name: weights[name] - rates[name] * grad for name, grad in zip(moved, grads, strict=True)}
-
-
-def query_loss(model: nn.Module, weights: Params, task: Episode) -> Tensor:
-    return functional.cross_entropy(functional_call(model, weights, (task.query_x,)), task.query_y)
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from lightning_meta.mapping import Compiled
 from lightning_meta.params import Params, flatten, map_params
 from lightning_meta.solvers.trust_region import Outcome, TrustRegion
 from tests.algorithms import reinforcement
-from tests.learner.test_refusals import trainer
+from tests.helpers import trainer
 
 RATE = 0.1
 

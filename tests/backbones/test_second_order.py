@@ -14,7 +14,7 @@ from lightning_meta.episode import Episode
 from lightning_meta.inner import SGD, InnerLoop
 from lightning_meta.mapping import Compiled, chunk_gradient, meta_gradient
 from lightning_meta.params import Params, map_params
-from tests.conftest import image_episode
+from tests.helpers import image_episode
 
 pytestmark = pytest.mark.usefixtures("float64")
 

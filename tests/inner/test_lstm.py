@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import LSTMOptimizer
 from lightning_meta.inner.lstm import log_and_sign
 from lightning_meta.mapping import map_tasks
 from lightning_meta.params import Params, map_params
+from tests.helpers import torch_lstm
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -29,23 +30,6 @@ def rule_of(fast: Params) -> Params:
     """A rule without zeros."""
     torch.manual_seed(1)
     return map_params(lambda value: value + 0.3 * torch.randn_like(value), RULE.learned(fast))
-
-
-def torch_lstm(meta: Params) -> nn.LSTM:
-    """torch's own with the same weights."""
-    lstm = nn.LSTM(2, UNITS, 2)
-    for layer in range(2):
-        inputs = 2 if layer == 0 else UNITS
-        weight = meta[f"lstm.{layer}.weight"].detach().T
-        values = {
-            "weight_ih": weight[:, :inputs],
-            "weight_hh": weight[:, inputs:],
-            "bias_ih": meta[f"lstm.{layer}.bias"],
-        }
-        values["bias_hh"] = torch.zeros(4 * UNITS)
-        for name, value in values.items():
-            getattr(lstm, f"{name}_l{layer}").data = value.detach().clone()
-    return lstm
 
 
 def test_steps_and_gradients_equal_torchs_lstm() -> None:

@@ -15,9 +15,7 @@ from lightning_meta.inner import SGD, InnerLoop
 from lightning_meta.learner import MetaLearner
 from lightning_meta.mapping import Compiled, MetaGradient, chunk_gradient, meta_gradient
 from lightning_meta.params import Params
-from tests.algorithms.test_meta_gradients import PATHS, network
-from tests.conftest import image_episode
-from tests.learner.test_refusals import glyphs, sgd, trainer
+from tests.helpers import PATHS, glyphs, image_episode, network, sgd, trainer
 
 WIDTH = 2
 

@@ -21,7 +21,7 @@ from lightning_meta.episode import Episode
 from lightning_meta.inner import SGD, InnerLoop
 from lightning_meta.learner import MetaLearner
 from lightning_meta.params import Params, map_params
-from tests.algorithms.test_meta_gradients import gradient
+from tests.helpers import gradient
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -14,7 +14,7 @@ from lightning_meta.data import SinusoidEpisodes
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import InnerLoop
 from lightning_meta.learner import MetaLearner
-from tests.learner.test_refusals import glyphs, trainer
+from tests.helpers import glyphs, trainer
 
 MAKERS: list[Callable[..., MetaLearner]] = [
     ANIL, BOIL, PrototypicalNetworks, MatchingNetworks, FineTuning, NearestNeighbour,

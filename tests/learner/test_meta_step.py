@@ -13,7 +13,8 @@ from lightning_meta.inner import Adam, InnerLoop
 from lightning_meta.learner import MetaLearner
 from lightning_meta.mapping import chunk_gradient
 from lightning_meta.params import Params
-from tests.learner.test_refusals import glyphs, network, trainer
+from tests.helpers import glyph_network as network
+from tests.helpers import glyphs, trainer
 
 
 def weights(tmp_path: Path, algorithm: type[MetaLearner] = MAML, **settings: Any) -> dict[str, Tensor]:

@@ -5,38 +5,18 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lightning_meta.algorithms import IMAML, MAML, FineTuning, GradientCombination, PrototypicalNetworks, Reptile
-from lightning_meta.backbones import MLP, Conv4
-from lightning_meta.data import EpisodeDataModule, GlyphEpisodes, SinusoidEpisodes
+from lightning_meta.backbones import MLP
+from lightning_meta.data import EpisodeDataModule, SinusoidEpisodes
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, Adam, InnerLoop, LayerRates, MetaSGD
 from lightning_meta.learner import MetaLearner
-
-
-def glyphs(**changes: Any) -> GlyphEpisodes:
-    settings: dict[str, Any] = {"train_classes": 8, "validation_classes": 4, "test_classes": 4, "meta_batch_size": 4}
-    return GlyphEpisodes(**{"ways": 3} | settings | changes)
-
-
-def trainer(tmp_path: Path, **changes: Any) -> Trainer:
-    settings: dict[str, Any] = {"default_root_dir": tmp_path, "max_steps": 2, "logger": False, "accelerator": "cpu"}
-    settings |= {
-        "enable_progress_bar": False,
-        "enable_checkpointing": False,
-        "enable_model_summary": False,
-        "limit_val_batches": 0,
-    }
-    return Trainer(**settings | changes)
-
-
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return Conv4(3, filters=4)
+from tests.helpers import glyph_network as network
+from tests.helpers import glyphs, sgd, trainer
 
 
 @pytest.mark.slow
@@ -49,10 +29,6 @@ def test_accumulated_batches_equal_one(reduction: Any, tmp_path: Path) -> None:
         run.fit(learner, glyphs(meta_batch_size=tasks))
         weights.append(dict(learner.state_dict()))
     torch.testing.assert_close(*weights, rtol=1e-9, atol=1e-11)
-
-
-def sgd(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=0.01)
 
 
 class Wide(nn.Sequential):
