@@ -62,7 +62,7 @@ class TestGradients:
     def test_fine_tuning_trains_the_network_with_a_new_last_layer(self, vectorised: bool) -> None:
         torch.manual_seed(2)
         learner = FineTuning(network(), INNER)
-        learner.vectorised = vectorised
+        learner.task_map.vectorised = vectorised
         task = tasks_of(numbered(image_episode(steps=2)))[0]
         found = learner.predictions(learner.meta_parameters(), task, {})
         model = network()
@@ -100,14 +100,14 @@ def test_joint_training_learns(algorithm: Any, rotations: Any, tmp_path: Path) -
     backbone = MLP(3, inputs=784, hidden=[32])
     learner = algorithm(backbone, optimizer=sgd_fast, task_chunk=16)
     losses: list[Tensor] = []
-    gradient_of = learner.meta_gradient
+    gradient_of = learner.task_map.meta_gradient
 
-    def recorded(episode: Episode) -> Any:
-        result = gradient_of(episode)
+    def recorded(episode: Episode, done: float) -> Any:
+        result = gradient_of(episode, done)
         losses.append(result.losses.mean())
         return result
 
-    learner.meta_gradient = recorded
+    learner.task_map.meta_gradient = recorded
     run = trainer(tmp_path, max_steps=60)
     run.fit(learner, data)
     guessing = math.log(data.train_class_count)

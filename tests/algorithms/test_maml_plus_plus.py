@@ -1,4 +1,4 @@
-"""MAML++ : every switch alone against a written-out loop, all together against finite differences, phases of a run."""
+"""MAML++: each switch alone against a written-out loop, all together against finite differences, variants of a run."""
 
 from functools import partial
 from pathlib import Path
@@ -72,9 +72,12 @@ def test_step_weights_are_the_sources(steps: int, progress: float) -> None:
     assert weights.min() > 0
 
 
-def test_defaults() -> None:
+def test_defaults(tmp_path: Path) -> None:
     learner = MAMLPlusPlus(network())
-    assert learner._lr_scheduler is CosineAnnealingLR
+    learner.trainer = trainer(tmp_path, max_steps=7)
+    schedule = learner.configure_optimizers()["lr_scheduler"]["scheduler"]
+    assert isinstance(schedule, CosineAnnealingLR)
+    assert schedule.T_max == 7
     assert learner.inner == InnerLoop(LayerRates(0.01, 5), 5, evaluation_steps=5)
     assert learner.variant_at(0.0) == Variant(multi_step=True, second_order=True)
     assert learner.variant_at(0.1) == Variant(multi_step=False, second_order=True)
@@ -173,7 +176,8 @@ class TestGradients:
 
         def loss_at(distance: float) -> Tensor:
             moved = map_params(lambda value, way: value + distance * way, params, direction)
-            losses = [learner.outer_loss(moved, task, {}, torch.tensor(0.2))[0] for task in tasks_of(episode)]
+            outer_loss = partial(learner.outer_loss, variant=learner.variant_at(0.2))
+            losses = [outer_loss(moved, task, {}, torch.tensor(0.2))[0] for task in tasks_of(episode)]
             return torch.stack(losses).mean()
 
         slope = (loss_at(1e-5) - loss_at(-1e-5)) / 2e-5
@@ -248,7 +252,7 @@ class SaveHalf(Callback):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*your dataloader is not resumable")  # the data module goes on where it was
 @pytest.mark.parametrize("compiled", [True, False])
-def test_phases_change_during_a_run_and_after_a_restart(compiled: bool, tmp_path: Path) -> None:
+def test_variants_change_during_a_run_and_after_a_restart(compiled: bool, tmp_path: Path) -> None:
     """Of four meta-steps: scores of all steps in the first, first order in two."""
     variants = [Variant(True, False), Variant(False, False), Variant(False, True), Variant(False, True)]
     whole, again = recorded(compiled), recorded(compiled)

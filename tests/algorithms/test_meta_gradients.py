@@ -71,7 +71,8 @@ def test_maml_equals_finite_differences(path: str, steps: int) -> None:
 
         def loss_at(distance: float) -> Tensor:
             moved = map_params(lambda p, d: p + distance * d, params, direction)  # noqa: B023
-            return torch.stack([learner.outer_loss(moved, task, {}, torch.zeros(()))[0] for task in tasks_of(episode)]).mean()
+            losses = [learner.outer_loss(moved, task, {}, torch.zeros(()))[0] for task in tasks_of(episode)]
+            return torch.stack(losses).mean()
 
         slope = (loss_at(step) - loss_at(-step)) / (2 * step)
         ours = sum((grads[name] * direction[name]).sum() for name in grads)

@@ -154,7 +154,7 @@ def test_nearest_neighbour_equals_brute_force(pixels: bool, shots: int) -> None:
 def test_a_query_depends_on_others_only_where_they_share_a_batch(algorithm: Any, vectorised: bool) -> None:
     torch.manual_seed(6)
     learner = algorithm(network())
-    learner.vectorised = vectorised
+    learner.task_map.vectorised = vectorised
     task = tasks_of(image_episode())[0]
     other = task._replace(query_x=torch.cat([task.query_x[:1] + 1, task.query_x[1:]]))
     before, after = (learner.predictions(learner.meta_parameters(), each, {}) for each in (task, other))

@@ -80,7 +80,7 @@ def test_what_is_scored_are_returns_after_every_inner_step() -> None:
     predictions = ours.all_predictions(episode)
     assert predictions.support.shape == (3, 3, 8, 1)
     assert predictions.query.shape == predictions.query_nontransductive.shape == (3, 3, 4, 1)
-    scores = ours.score(predictions, episode)
+    scores = ours.scores.score(predictions, episode)
     assert scores.keys() == {"support_loss", "query_loss", "query_nontransductive_loss"}
     task = Episode(*(tensor[0] for tensor in episode))
     for step, (fast, _) in enumerate(ours.adapt(ours.meta_parameters(), task)):
