@@ -96,7 +96,7 @@ class Alternate(Callback):
         optimizer = trainer.optimizers[0]
 
         def compute() -> None:
-            contenders.apply_gradient(pl_module, pl_module.meta_gradient(episode).grads, optimizer)
+            contenders.apply_gradient(pl_module, pl_module.task_map.meta_gradient(episode, 0.0).grads, optimizer)
 
         self.steps |= {"vmap_compute": contenders.plain_vmap(pl_module, episode, optimizer), "compute": compute}
         for step in self.steps.values():  # the first compiles or fills caches

@@ -60,7 +60,7 @@ def gradient(learner: Counting, episode: Episode, path: str, **options: Any) -> 
 @pytest.mark.parametrize("path", PATHS)
 def test_every_path_gives_every_task_its_own_row(path: str) -> None:
     torch.manual_seed(1)
-    episode = image_episode()._replace(number=torch.tensor([7, 3, 5]))
+    episode = image_episode()._replace(task_ids=torch.tensor([7, 3, 5]))
     learner = Counting(network())
     result = gradient(learner, episode, path)
     assert result.carry["steps"].tolist() == [9, 5, 7]

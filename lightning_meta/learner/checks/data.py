@@ -23,6 +23,7 @@ def check_episodes(learner: "MetaLearner", source: EpisodeSource, stage: str) ->
     method = type(learner).__name__
     batches = learner.training_batches() if stage == "fit" else learner.evaluation_batches()
     check_inner_order(episode, batches, type(source).__name__)
+    episode = episode._replace(inner_order=episode.inner_order[:, : batches.steps])  # those of the first visit
     learner.check_data(source, episode)
     check_frozen(learner.backbone, learner.adapted_params(trainable(learner)), learner.inner, method)
     if stage != "fit":
