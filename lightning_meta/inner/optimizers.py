@@ -59,7 +59,7 @@ class SGD(InnerOptimizer):
 class AdamState(NamedTuple):
     """What `Adam` remembers from step to step."""
 
-    count: Tensor  # steps so far; a float, so that a mean over tasks and ranks leaves it as it is
+    count: Tensor  # type: ignore[assignment]  # steps so far; a float, so that a mean over tasks and ranks leaves it as it is
     mu: Params  # decayed mean of the gradients; empty where beta1 is 0
     nu: Params  # decayed mean of the squared gradients
 
