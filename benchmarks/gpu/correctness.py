@@ -74,7 +74,7 @@ def gradients(check: Check, device: torch.device) -> list[Params]:
     dtype = torch.float64 if check.precision == "float64" else torch.float32
     learner = learner_of(check).to(device, dtype)
     episode = batch(data_of(5, 3, 2, TASKS), learner, device, dtype)
-    function = chunk_gradient(learner.outer_loss, learner.task_carry)
+    function = chunk_gradient(learner.outer_loss, learner.carry_per_task)
     if check.recorded:
         function = Compiled(function, lambda: [*learner.parameters(), *learner.buffers()])
     autocast = AUTOCAST.get(check.precision)

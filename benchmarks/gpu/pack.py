@@ -30,7 +30,8 @@ def download_wheels(folder: Path) -> None:
 def pack_images(data: Path, archive: Path) -> None:
     """The drawings, and them decoded in the two ways that the job's configurations ask for."""
     folders = ["omniglot-py/images_background", "omniglot-py/images_evaluation"]
-    for episodes in (OmniglotEpisodes(str(data), split="finn"), OmniglotEpisodes(str(data), resample="nearest", ink=0)):
+    root = str(data)
+    for episodes in (OmniglotEpisodes(root=root, split="finn"), OmniglotEpisodes(root=root, resample="nearest", ink=0)):
         episodes.load()
         folders.append(f"lightning_meta_cache/{episodes.rendering.file_name}")
     # A cache fits only beside drawings with the times of those it was made of, to the nanosecond: format posix.

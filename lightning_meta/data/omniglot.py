@@ -66,6 +66,11 @@ class OmniglotEpisodes(FileEpisodes):
                 f"data.threshold is {self.threshold}, expected ink from 0 to below 1, or null for grey"
             )
 
+    @property
+    def rendering(self) -> Rendering:
+        """How the drawings become small images, which also names their cache."""
+        return Rendering(self.resample, self.threshold, self.ink)
+
     def has_validation(self) -> bool:
         """Whether the split has validation classes and ``validation_tasks`` is above 0."""
         return self.split not in ("lake", "nichol") and super().has_validation()
@@ -94,7 +99,7 @@ class OmniglotEpisodes(FileEpisodes):
             files = _drawings(source, characters)
         place = {name: index for index, name in enumerate(characters)}
         return ClassImages(
-            cached_drawings(source, files, Rendering(self.resample, self.threshold, self.ink), self.cache_folder),
+            cached_drawings(source, files, self.rendering, self.cache_folder),
             torch.arange(len(characters)) * DRAWINGS,
             torch.full((len(characters),), DRAWINGS),
             {

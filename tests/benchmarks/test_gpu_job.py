@@ -35,6 +35,7 @@ def run(*command: object, **variables: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_rehearsal(tmp_path: Path) -> None:
     """Every stage, on real Omniglot where it is at hand and on drawn characters otherwise; needs no network."""
     packed, output = tmp_path / "packed", tmp_path / "out"

@@ -92,9 +92,7 @@ def test_settings_are_handed_on_and_checked() -> None:
 
 
 def test_help_of_a_data_set_names_inherited_settings(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as done:
-        main(["fit", "--data.help", "OmniglotEpisodes"])
-    assert done.value.code == 0
+    assert main(["fit", "--data.help", "OmniglotEpisodes"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "--data.ways WAYS classes in a task. (type: int, default: 5)" in shown
     assert "--data.ink {0,1} value of ink; the background has the other. (type: Literal[0, 1], default: 1)" in shown
