@@ -1,4 +1,4 @@
-"""What mkdocstrings does to docstrings: a doctest without an "Examples" section is shown as code, and not as a quotation."""
+"""What mkdocstrings does to docstrings: a doctest outside an "Examples" section is shown as code, not as a quote."""
 
 import re
 from typing import Any

@@ -91,7 +91,7 @@ def draw_words() -> Image.Image:
     box(axes, 7.2, 3.1, 4.1, 0.75, BLUE, "#EEF5FA")
     axes.text(9.25, 3.47, "adapted weights, of this task alone", size=10, ha="center", va="center")
     arrow(axes, (8.3, 3.1), (8.3, 2.2), ORANGE)
-    axes.text(8.45, 2.65, "outer loss: how well these\nweights classify the queries", size=10, va="center", color=ORANGE)
+    axes.text(8.45, 2.65, "outer loss: how well they\nclassify the queries", size=10, va="center", color=ORANGE)
     box(axes, 7.2, 1.45, 4.1, 0.75, ORANGE, "#FCF2EC")
     axes.text(9.25, 1.82, "mean over the tasks of the episode", size=10, ha="center", va="center")
     axes.add_patch(
