@@ -35,12 +35,8 @@ def test_the_make_commands_do_what_it_says() -> None:
     targets = re.findall(r"make (\w+)", README)
     assert {"quickstart", "test", "check", "docs"} <= set(targets)
     assert "source .venv/bin/activate" in shown
-    for target, command in {
-        "quickstart": "fit -c",
-        "test": "pytest",
-        "check": 'not slow"',
-        "docs": "mkdocs build",
-    }.items():
+    runs = {"quickstart": "fit -c", "test": "pytest", "check": 'not slow"', "docs": "mkdocs build"}
+    for target, command in runs.items():
         run = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True)
         assert command in run.stdout
 
