@@ -1,0 +1,77 @@
+"""What a checkpoint keeps of a learner's settings, and that checkpoints of the first layout still load."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+from lightning_meta.algorithms import MAML, NearestNeighbour, Reptile
+from lightning_meta.backbones import MLP
+from lightning_meta.inner import SGD, InnerLoop
+from lightning_meta.learner.hyperparameters import describe
+from tests.helpers import glyph_network, glyphs, trainer
+
+
+class Layered(Reptile):
+    def __init__(self, rates: Any = None, **settings: Any) -> None:
+        super().__init__(**settings)
+
+
+class Settled(MAML):
+    """Settles an argument of the base by itself."""
+
+    def __init__(self, backbone: nn.Module, steps: int = 2, **settings: Any) -> None:
+        super().__init__(backbone, InnerLoop(SGD(0.1), steps, evaluation_steps=1), **settings)
+
+
+def test_settings_that_a_subclass_hands_on_are_kept(tmp_path: Path) -> None:
+    inner = InnerLoop(SGD(0.3), steps=2, evaluation_steps=1)
+    learner = Layered(backbone=glyph_network(), inner=inner, carry_moments=False, task_chunk=2)
+    for _ in range(2):  # loaded, trained on, saved and loaded again
+        run = trainer(tmp_path, max_steps=2)
+        run.fit(learner, glyphs())
+        run.save_checkpoint(tmp_path / "own.ckpt")
+        learner = Layered.load_from_checkpoint(tmp_path / "own.ckpt", weights_only=True, backbone=glyph_network())
+        assert learner.inner == inner
+        assert not learner.carry_moments
+        assert learner.task_map.chunk.size == 2
+
+
+def test_settings_that_a_subclass_settles_are_not_kept(tmp_path: Path) -> None:
+    run, learner = trainer(tmp_path), Settled(glyph_network(), steps=3, outer_reduction="sum")
+    run.fit(learner, glyphs())
+    run.save_checkpoint(tmp_path / "own.ckpt")
+    loaded = Settled.load_from_checkpoint(tmp_path / "own.ckpt", weights_only=True, backbone=glyph_network())
+    assert (loaded.inner.steps, loaded.outer_reduction) == (3, "sum")
+    assert "inner" not in loaded.hparams
+    assert "inner" not in NearestNeighbour(glyph_network()).hparams
+
+
+def test_classes_are_described_by_their_public_path() -> None:
+    assert describe(MLP) == "lightning_meta.backbones.MLP"
+    assert describe(SGD(0.1)) == {"class_path": "lightning_meta.inner.SGD", "init_args": {"lr": 0.1}}
+    assert describe(torch.optim.Adam) == "torch.optim.Adam"
+    assert describe(lr_scheduler.CosineAnnealingLR) == "torch.optim.lr_scheduler.CosineAnnealingLR"
+    assert describe(nn.functional.cross_entropy) == "torch.nn.functional.cross_entropy"
+
+
+def test_a_checkpoint_of_the_first_layout_loads(tmp_path: Path) -> None:
+    """It names classes by their modules, and a schedule by its class alone."""
+    learner = MAML(glyph_network(), InnerLoop(SGD(0.3), 2, evaluation_steps=1))
+    run = trainer(tmp_path)
+    run.fit(learner, glyphs())
+    run.save_checkpoint(tmp_path / "own.ckpt")
+    checkpoint = torch.load(tmp_path / "own.ckpt", weights_only=True)
+    settings = {"outputs": 3, "filters": 4}
+    checkpoint["hyper_parameters"] |= {
+        "backbone": {"class_path": "lightning_meta.backbones.conv4.Conv4", "init_args": settings},
+        "lr_scheduler": "torch.optim.lr_scheduler.CosineAnnealingLR",
+    }
+    rule = checkpoint["hyper_parameters"]["inner"]["optimizer"]
+    rule["class_path"] = "lightning_meta.inner.optimizers.SGD"
+    torch.save(checkpoint, tmp_path / "first.ckpt")
+    loaded = MAML.load_from_checkpoint(tmp_path / "first.ckpt", weights_only=True)
+    assert loaded.inner == learner.inner
+    torch.testing.assert_close(dict(loaded.state_dict()), dict(learner.state_dict()), rtol=0, atol=0)
