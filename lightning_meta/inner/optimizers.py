@@ -59,7 +59,7 @@ class SGD(InnerOptimizer):
 class AdamState(NamedTuple):
     """What `Adam` remembers from step to step."""
 
-    count: Tensor  # type: ignore[assignment]  # steps so far; a float, so that a mean over tasks and ranks leaves it as it is
+    steps: Tensor  # so far; a float, so that a mean over tasks and ranks leaves it as it is
     mu: Params  # decayed mean of the gradients; empty where beta1 is 0
     nu: Params  # decayed mean of the squared gradients
 
@@ -89,16 +89,16 @@ class Adam(InnerOptimizer):
     def update(
         self, grads: Params, state: AdamState, fast: Params, meta: Params, step: int
     ) -> tuple[Params, AdamState]:
-        count, mu = state.count + 1, grads
+        steps, mu = state.steps + 1, grads
         if self.beta1:
             mu = map_params(lambda m, g: self.beta1 * m + (1 - self.beta1) * g, state.mu, grads)
         nu = map_params(lambda v, g: self.beta2 * v + (1 - self.beta2) * g * g, state.nu, grads)
-        rate = self.lr / (1 - self.beta1**count)
-        correction = (1 - self.beta2**count).rsqrt()
+        rate = self.lr / (1 - self.beta1**steps)
+        correction = (1 - self.beta2**steps).rsqrt()
 
         def step_weight(weight: Tensor, m: Tensor, v: Tensor) -> Tensor:
             # A gradient of exactly zero (a bias before a batch norm) would give the root an infinite derivative.
             root = (v + torch.finfo(v.dtype).tiny).sqrt() * correction
             return weight - rate * m / (root + self.epsilon)
 
-        return map_params(step_weight, fast, mu, nu), AdamState(count, mu if self.beta1 else {}, nu)
+        return map_params(step_weight, fast, mu, nu), AdamState(steps, mu if self.beta1 else {}, nu)

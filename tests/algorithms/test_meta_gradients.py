@@ -140,7 +140,7 @@ def test_serial_reptile_hands_the_moments_on() -> None:
         moments = states[0]
     for ours, *theirs in zip(result.grads.values(), *differences, strict=True):
         torch.testing.assert_close(ours, torch.stack(theirs).mean(0), rtol=0, atol=1e-9)
-    assert result.carry.count == 3
+    assert result.carry.steps == 3
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])

@@ -55,7 +55,7 @@ def test_a_file_of_that_name_wins_and_later_ones_override(
     assert main(["fit", *files, "--print_config"]) == 0
     settings = yaml.safe_load(capsys.readouterr().out)
     assert (settings["experiment"], settings["trainer"]["max_steps"]) == ("mine", 7)
-    assert settings["model"]["class_path"] == "lightning_meta.algorithms.MAML"
+    assert settings["model"]["class_path"] == "lightning_meta.MAML"
 
 
 def test_a_near_miss_suggests() -> None:

@@ -23,7 +23,7 @@ def test_a_subcommand_names_all_its_settings(name: str, capsys: pytest.CaptureFi
 def test_a_method_shows_its_docstring_and_its_settings(algorithm: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", f"--model.help={algorithm}"]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith(f"lightning_meta.algorithms.{algorithm}\n\n")
+    assert printed.startswith(f"lightning_meta.{algorithm}\n\n")
     assert printed.splitlines()[2] == getattr(algorithms, algorithm).__doc__.splitlines()[0]
     for text in ("settings: --model.backbone", "one of Conv4, MLP,", "--SETTING.help CLASS"):
         assert text in " ".join(printed.split())
@@ -39,7 +39,7 @@ def test_a_formula_is_shown_as_it_is_written(capsys: pytest.CaptureFixture[str])
 def test_other_classes_show_their_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--model.help", "MAML", "--model.backbone.help", "Conv4"]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("lightning_meta.backbones.Conv4\n")
+    assert printed.startswith("lightning_meta.Conv4\n")
     assert "backbone.filters" in printed
     assert main(["fit", "--data.help", "OmniglotEpisodes"]) == 0
     assert "--data.ways" in capsys.readouterr().out

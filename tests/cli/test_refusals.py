@@ -63,7 +63,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(tmp_path: Path, capsys:
     (last,) = tmp_path.rglob("last.ckpt")
     for change in ("--model.backbone.filters=8", "--model.backbone.head=flatten"):
         printed = refused(["test", *small(tmp_path), change, f"--ckpt_path={last}"], capsys)
-        assert "another architecture" in printed
+        assert "a different architecture" in printed
         assert "expected" in printed
 
 

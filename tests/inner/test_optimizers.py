@@ -40,4 +40,4 @@ def test_without_steps_nothing_changes() -> None:
         unroll(lambda fast, rows, step: fast["w"].sum(), Adam(), start, {}, torch.empty(0, 3, dtype=torch.int64))
     )
     assert fast is start
-    assert state.count == 0
+    assert state.steps == 0

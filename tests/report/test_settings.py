@@ -25,7 +25,7 @@ def test_names_are_those_of_the_command_line() -> None:
         "data": "OmniglotEpisodes",
         "data.ways": 5,
         "model": "MAML",
-        "model.inner.optimizer": "lightning_meta.inner.SGD",
+        "model.inner.optimizer": "SGD",
         "model.inner.optimizer.lr": 0.4,
         "model.inner.steps": 1,
     }
@@ -64,11 +64,11 @@ def test_a_sweep_differs_in_one_setting() -> None:
 
 def test_an_object_is_swept_with_its_arguments() -> None:
     runs = [settings(SGD), settings(ADAM)]
-    classes = ["lightning_meta.inner.SGD", "lightning_meta.inner.Adam"]
+    classes = ["SGD", "Adam"]
     assert sweeps(runs) == [Sweep("model.inner.optimizer", classes, [0, 1])]
     (of_class, of_rate) = sweeps([*runs, settings(sgd(0.1))])
     assert of_class.values == [
-        "SGD (model.inner.optimizer.lr=0.4)", "lightning_meta.inner.Adam", "SGD (model.inner.optimizer.lr=0.1)",
+        "SGD (model.inner.optimizer.lr=0.4)", "Adam", "SGD (model.inner.optimizer.lr=0.1)",
     ]  # fmt: skip
     assert of_rate == Sweep("model.inner.optimizer.lr", [0.4, 0.1], [0, 2])
     scheduled = (
