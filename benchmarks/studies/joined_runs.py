@@ -26,7 +26,7 @@ from lightning_meta.algorithms import MAML
 from lightning_meta.allocator import keep_freed_memory
 from lightning_meta.backbones import Conv4
 from lightning_meta.data import OmniglotEpisodes
-from lightning_meta.distributed import ArithmeticMean, JoinedWorkers, JoinWeights, WeightGenerator
+from lightning_meta.distributed import ArithmeticMean, JoinWeights, LocalWorkers, WeightGenerator
 from lightning_meta.distributed.join_weights import join
 from lightning_meta.inner import SGD, InnerLoop, last
 from lightning_meta.mapping import map_tasks
@@ -217,7 +217,7 @@ def main(workers: int, root: str, seed: int, file: Path, runs: list[str]) -> Non
         tasks, marks = int(run.split(":")[0]), [int(mark) for mark in run.split(":")[1].split(",")]
         clock = Clock()
         joining: list[Callback] = [JoinWeights(ArithmeticMean(), EVERY)] if workers > 1 else []
-        more: dict[str, Any] = {"strategy": JoinedWorkers()} if workers > 1 else {}
+        more: dict[str, Any] = {"strategy": LocalWorkers()} if workers > 1 else {}
         train(root, seed, tasks * workers, max(marks) + WARM, [*joining, clock], devices=workers, **more)
         readings.append([sum(clock.seconds[:mark]) for mark in marks])
         started = started or clock.started

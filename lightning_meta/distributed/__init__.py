@@ -1,7 +1,7 @@
 """Workers that train copies of their own and are joined (distributed MAML, Soulier 2020)."""
 
 from lightning_meta.distributed.join_weights import JoinWeights
-from lightning_meta.distributed.local_workers import JoinedWorkers
+from lightning_meta.distributed.local_workers import LocalWorkers
 from lightning_meta.distributed.weight_generators import (
     ArithmeticMean,
     LossMedian,
@@ -13,7 +13,7 @@ from lightning_meta.distributed.weight_generators import (
 __all__ = [
     "ArithmeticMean",
     "JoinWeights",
-    "JoinedWorkers",
+    "LocalWorkers",
     "LossMedian",
     "LossMovingAverage",
     "LossWeightedMean",

@@ -11,7 +11,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lightning_meta.distributed.local_workers import JoinedWorkers
+from lightning_meta.distributed.local_workers import LocalWorkers
 from lightning_meta.distributed.weight_generators import WeightGenerator
 from lightning_meta.errors import MetaLearningError
 
@@ -26,7 +26,7 @@ class Carrier(Protocol):
 
 
 class JoinWeights(Callback):
-    """Joins the workers' copies of the learner to their weighted sum; for ``trainer.strategy: JoinedWorkers``.
+    """Joins the workers' copies of the learner to their weighted sum; for ``trainer.strategy: LocalWorkers``.
 
     At every ``every``-th meta-step, before a validation, before a checkpoint and at the end. What is joined, all by the
     same weights and in float64 (so that what is equal on all workers stays as it is): the parameters; the outer
@@ -91,7 +91,7 @@ class JoinWeights(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._all_losses = state_dict["losses"]
 
-    def _join(self, strategy: JoinedWorkers, learner: LightningModule) -> None:
+    def _join(self, strategy: LocalWorkers, learner: LightningModule) -> None:
         assert isinstance(learner, Carrier)
         held = list(_state(strategy.optimizers))
         own = torch.tensor([*self._losses, sum(tensor.numel() for tensor in held)], dtype=torch.float64)
@@ -135,12 +135,12 @@ def _state(optimizers: Iterable[Optimizer]) -> Iterator[Tensor]:
                 yield from (value for value in values if isinstance(value, Tensor) and value.is_floating_point())
 
 
-def _strategy(trainer: Trainer) -> JoinedWorkers:
+def _strategy(trainer: Trainer) -> LocalWorkers:
     strategy = trainer.strategy
-    if not isinstance(strategy, JoinedWorkers):
+    if not isinstance(strategy, LocalWorkers):
         raise MetaLearningError(
             f"trainer.callbacks holds JoinWeights, but trainer.strategy is {type(strategy).__name__}, where no worker "
-            "trains a copy of its own: set trainer.strategy to {class_path: JoinedWorkers}"
+            "trains a copy of its own: set trainer.strategy to {class_path: LocalWorkers}"
         )
     return strategy
 
@@ -149,13 +149,13 @@ def _refuse(trainer: Trainer, learner: LightningModule, generator: WeightGenerat
     if trainer.world_size < 2:
         raise MetaLearningError(
             f"JoinWeights with {type(generator).__name__} joins the copies of several workers, but there is one: "
-            "set trainer.devices (or trainer.num_nodes) to 2 or more, or take JoinWeights and JoinedWorkers out of "
+            "set trainer.devices (or trainer.num_nodes) to 2 or more, or take JoinWeights and LocalWorkers out of "
             "trainer.callbacks and trainer.strategy"
         )
     if not learner.automatic_optimization:
         raise MetaLearningError(
             f"{type(learner).__name__} optimises by itself and reports no loss to weigh the workers by: take "
-            "JoinWeights and JoinedWorkers out of trainer.callbacks and trainer.strategy"
+            "JoinWeights and LocalWorkers out of trainer.callbacks and trainer.strategy"
         )
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         saves = isinstance(callback, ModelCheckpoint) and callback.save_on_exception

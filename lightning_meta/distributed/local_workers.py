@@ -24,7 +24,7 @@ _WATCH = 0.2  # seconds between two looks at the workers
 _GRACE = 10.0  # seconds that a run has to end by itself after a worker died
 
 
-class JoinedWorkers(DDPStrategy):
+class LocalWorkers(DDPStrategy):
     """Data-parallel workers without DDP's reduction at every step: each trains a copy, which `JoinWeights` joins.
 
     Processes, devices, nodes and `torchrun` are as with Lightning's ``ddp``. The meta-batch is shared as there: of
@@ -59,7 +59,7 @@ class JoinedWorkers(DDPStrategy):
         """
         if trainer.state.fn == TrainerFn.FITTING and self.join is None:
             raise MetaLearningError(
-                "trainer.strategy is JoinedWorkers, but nothing joins the workers: add JoinWeights with a generator to "
+                "trainer.strategy is LocalWorkers, but nothing joins the workers: add JoinWeights with a generator to "
                 "trainer.callbacks, or set trainer.strategy to ddp"
             )
         # Lightning's workers tell each other of SIGTERM, at every step and when it comes. Here each stops by itself:

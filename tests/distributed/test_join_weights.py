@@ -20,7 +20,7 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 
 from lightning_meta.data import SinusoidEpisodes
-from lightning_meta.distributed import ArithmeticMean, JoinedWorkers, JoinWeights, LossMedian, local_workers
+from lightning_meta.distributed import ArithmeticMean, JoinWeights, LocalWorkers, LossMedian, local_workers
 from lightning_meta.episode import Episode, InnerBatches
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.params import trainable
@@ -166,7 +166,7 @@ def command(root: Path, steps: int, *more: str) -> list[str]:
     arguments += ["--data.test_tasks=2", f"--trainer.default_root_dir={root}", f"--trainer.max_steps={steps}"]
     arguments += ["--trainer.accelerator=cpu", "--trainer.devices=2"]
     arguments += ["--trainer.enable_progress_bar=false", "--trainer.logger=false", "--trainer.val_check_interval=50"]
-    arguments += ["--trainer.strategy={class_path: JoinedWorkers}", "--trainer.callbacks=[{class_path: JoinWeights, "]
+    arguments += ["--trainer.strategy={class_path: LocalWorkers}", "--trainer.callbacks=[{class_path: JoinWeights, "]
     arguments[-1] += "init_args: {generator: LossMovingAverage, every: 7}}]"
     return [
         *arguments,
@@ -232,7 +232,7 @@ def test_a_run_that_waits_for_a_dead_worker_is_ended(
 def trainer_of(**more: Any) -> Any:
     """As much of a trainer as an error needs."""
     state = SimpleNamespace(fn=TrainerFn.FITTING)
-    return SimpleNamespace(**{"strategy": JoinedWorkers(), "world_size": 2, "callbacks": [], "state": state} | more)
+    return SimpleNamespace(**{"strategy": LocalWorkers(), "world_size": 2, "callbacks": [], "state": state} | more)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_a_learner_that_optimises_by_itself_is_refused() -> None:
 
 def test_workers_that_nothing_joins_are_refused() -> None:
     with pytest.raises(MetaLearningError, match="add JoinWeights with a generator to trainer.callbacks"):
-        JoinedWorkers().setup(trainer_of())
+        LocalWorkers().setup(trainer_of())
 
 
 @pytest.mark.parametrize(

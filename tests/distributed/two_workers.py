@@ -15,7 +15,7 @@ from torch.nn import functional
 from lightning_meta.algorithms import MAML, Reptile
 from lightning_meta.backbones import MLP
 from lightning_meta.data import SinusoidEpisodes
-from lightning_meta.distributed import ArithmeticMean, JoinedWorkers, JoinWeights, LossMovingAverage
+from lightning_meta.distributed import ArithmeticMean, JoinWeights, LocalWorkers, LossMovingAverage
 from lightning_meta.inner import SGD, Adam, InnerLoop
 from lightning_meta.learner import MetaLearner
 
@@ -99,13 +99,13 @@ def fit(folder: Path, name: str, learner: MetaLearner, strategy: Any, callbacks:
 def main(folder: Path) -> None:
     for name, make in {"momentum": momentum_maml, "reptile": reptile}.items():
         fit(folder, f"{name}_ddp", make(), "ddp", [])
-        fit(folder, f"{name}_joined", make(), JoinedWorkers(), [JoinWeights(ArithmeticMean())])
+        fit(folder, f"{name}_joined", make(), LocalWorkers(), [JoinWeights(ArithmeticMean())])
     rare = [JoinWeights(LossMovingAverage(), EVERY)]
-    fit(folder, "rare", adam_maml(), JoinedWorkers(), rare, limit_val_batches=1, val_check_interval=VALIDATION)
-    fit(folder, "carry", reptile(), JoinedWorkers(), [JoinWeights(ArithmeticMean(), 100)])
-    fit(folder, "forgot", adam_maml(), JoinedWorkers(), [ForgetOnce(), JoinWeights(ArithmeticMean())], max_steps=2)
+    fit(folder, "rare", adam_maml(), LocalWorkers(), rare, limit_val_batches=1, val_check_interval=VALIDATION)
+    fit(folder, "carry", reptile(), LocalWorkers(), [JoinWeights(ArithmeticMean(), 100)])
+    fit(folder, "forgot", adam_maml(), LocalWorkers(), [ForgetOnce(), JoinWeights(ArithmeticMean())], max_steps=2)
     saves = [JoinWeights(ArithmeticMean(), 100), SaveOnce(folder / "saved.ckpt")]
-    fit(folder, "saved", adam_maml(), JoinedWorkers(), saves, max_steps=2)
+    fit(folder, "saved", adam_maml(), LocalWorkers(), saves, max_steps=2)
 
 
 if __name__ == "__main__":
