@@ -48,7 +48,7 @@ def tasks_of(episode: Episode) -> list[Episode]:
 
 
 def network() -> nn.Module:
-    """For `image_episode`."""
+    """A small Conv4 for `image_episode`."""
     torch.manual_seed(0)
     return Conv4(3, filters=4, image_size=8, head="flatten")
 
@@ -63,7 +63,7 @@ def gradient(
 
 
 def query_loss(model: nn.Module, weights: Params, task: Episode) -> Tensor:
-    """Cross entropy of the queries, written out."""
+    """Cross entropy of the queries at these weights."""
     return functional.cross_entropy(functional_call(model, weights, (task.query_x,)), task.query_y)
 
 
@@ -71,19 +71,19 @@ def query_loss(model: nn.Module, weights: Params, task: Episode) -> Tensor:
 
 
 def glyphs(**changes: Any) -> GlyphEpisodes:
-    """Of three ways and few classes."""
+    """Drawn characters of few classes, three in a task."""
     settings: dict[str, Any] = {"train_classes": 8, "validation_classes": 4, "test_classes": 4, "meta_batch_size": 4}
     return GlyphEpisodes(**{"ways": 3} | settings | changes)
 
 
 def glyph_network() -> nn.Module:
-    """For `glyphs`."""
+    """A small Conv4 for `glyphs`."""
     torch.manual_seed(0)
     return Conv4(3, filters=4)
 
 
 def trainer(tmp_path: Path, **changes: Any) -> Trainer:
-    """Of two meta-steps without validation, which writes nothing."""
+    """A trainer of two meta-steps on the CPU, without validation, that writes nothing."""
     settings: dict[str, Any] = {"default_root_dir": tmp_path, "max_steps": 2, "logger": False, "accelerator": "cpu"}
     settings |= {
         "enable_progress_bar": False,
@@ -95,7 +95,7 @@ def trainer(tmp_path: Path, **changes: Any) -> Trainer:
 
 
 def sgd(parameters: Any) -> torch.optim.Optimizer:
-    """A small outer rate, as no default has it."""
+    """An outer optimizer without moments."""
     return torch.optim.SGD(parameters, lr=0.01)
 
 

@@ -17,7 +17,7 @@ from lightning_meta.inner import SGD, InnerLoop, LSTMOptimizer
 from lightning_meta.inner.lstm import log_and_sign
 from lightning_meta.mapping import Compiled, MetaGradient, chunk_gradient, meta_gradient
 from lightning_meta.params import map_params
-from tests.helpers import PATHS, image_episode, torch_lstm, trainer
+from tests.helpers import PATHS, image_episode, tasks_of, torch_lstm, trainer
 
 RULE = LSTMOptimizer(6, 0.3)
 
@@ -138,15 +138,13 @@ def test_a_problem_goes_on_over_its_unrolls_and_then_ends(tmp_path: Path) -> Non
         episode = data.draw("train", torch.tensor(tasks))
         under_way = model.training_carry(episode)
         start = model.problems("train", episode.task_ids)
-        for task in range(2):
-            one = Episode(*(tensor[task] for tensor in episode))
-            one = one._replace(support_x=one.support_x.double(), support_y=one.support_y.double())
+        for task, one in enumerate(tasks_of(episode)):
             order = one.inner_order[: 2 * (meta_steps - tasks[0] // 2 * 3)]
+            x, y = one.support_x.double(), one.support_y.double()
+            seen = one._replace(support_x=x, support_y=y, inner_order=order)
             fast = map_params(lambda value: value[task], start["weights"])  # noqa: B023
             own = {"weights": fast, "state": RULE.init(fast)}
-            *_, (weights, _) = model.adapt(
-                model.meta_parameters(), one._replace(inner_order=order), own["state"], start=own["weights"]
-            )
+            *_, (weights, _) = model.adapt(model.meta_parameters(), seen, own["state"], start=own["weights"])
             torch.testing.assert_close(weights["weight"], under_way["weights"]["weight"][task], rtol=1e-9, atol=1e-12)
 
 
@@ -202,8 +200,7 @@ def test_an_evaluation_starts_from_new_weights_and_shows_every_step() -> None:
     predictions = model.all_predictions(episode)
     assert predictions.support.shape == (3, 6, 6, 3)
     problems = model.problems("test", episode.task_ids)
-    for task in range(3):
-        one = Episode(*(tensor[task] for tensor in episode))
+    for task, one in enumerate(tasks_of(episode)):
         fast = map_params(lambda value: value[task], problems["weights"])  # noqa: B023
         start = {"weights": fast, "state": RULE.init(fast)}
         steps = model.adapt(model.meta_parameters(), one, start["state"], start=start["weights"])

@@ -45,9 +45,9 @@ def at(learner: MAMLPlusPlus, episode: Episode, progress: float, path: str = "ve
     return meta_gradient(run, learner.meta_parameters(), episode, {}, torch.tensor(progress), **options)
 
 
-def descend(model: nn.Module, fast: Params, held: Params, rate: float, task: Episode, order: bool = True) -> Params:
+def descend(model: nn.Module, fast: Params, norms: Params, rate: float, task: Episode, order: bool = True) -> Params:
     """One inner step, by torch's own autograd."""
-    loss = functional.cross_entropy(functional_call(model, fast | held, (task.support_x,)), task.support_y)
+    loss = functional.cross_entropy(functional_call(model, fast | norms, (task.support_x,)), task.support_y)
     grads = torch.autograd.grad(loss, list(fast.values()), create_graph=order)
     return {name: fast[name] - rate * grad for name, grad in zip(fast, grads, strict=True)}
 
@@ -152,8 +152,8 @@ class TestGradients:
         for task in tasks_of(episode):
             fast = dict(weights)
             for step in range(STEPS):
-                held = {name: values[step] for name, values in rows.items()}
-                fast = descend(model, fast, held, RATE, task, order=first_order == 0)
+                norms = {name: values[step] for name, values in rows.items()}
+                fast = descend(model, fast, norms, RATE, task, order=first_order == 0)
             losses.append(query_loss(model, fast | {name: values[STEPS] for name, values in rows.items()}, task))
         torch.stack(losses).mean().backward()
         torch.testing.assert_close(ours.losses, torch.stack(losses).detach())
@@ -196,9 +196,9 @@ class TestGradients:
         fast = {name: parameter for name, parameter in model.named_parameters() if name not in rows}
         assert len(outputs) == 3
         for step, found in enumerate(outputs):
-            held = {name: values[step] for name, values in rows.items()}
-            torch.testing.assert_close(found, functional_call(model, fast | held, (task.query_x,)))
-            fast = descend(model, fast, held, RATE, task)
+            norms = {name: values[step] for name, values in rows.items()}
+            torch.testing.assert_close(found, functional_call(model, fast | norms, (task.query_x,)))
+            fast = descend(model, fast, norms, RATE, task)
 
 
 def test_the_backbones_own_norms_are_not_trained() -> None:

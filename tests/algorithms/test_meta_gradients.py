@@ -225,7 +225,7 @@ def test_first_order_memory_is_flat_in_inner_steps() -> None:
     torch.manual_seed(8)
     learner = FOMAML(network(), InnerLoop(SGD(RATE), 4))
     tensors = map_params(lambda tensor: tensor.clone().requires_grad_(), learner.meta_parameters())
-    task = Episode(*(tensor[0] for tensor in image_episode(steps=4)))
+    task = tasks_of(image_episode(steps=4))[0]
     loss, _ = learner.outer_loss(tensors, task, {}, torch.zeros(()))
     depth, seen, edge = 0, set(), [loss.grad_fn]
     while edge:

@@ -22,7 +22,7 @@ from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, InnerLoop
 from lightning_meta.mapping import Compiled, chunk_gradient, meta_gradient
 from tests.algorithms import reinforcement
-from tests.helpers import trainer
+from tests.helpers import tasks_of, trainer
 
 RATE = 0.1
 LEARNERS = [PolicyGradientMAML, TRPOMAML]
@@ -66,8 +66,7 @@ def test_the_meta_gradient_equals_a_written_out_loop(path: str, steps: int) -> N
     result = meta_gradient(
         run, ours.meta_parameters(), episode, {}, torch.zeros(()), chunk=1 if path == "looped" else None
     )
-    tasks = [Episode(*(tensor[task] for tensor in episode)) for task in range(3)]
-    losses, grads = zip(*(written_out(task, 0.9, 0.8) for task in tasks), strict=True)
+    losses, grads = zip(*(written_out(task, 0.9, 0.8) for task in tasks_of(episode)), strict=True)
     torch.testing.assert_close(result.losses, torch.stack(losses), rtol=0, atol=1e-8)
     for ours_, *theirs in zip(result.grads.values(), *grads, strict=True):
         torch.testing.assert_close(ours_, torch.stack(theirs).mean(0), rtol=0, atol=1e-8)
@@ -82,7 +81,7 @@ def test_what_is_scored_are_returns_after_every_inner_step() -> None:
     assert predictions.query.shape == predictions.query_nontransductive.shape == (3, 3, 4, 1)
     scores = ours.scores.score(predictions, episode)
     assert scores.keys() == {"support_loss", "query_loss", "query_nontransductive_loss"}
-    task = Episode(*(tensor[0] for tensor in episode))
+    task = tasks_of(episode)[0]
     for step, (fast, _) in enumerate(ours.adapt(ours.meta_parameters(), task)):
         act = lambda x: torch.func.functional_call(ours.backbone, fast, (x,))  # noqa: B023, E731
         for part, noise, goals in (("support", task.support_x, task.support_y), ("query", task.query_x, task.query_y)):

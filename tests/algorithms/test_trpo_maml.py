@@ -25,7 +25,7 @@ from lightning_meta.mapping import Compiled
 from lightning_meta.params import Params, flatten, map_params
 from lightning_meta.solvers.trust_region import Outcome, TrustRegion
 from tests.algorithms import reinforcement
-from tests.helpers import trainer
+from tests.helpers import tasks_of, trainer
 
 RATE = 0.1
 
@@ -74,7 +74,7 @@ def test_the_surrogate_at_the_old_policy_has_the_gradient_of_reinforce(steps: in
     episode = reinforcement.episode(steps=steps)
     expected = [
         torch.func.grad(lambda params: plain.outer_loss(params, task, {}, torch.zeros(()))[0])(params)  # noqa: B023
-        for task in (Episode(*(tensor[task] for tensor in episode)) for task in range(3))
+        for task in tasks_of(episode)
     ]
     found = flatten(ours._gradient_sum(params, fixed))
     torch.testing.assert_close(found, torch.stack([flatten(grads) for grads in expected]).sum(0), rtol=0, atol=1e-10)

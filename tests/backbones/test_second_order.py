@@ -12,9 +12,8 @@ from lightning_meta.algorithms import MAML
 from lightning_meta.backbones import VisionTransformer, WideResNet
 from lightning_meta.episode import Episode
 from lightning_meta.inner import SGD, InnerLoop
-from lightning_meta.mapping import Compiled, chunk_gradient, meta_gradient
-from lightning_meta.params import Params, map_params
-from tests.helpers import image_episode
+from lightning_meta.params import map_params
+from tests.helpers import gradient, image_episode, tasks_of
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -74,12 +73,6 @@ def learner_of(network: Callable[[], nn.Module], training: bool = True) -> MAML:
     return MAML(network(), InnerLoop(SGD(0.1), 1, evaluation_steps=1), replace_norms=True).train(training)
 
 
-def gradient(learner: MAML, episode: Episode, chunk: int | None, compiled: bool = False) -> Params:
-    run = chunk_gradient(learner.outer_loss)
-    arguments = learner.meta_parameters(), episode, {}, torch.zeros(())
-    return meta_gradient(Compiled(run) if compiled else run, *arguments, chunk=chunk).grads
-
-
 def tasks() -> Episode:
     torch.manual_seed(1)
     return image_episode()
@@ -94,15 +87,15 @@ def tasks() -> Episode:
 )
 def test_attention_equals_finite_differences(network: str, path: str, training: bool) -> None:
     learner, episode = learner_of(TRANSFORMERS[network], training), tasks()
-    grads = gradient(learner, episode, **PATHS[path])
+    grads = gradient(learner, episode, **PATHS[path]).grads
     params = learner.meta_parameters()
     for _ in range(2):
         direction = map_params(torch.randn_like, params)
 
         def loss_at(distance: float) -> Tensor:
             moved = map_params(lambda p, d: p + distance * d, params, direction)  # noqa: B023
-            each = [Episode(*(tensor[task] for tensor in episode)) for task in range(3)]
-            return torch.stack([learner.outer_loss(moved, task, {}, torch.zeros(()))[0] for task in each]).mean()
+            losses = [learner.outer_loss(moved, task, {}, torch.zeros(()))[0] for task in tasks_of(episode)]
+            return torch.stack(losses).mean()
 
         slope = (loss_at(1e-6) - loss_at(-1e-6)) / 2e-6
         ours = sum((grads[name] * direction[name]).sum() for name in grads)
@@ -121,7 +114,7 @@ def test_evaluation_is_the_same_vectorised_and_looped(network: str) -> None:
 
 def test_attention_is_left_as_it_was() -> None:
     before = torch.backends.mha.get_fastpath_enabled(), torch.backends.cuda.flash_sdp_enabled()
-    gradient(learner_of(Attention), tasks(), None)
+    gradient(learner_of(Attention), tasks())
     assert (
         (torch.backends.mha.get_fastpath_enabled(), torch.backends.cuda.flash_sdp_enabled()) == before == (True, True)
     )
@@ -129,5 +122,5 @@ def test_attention_is_left_as_it_was() -> None:
 
 def test_a_wide_resnet_is_the_same_vectorised_and_looped() -> None:
     learner, episode = learner_of(lambda: WideResNet(3, channels=1, depth=10, width=1)), tasks()
-    looped = gradient(learner, episode, **PATHS["looped"])
-    torch.testing.assert_close(gradient(learner, episode, **PATHS["vectorised"]), looped, rtol=1e-9, atol=1e-12)
+    vectorised, looped = (gradient(learner, episode, **PATHS[path]).grads for path in ("vectorised", "looped"))
+    torch.testing.assert_close(vectorised, looped, rtol=1e-9, atol=1e-12)

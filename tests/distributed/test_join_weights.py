@@ -20,8 +20,7 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 
 from lightning_meta.data import SinusoidEpisodes
-from lightning_meta.distributed import ArithmeticMean, JoinWeights, LocalWorkers, LossMedian
-from lightning_meta.distributed import local_workers as joined_workers
+from lightning_meta.distributed import ArithmeticMean, JoinWeights, LocalWorkers, LossMedian, local_workers
 from lightning_meta.episode import Episode, InnerBatches
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.params import trainable
@@ -215,9 +214,9 @@ def test_a_run_that_waits_for_a_dead_worker_is_ended(
 ) -> None:
     """Where a collective would wait for ever, as some on GPUs do."""
     ended: list[int] = []
-    monkeypatch.setattr(joined_workers, "_GRACE", 0.01)
+    monkeypatch.setattr(local_workers, "_GRACE", 0.01)
     monkeypatch.setattr(os, "_exit", ended.append)
-    launcher = joined_workers._Launcher(LightningEnvironment(), 3, 1)
+    launcher = local_workers._Launcher(LightningEnvironment(), 3, 1)
     dead, alive = (
         subprocess.Popen([sys.executable, "-S", "-c", code])
         for code in ("raise SystemExit(3)", "import time; time.sleep(60)")
