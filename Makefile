@@ -34,7 +34,7 @@ figure3: setup  ## the Reptile paper's figure 3 on Omniglot in DATA, shortened; 
 gpu-job: setup  ## pack into .gpu/ what benchmarks/gpu/run.sh needs on a GPU machine without network; Omniglot in DATA
 	$(BIN)/python benchmarks/gpu/pack.py $(DATA)
 
-gpu-results:  ## bring results.tar.gz of that job, in FOLDER, into docs/runs/gpu and benchmarks/results/gpu
+gpu-results:  ## bring results.tar.gz of that job, in FOLDER, into docs/results/runs/gpu and benchmarks/results/gpu
 	$(BIN)/python benchmarks/gpu/collect.py $(FOLDER)
 
 setup: .venv/installed

@@ -32,8 +32,8 @@ READING_PATH = [
     ("episode.py", "Episode", "a batch of tasks:\nseven tensors", BLUE),
     ("learner/meta_learner.py", "training_step", "one meta-step, and\nthe outer optimizer", ORANGE),
     ("learner/task_map.py", "TaskMap", "how many tasks at once,\nand which graph", ORANGE),
-    ("mapping/gradient.py", "chunk_gradient", "grad of vmap, summed;\nwith_gradient hands it back", ORANGE),
-    ("mapping/graph.py", "Compiled", "traced once,\nthen replayed", ORANGE),
+    ("mapping/gradient.py", "meta_gradient", "adds up the gradients\nof chunks of tasks", ORANGE),
+    ("mapping/graph.py", "Compiled", "chunk_gradient as a graph:\ntraced once, then replayed", ORANGE),
     ("algorithms/maml.py", "outer_loss", "the method:\none task to one loss", GREEN),
     ("inner/unroll.py", "unroll", "the inner steps,\ndifferentiable", GREEN),
 ]

@@ -3,8 +3,8 @@
     python benchmarks/gpu/collect.py FOLDER
 
 FOLDER holds ``results.tar.gz``. Measurements go to ``benchmarks/results/gpu``, where they take the place of older ones
-of the same setting, with device, torch and date. Runs that were tested go to ``docs/runs/gpu``, with their weights,
-which git ignores. Then ``table.md`` is written again.
+of the same setting, with device, torch and date. Runs that were tested go to ``docs/results/runs/gpu``, with their
+weights, which git ignores. Then ``table.md`` is written again.
 """
 
 import csv

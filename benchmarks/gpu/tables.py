@@ -2,7 +2,7 @@
 
     python benchmarks/gpu/tables.py
 
-Writes ``table.md`` from the CSV files of ``benchmarks/results/gpu`` and the runs of ``docs/runs/gpu``.
+Writes ``table.md`` from the CSV files of ``benchmarks/results/gpu`` and the runs of ``docs/results/runs/gpu``.
 """
 
 import csv
@@ -13,7 +13,7 @@ from typing import Any
 from settings import METHODS
 
 RESULTS = Path(__file__).parents[1] / "results" / "gpu"
-RUNS = Path(__file__).parents[2] / "docs" / "runs" / "gpu"
+RUNS = Path(__file__).parents[2] / "docs" / "results" / "runs" / "gpu"
 Row = dict[str, Any]
 
 

@@ -269,7 +269,7 @@ def write(rows: list[dict[str, Any]], name: str) -> None:
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="the four cases that the README quotes")
+    parser.add_argument("--quick", action="store_true", help="the first four cases of docs/speed.md")
     parser.add_argument("--root", help="folder that holds omniglot-py; without it, characters are drawn")
     parser.add_argument("--rounds", type=int, default=5, help="turns of every contender")
     parser.add_argument("--seconds", type=float, default=0.4, help="of one turn")

@@ -58,7 +58,7 @@ def test_rehearsal(tmp_path: Path) -> None:
     shutil.copytree(GPU, copy)
     for _ in range(2):  # the second time finds everything there
         table = run(sys.executable, copy / "collect.py", output)
-    (version,) = (tmp_path / "repository/docs/runs/gpu/finn_5w1s_maml").iterdir()
+    (version,) = (tmp_path / "repository/docs/results/runs/gpu/finn_5w1s_maml").iterdir()
     assert {path.name for path in version.iterdir()} == {"config.yaml", "metrics.csv", "checkpoints"}
     assert list(version.glob("checkpoints/best-*.ckpt"))
     assert str(tmp_path) not in (version / "config.yaml").read_text()

@@ -110,6 +110,7 @@ def test_the_environment_is_learned(folder: Path) -> None:
     assert after < 0.8 * before
 
 
+@pytest.mark.slow
 def test_the_environment_is_known_to_the_command_line_by_its_class_path(folder: Path) -> None:
     small = ["--data.trajectories=3", "--data.horizon=5", "--data.meta_batch_size=2", "--data.test_tasks=2"]
     assert "over 2 tasks" in run_command(ENVIRONMENT, "line.Line ", [*SHORT, *small])
@@ -132,11 +133,13 @@ def test_the_data_module_is_learned_from_and_a_task_is_the_same_alone(folder: Pa
     assert torch.equal(together.support_x[2], alone.support_x[0])
 
 
+@pytest.mark.slow
 def test_the_data_module_is_known_to_the_command_line(folder: Path) -> None:
     small = ["--data.validation_tasks=2", "--data.test_tasks=2", "--trainer.val_check_interval=1"]
     assert "over 2 tasks" in run_command(DATA, "lines.LineFits", [*SHORT, *small])
 
 
+@pytest.mark.slow
 def test_the_arrays_command_takes_files(folder: Path) -> None:
     np.save("x.npy", np.random.default_rng(0).random((40, 49), dtype=np.float32))
     np.save("y.npy", np.arange(20).repeat(2))
