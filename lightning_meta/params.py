@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_meta.errors import MetaLearningError
+
 Params = dict[str, Tensor]
 
 
@@ -76,6 +78,9 @@ def call(module: nn.Module, params: Params, *inputs: Any) -> Any:
         module: any module.
         params: tensors by the first of their names, as ``named_parameters`` and ``named_buffers`` list them.
         *inputs: positional arguments of the module.
+
+    Raises:
+        MetaLearningError: the module has no tensor of a name.
     """
     places: dict[int, list[str]] = {}
     for prefix, part in module.named_modules():  # every layer once
@@ -83,5 +88,10 @@ def call(module: nn.Module, params: Params, *inputs: Any) -> Any:
             if tensor is not None:
                 places.setdefault(id(tensor), []).append(f"{prefix}.{name}" if prefix else name)
     first = {names[0]: names for names in places.values()}
-    replaced = {place: tensor for name, tensor in params.items() for place in first.get(name, [name])}
+    if unknown := sorted(params.keys() - first.keys()):
+        raise MetaLearningError(
+            f"{type(module).__name__} has no parameter or buffer {unknown[0]}, which a method gives it: take the names "
+            "of named_parameters and named_buffers, and register what is missing"
+        )
+    replaced = {place: tensor for name, tensor in params.items() for place in first[name]}
     return torch.func.functional_call(module, replaced, inputs, tie_weights=False)

@@ -1,6 +1,6 @@
 """What callbacks see of a learner."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast
 
 from pytorch_lightning import LightningModule
 from torch import Tensor
@@ -24,7 +24,6 @@ class Carry(Protocol):
         """Its tensors, as a pytree."""
 
 
-@runtime_checkable
 class Learner(Protocol):
     """A module that adapts to tasks and keeps the scores of its last evaluation; every `MetaLearner` is one."""
 
@@ -47,9 +46,10 @@ def learner_of(pl_module: LightningModule) -> Learner:
     Raises:
         MetaLearningError: it is not a meta-learner.
     """
-    if not isinstance(pl_module, Learner):
+    # Not isinstance: from Python 3.12 on it does not see the submodules of a torch module.
+    if not all(hasattr(pl_module, name) for name in Learner.__annotations__):
         raise MetaLearningError(
             f"the model is a {type(pl_module).__name__}, but the callbacks of lightning_meta need a MetaLearner: "
             "derive from it, or leave these callbacks out"
         )
-    return pl_module
+    return cast(Learner, pl_module)

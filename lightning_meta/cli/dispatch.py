@@ -69,7 +69,8 @@ def main(args: list[str] | None = None) -> int:
         args: subcommand and arguments; those of the process when None.
 
     Returns:
-        The exit status: 0, or 2 where a person can mend what went wrong, which is then said on standard error.
+        The exit status: 0, or 2 where a person can mend what went wrong, which is then said on standard error;
+        141 where the reader of the output left.
     """
     if args is None:
         args = sys.argv[1:]
@@ -84,7 +85,12 @@ def main(args: list[str] | None = None) -> int:
         print(f"lightning-meta {metadata.version('lightning-meta')}")
         return 0
     try:
-        return _find(name)(args[1:])
+        status = _find(name)(args[1:])
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read the output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except MetaLearningError as error:
         print(f"lightning-meta: error: {error}", file=sys.stderr)
         return 2

@@ -2,27 +2,20 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_meta.distributed.local_workers import LocalWorkers
 from lightning_meta.distributed.weight_generators import WeightGenerator
 from lightning_meta.errors import MetaLearningError
 
-KEPT = 5  # losses of each worker that a generator sees
-
-
-@runtime_checkable
-class Carrier(Protocol):
-    """A learner with state that outlives a meta-step, in buffers."""
-
-    carry: nn.Module
+LOSS_HISTORY = 5  # losses of each worker that a generator sees
 
 
 class JoinWeights(Callback):
@@ -49,8 +42,8 @@ class JoinWeights(Callback):
             )
         self.generator = generator
         self.every = every
-        self._losses: deque[Tensor] = deque(maxlen=KEPT)  # this worker's own
-        self._all_losses = torch.zeros(0, 0)  # all workers' when they were last joined, (workers, up to KEPT)
+        self._losses: deque[Tensor] = deque(maxlen=LOSS_HISTORY)  # this worker's own
+        self._all_losses = torch.zeros(0, 0)  # all workers' when they were last joined, (workers, up to LOSS_HISTORY)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Tell the strategy how to join.
@@ -92,19 +85,19 @@ class JoinWeights(Callback):
         self._all_losses = state_dict["losses"]
 
     def _join(self, strategy: LocalWorkers, learner: LightningModule) -> None:
-        assert isinstance(learner, Carrier)
+        carry: Any = learner.carry
         held = list(_state(strategy.optimizers))
         own = torch.tensor([*self._losses, sum(tensor.numel() for tensor in held)], dtype=torch.float64)
         own = own.to(strategy.root_device)
         rows = [torch.empty_like(own) for _ in range(strategy.world_size)]
         torch.distributed.all_gather(rows, own)
-        told = torch.stack(rows).cpu()
-        self._all_losses, sizes = told[:, :-1], told[:, -1]
+        gathered = torch.stack(rows).cpu()
+        self._all_losses, sizes = gathered[:, :-1], gathered[:, -1]
         weights = self.generator(self._all_losses)
         if (sizes != sizes[0]).any():  # mixed precision has some workers leave out their first steps
             held = []
         join(
-            [*learner.parameters(), *learner.carry.buffers(), *held],
+            [*learner.parameters(), *carry.buffers(), *held],
             weights[strategy.global_rank],
             strategy.root_device,
         )

@@ -2,6 +2,8 @@
 
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,3 +78,14 @@ def test_papers_are_read_from_docstrings(docstring: str, expected: str) -> None:
 
 def test_the_first_sentence_does_not_end_within_a_number() -> None:
     assert first_sentence("Tasks of 0.5 in\n    `A`. More.\n\nRest.") == "Tasks of 0.5 in A"
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    """As in ``lightning-meta list configs | head -1``."""
+    code = "import sys; from lightning_meta.cli import main; sys.exit(main(['list', 'configs']))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    _, printed = process.communicate()
+    assert process.returncode == 141
+    assert printed == b""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lightning_meta.algorithms import ANIL, BOIL, FOMAML, IMAML, MAML, FineTuning, PrototypicalNetworks, Reptile
+from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, Adam, InnerLoop
 from lightning_meta.learner import MetaLearner
 from lightning_meta.params import call
@@ -131,3 +132,9 @@ def test_tied_weights_get_the_gradient_of_both_places() -> None:
     grads = torch.func.grad(lambda weights: call(tied, weights, x).square().sum())(weights)
     apart(x).square().sum().backward()
     torch.testing.assert_close(grads["middle.weight"], apart.middle.weight.grad + apart.again.weight.grad)
+
+
+def test_a_name_that_the_network_does_not_have_is_refused() -> None:
+    """Fast weights under it would be adapted to no effect."""
+    with pytest.raises(MetaLearningError, match="Linear has no parameter or buffer weigth, which a method gives it"):
+        call(nn.Linear(2, 2), {"weigth": torch.zeros(2, 2)}, torch.zeros(1, 2))
