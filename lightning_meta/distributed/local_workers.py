@@ -78,7 +78,7 @@ class LocalWorkers(DDPStrategy):
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """A meta-step of this worker alone."""
         assert isinstance(self.launcher, _Launcher)
-        self.launcher.refuse_lost()
+        self.launcher.check_lost()
         self._alone = True
         try:
             return super().training_step(*args, **kwargs)
@@ -145,7 +145,7 @@ class _Launcher(_SubprocessScriptLauncher):
             if self._ends:
                 self.kill(signal.SIGKILL)
 
-    def refuse_lost(self) -> None:
+    def check_lost(self) -> None:
         """Stop training when one of the workers that were started here has ended."""
         if self._lost():
             raise MetaLearningError(self._message(""))

@@ -71,7 +71,7 @@ class LSTMOptimizer(InnerOptimizer):
         Raises:
             MetaLearningError: coordinates and rule are not of one precision and on one device.
         """
-        _refuse_mixture(fast, meta)
+        _check_mixture(fast, meta)
         with torch.autocast(meta["linear.bias"].device.type, enabled=False):  # memories add up over the steps
             x = log_and_sign(torch.cat([grad.flatten() for grad in grads.values()]), self.k)
             memory = []
@@ -150,7 +150,7 @@ def _truncated_normal(weight: Tensor) -> Tensor:
     return nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
 
 
-def _refuse_mixture(fast: Params, meta: Params) -> None:
+def _check_mixture(fast: Params, meta: Params) -> None:
     rule = next(iter(meta.values()))
     for name, weight in fast.items():
         if (weight.dtype, weight.device) != (rule.dtype, rule.device):
