@@ -128,5 +128,6 @@ def _replacement(norm: nn.Module) -> nn.Module:
     else:
         assert isinstance(norm, _NormBase)
         ours = (BatchNorm if isinstance(norm, _BatchNorm) else InstanceNorm)(norm.num_features, norm.eps, norm.affine)
-    ours.load_state_dict({key: value for key, value in norm.state_dict().items() if key in ("weight", "bias")})
-    return ours.to(norm.weight) if isinstance(norm.weight, nn.Parameter) else ours
+    for name, _ in list(ours.named_parameters()):
+        setattr(ours, name, getattr(norm, name))  # the same tensors: frozen ones stay frozen, shared ones shared
+    return ours

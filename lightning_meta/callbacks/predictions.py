@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 class PredictionFile(BasePredictionWriter):
     """Writes ``predictions_RANK.pt`` into the run's folder: a list of batches, each a dictionary of tensors.
 
-    ``number`` (tasks,) says which test tasks they are, ``outputs`` (tasks, queries, outputs) what came out after
+    ``task_ids`` (tasks,) says which test tasks they are, ``outputs`` (tasks, queries, outputs) what came out after
     the last inner step, and ``targets`` what was right. Read it with ``torch.load(path, weights_only=True)``.
     """
 

@@ -21,7 +21,7 @@ def save_settings(learner: LightningModule) -> set[str]:
     settles itself is not.
 
     Returns:
-        The names of arguments without a plain form.
+        The names of arguments without a plain form, but those left at their default.
     """
     constructor: Any = inspect.currentframe().f_back  # type: ignore[union-attr]
     names = collect_init_args(constructor, [], classes=(HyperparametersMixin,))[-1].keys()
@@ -32,7 +32,8 @@ def save_settings(learner: LightningModule) -> set[str]:
     plain = describe_all(given)
     learner.hparams.clear()
     learner.save_hyperparameters(INSTANTIATOR | plain)
-    return given.keys() - plain.keys()
+    defaults = {name: parameter.default for name, parameter in inspect.signature(type(learner)).parameters.items()}
+    return {name for name in given.keys() - plain.keys() if given[name] is not defaults.get(name)}
 
 
 def describe(value: Any) -> Any:
@@ -51,8 +52,11 @@ def describe(value: Any) -> Any:
         fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
         # A dataclass without base class is written field by field, any other by its class.
         return fields if type(value).__bases__ == (object,) else {"class_path": _path(type(value)), "init_args": fields}
-    if isinstance(value, functools.partial) and inspect.isclass(value.func) and not value.args:
-        return {"class_path": _path(value.func), "init_args": describe(value.keywords)}
+    if isinstance(value, functools.partial):
+        made_by_parser = value.func.__module__.startswith("jsonargparse")  # whose own function stands before the class
+        kind = value.args[-1] if made_by_parser and value.args else value.func
+        if inspect.isclass(kind) and (made_by_parser or not value.args):
+            return {"class_path": _path(kind), "init_args": describe(value.keywords)}
     if inspect.isclass(value) or (inspect.isfunction(value) and "<" not in value.__qualname__):
         return _path(value)
     raise TypeError(f"{value!r} has no plain form")

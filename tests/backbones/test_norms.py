@@ -125,3 +125,13 @@ def test_norms_that_do_more_are_not_replaced_by_norms_that_do_less(norm: nn.Modu
     assert isinstance(module[0], nn.BatchNorm2d)  # all or nothing
     module = nn.Sequential(NamedNorm(3), nn.SyncBatchNorm(3))
     assert replace_norms(module) == ["0", "1"]
+
+
+def test_replaced_norms_stay_frozen_and_shared() -> None:
+    network = nn.Sequential(nn.LayerNorm(3), nn.LayerNorm(3), nn.BatchNorm1d(3))
+    network[1].weight = network[0].weight
+    network[2].requires_grad_(False)
+    replace_norms(network)
+    assert network[1].weight is network[0].weight
+    assert not any(parameter.requires_grad for parameter in network[2].parameters())
+    assert [type(part).__module__ for part in network] == ["lightning_meta.backbones.norms"] * 3

@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
 from lightning_meta.algorithms import MAML, NearestNeighbour, Reptile
 from lightning_meta.backbones import MLP
+from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, InnerLoop
 from lightning_meta.learner.hyperparameters import describe
 from tests.helpers import glyph_network, glyphs, trainer
@@ -75,3 +77,15 @@ def test_a_checkpoint_of_the_first_layout_loads(tmp_path: Path) -> None:
     loaded = MAML.load_from_checkpoint(tmp_path / "first.ckpt", weights_only=True)
     assert loaded.inner == learner.inner
     torch.testing.assert_close(dict(loaded.state_dict()), dict(learner.state_dict()), rtol=0, atol=0)
+
+
+def test_an_argument_without_a_plain_form_is_asked_for_again(tmp_path: Path) -> None:
+    """Its default would train on by another rule, silently."""
+    run, learner = (
+        trainer(tmp_path),
+        MAML(glyph_network(), optimizer=lambda parameters: torch.optim.SGD(parameters, 0.3)),
+    )
+    run.fit(learner, glyphs())
+    run.save_checkpoint(tmp_path / "own.ckpt")
+    with pytest.raises(MetaLearningError, match="trained with its own optimizer, which could not be written down"):
+        MAML.load_from_checkpoint(tmp_path / "own.ckpt", weights_only=True, backbone=glyph_network())

@@ -43,7 +43,7 @@ def check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor]) -> None
 
 def check_defaults(names: set[str]) -> None:
     """Refuse to put defaults in the place of arguments that a checkpoint could not hold."""
-    names = names & {"inner", "loss", "lr_scheduler"}  # the others do not change what is computed
+    names = names - {"backbone"}  # which has no default
     if names:
         raise MetaLearningError(
             f"the checkpoint was trained with its own {', '.join(sorted(names))}, which could not be written down: "
