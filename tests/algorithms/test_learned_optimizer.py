@@ -243,8 +243,9 @@ def test_a_trained_rule_moves_other_networks(tmp_path: Path) -> None:
             torch.testing.assert_close(held, trained, rtol=0, atol=0)
             assert other.all_predictions(image_episode(steps=2)).query.isfinite().all()
     loaded = LearnedOptimizer.load_from_checkpoint(
-        tmp_path / "rule.ckpt", weights_only=True, backbone=nn.Linear(4, 1, bias=False)
-    )
+        tmp_path / "rule.ckpt", weights_only=True, backbone=nn.Linear(4, 1, bias=False),
+        optimizer=lambda parameters: torch.optim.Adam(parameters),
+    )  # fmt: skip
     torch.testing.assert_close(dict(loaded.state_dict()), dict(model.state_dict()), rtol=0, atol=0)
 
 

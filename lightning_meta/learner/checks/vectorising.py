@@ -115,7 +115,8 @@ def check_outer_loss(learner: "MetaLearner", task: Episode, carry: Any) -> None:
         call = "self.run_backbone(weights, x)" if module == "backbone" else call
         raise MetaLearningError(
             f"{name} uses {', '.join(direct[:3])} directly, which would never learn: the meta-gradient is taken in "
-            f"`params` alone. Use {call} instead"
+            f"`params` alone. Use {call} instead, and let "
+            "`start` and `unadapted_params` together give complete weights"
         )
 
 
