@@ -13,7 +13,7 @@ from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, InnerLoop, LayerRates, last
 from lightning_meta.learner import MetaLearner, Schedule
-from lightning_meta.params import Params, named, trainable
+from lightning_meta.params import Params, named
 
 MIN_STEP_WEIGHT = 0.03  # of an equal share: what an inner step's weight falls to while several count
 
@@ -36,8 +36,8 @@ class MAMLPlusPlus(MetaLearner):
         multi_step_loss: part of the run, 0 to 1, in which the queries are scored after every inner step. The weights
             of the k scores go from 1/k each to the last alone; afterwards only the last is computed. 0: never.
         layer_rates: learn a rate for every tensor of weights and every inner step, from the one of ``inner``.
-        step_norms: learn a scale and a shift of every batch, layer and group norm that learns, for the weights before
-            the first inner step and after each; the inner loop does not adapt them.
+        step_norms: learn a scale and a shift of every batch, layer and group norm for the weights before the
+            first inner step and after each; the inner loop does not adapt them.
         first_order: part of the run, 0 to 1, in which the inner gradients are constants (derivative-order annealing).
         lr_scheduler: schedule of the outer rate; by default the outer rate follows a cosine to zero.
 
@@ -105,8 +105,8 @@ def _norm_parameters(backbone: nn.Module) -> dict[str, nn.Parameter]:
         if isinstance(part, kinds)
         for key, parameter in part.named_parameters()
     }
-    learning = trainable(backbone)  # neither frozen ones nor second names
-    return {name: parameter for name, parameter in found.items() if name in learning}
+    names = dict(backbone.named_parameters())  # without second names of one tensor
+    return {name: parameter for name, parameter in found.items() if name in names}
 
 
 def _check(inner: InnerLoop, multi_step_loss: float, layer_rates: bool, step_norms: bool, first_order: float) -> None:
