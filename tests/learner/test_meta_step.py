@@ -65,3 +65,11 @@ def test_no_step_is_lost_when_memory_runs_out(tmp_path: Path, monkeypatch: pytes
         found = weights(tmp_path, task_chunk=4, compile=False)
     assert len([warning for warning in record if "memory ran out" in str(warning.message)]) == 1
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(("serial", "steps"), [(True, 16), (False, 4)])
+def test_serial_tasks_hand_their_moments_on_in_a_run(serial: bool, steps: int, tmp_path: Path) -> None:
+    """Two meta-steps of four tasks with two inner steps each: Adam has counted all of them, or those of one task."""
+    learner = Reptile(network(), InnerLoop(Adam(0.01, beta1=0.0), 2, 2), serial=serial)
+    trainer(tmp_path).fit(learner, glyphs(meta_batch_size=4))
+    assert learner.carry.tree().steps == steps
