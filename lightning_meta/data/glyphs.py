@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_meta.data.drawing.images import ClassImages, ImageEpisodes
 from lightning_meta.data.drawing.task_random import TaskRandom
+from lightning_meta.data.files.pictures import Preprocessing
 from lightning_meta.episode import Split
 
 _SIZE = 28  # pixels of a side
@@ -35,6 +36,11 @@ class GlyphEpisodes(ImageEpisodes):
     test_classes: int = 400
     drawings: int = 20
     alphabet: int = 0
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Drawings on dark ground stay what they are, at a smaller size."""
+        return Preprocessing(side=_SIZE, channels=1, resample="lanczos", background=0.0)
 
     def more_classes(self, split: Split) -> str:
         """How to get more classes in this split (for error messages)."""

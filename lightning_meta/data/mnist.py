@@ -10,6 +10,7 @@ import torch
 from torchvision.datasets import MNIST
 
 from lightning_meta.data.drawing.images import ClassImages, FileEpisodes, Rotations
+from lightning_meta.data.files.pictures import Preprocessing
 from lightning_meta.errors import MetaLearningError
 
 VALIDATION = 10000  # images at the end of the training set
@@ -36,6 +37,11 @@ class MNISTEpisodes(FileEpisodes):
     test_tasks: int = 100
     rotations: Rotations = field(default="none", init=False)
     cache_dir: str | None = field(default=None, init=False)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Digits on dark ground stay what they are, at a smaller size."""
+        return Preprocessing(side=28, channels=1, resample="lanczos", background=0.0)
 
     def load(self) -> ClassImages:
         """All digits, uint8 (70000, 1, 28, 28), by split and digit.

@@ -25,7 +25,8 @@ from torchvision.datasets import Omniglot
 
 from lightning_meta.data.drawing.images import ClassImages, FileEpisodes
 from lightning_meta.data.files.downloads import download_archive
-from lightning_meta.data.files.omniglot_cache import Rendering, Resample, cached_drawings
+from lightning_meta.data.files.omniglot_cache import SIDE, Rendering, cached_drawings
+from lightning_meta.data.files.pictures import Preprocessing, Resample
 from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
 
@@ -65,6 +66,14 @@ class OmniglotEpisodes(FileEpisodes):
             raise MetaLearningError(
                 f"data.threshold is {self.threshold}, expected ink from 0 to below 1, or null for grey"
             )
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Dark drawings on light paper become small images, as `rendering` says."""
+        return Preprocessing(
+            side=SIDE, channels=1, resample=self.resample, threshold=self.threshold, background=1.0,
+            invert=self.ink == 1,
+        )  # fmt: skip
 
     @property
     def rendering(self) -> Rendering:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_meta.data.drawing.sampler import TaskDataset, TaskSampler
+from lightning_meta.data.files.pictures import Preprocessing
 from lightning_meta.episode import Episode, InnerBatches, Split
 from lightning_meta.errors import MetaLearningError
 
@@ -73,6 +74,11 @@ class EpisodeDataModule(LightningDataModule, ABC):
     def train_class_count(self) -> int:
         """Classes in the training split, numbered as in `Episode.classes`; 0 where tasks do not name theirs."""
         return 0
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How a picture becomes an input as these data hold them; None where the inputs are no pictures."""
+        return None
 
     @abstractmethod
     def draw(self, split: Split, numbers: Tensor) -> Episode:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from lightning_meta.data.drawing.images import ClassImages, FileEpisodes, Rotations
 from lightning_meta.data.files.image_cache import MAX_IN_MEMORY, Write, cached_images, fingerprint
+from lightning_meta.data.files.pictures import Preprocessing
 from lightning_meta.data.files.safe_pickle import damaged
 from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
@@ -46,6 +47,13 @@ class RGBEpisodes(FileEpisodes):
 
     normalise: bool = False
     rotations: Rotations = field(default="none", init=False)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """A photograph is cropped to a square and shrunk, and normalised as these are."""
+        moments = self.data.moments.flatten(1).tolist() if self.data.moments is not None else (None, None)
+        mean, deviation = (None if values is None else tuple(values) for values in moments)
+        return Preprocessing(side=self.side, channels=3, resample="lanczos", mean=mean, deviation=deviation)
 
     @abstractmethod
     def sources(self) -> dict[Split, list[str]]:

@@ -9,9 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_meta.data.files.image_cache import Write, cached_images, fingerprint
+from lightning_meta.data.files.pictures import Resample
 from lightning_meta.errors import MetaLearningError
-
-Resample = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
 SIDE = 28  # pixels
 
