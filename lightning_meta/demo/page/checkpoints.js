@@ -2,17 +2,17 @@
 
 import { element } from "./dom.js";
 
-export const methodName = (checkpoint) => checkpoint.method.split(".").at(-1);
-
 const plural = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;
 
 function description(checkpoint) {
-  const { kind, ways, shots, steps, accuracy } = checkpoint;
-  const examples = plural(shots, "example");
+  const { kind, method, ways, shots, steps, accuracy } = checkpoint;
+  const known = kind === "pictures" ? ways && shots : shots; // a checkpoint of one's own may not say it
+  const examples = known && plural(shots, "example");
   const task = kind === "pictures" ? `${plural(ways, "class", "classes")} with ${examples} each` : `waves with ${examples}`;
+  const training = known ? `trained on tasks of ${task}; ` : "";
   const adaptation = steps ? `adapts by ${plural(steps, "gradient step")}` : "adapts without gradient steps";
   const result = kind === "pictures" && accuracy ? `; right for ${accuracy} of pictures of new classes` : "";
-  return `${methodName(checkpoint)}: trained on tasks of ${task}; ${adaptation}${result}.`;
+  return `${method.split(".").at(-1)}: ${training}${adaptation}${result}.`;
 }
 
 /** Fills `select` with `checkpoints`, and calls `changed(checkpoint)` for the first choice and every later one. */

@@ -2,8 +2,8 @@
 
 import { element } from "./dom.js";
 
-const MAX_SIDE = 1024; // pixels; the networks look at 28 to 84, so nothing is lost by sending no more
-const MAX_BYTES = 1_000_000;
+const MAX_SIDE = 384; // pixels; the networks look at 28 to 84, so nothing is lost by sending no more
+const MAX_BYTES = 200_000; // of a file that is sent as it is
 
 async function base64(blob) {
   const bytes = new Uint8Array(await blob.arrayBuffer());
@@ -17,7 +17,9 @@ function shrink(image, type) {
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(scale * image.naturalWidth));
   canvas.height = Math.max(1, Math.round(scale * image.naturalHeight));
-  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(image, 0, 0, canvas.width, canvas.height);
   const photo = type === "image/jpeg"; // what may be transparent stays PNG
   return new Promise((resolve) => canvas.toBlob(resolve, photo ? "image/jpeg" : "image/png", 0.92));
 }

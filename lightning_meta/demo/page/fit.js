@@ -116,7 +116,7 @@ export class FitTab {
     this.steps.setCount(answer ? answer.steps.length - 1 : 0);
     const errors = this.#showStep();
     if (!answer) return;
-    announce(`${this.points.length} points. Mean squared error: meta-learned ${errors.steps}, trained jointly ${errors.joint}.`);
+    announce(`${this.points.length} points. ${this.#spoken(errors)}`);
     if (this.#playNext) this.steps.play();
     this.#playNext = false;
   }
@@ -126,20 +126,25 @@ export class FitTab {
     for (const [key, plot] of Object.entries(this.plots)) {
       const curves = this.wave ? [this.wave] : [];
       const output = byId(`fit-error-${key}`);
-      if (this.#answer) {
+      if (this.#answer?.[key]) {
         const { x, [key]: all } = this.#answer;
         const y = all[Math.min(this.steps.step, all.length - 1)];
         curves.push({ kind: "before", x, y: all[0] }, { kind: key, x, y });
         errors[key] = this.points.length ? number(meanSquaredError(this.points, x, y)) : "";
         output.textContent = `Mean squared error at your points: ${errors[key]}`;
       } else {
-        output.textContent = "Mean squared error at your points: –";
+        output.textContent = this.#answer ? "There is no such network here." : "Mean squared error at your points: –";
       }
       plot.update(this.points, curves);
     }
     byId("fit-hint").hidden = this.points.length > 0;
     byId("fit-undo").disabled = byId("fit-clear").disabled = this.points.length === 0;
-    if (this.#answer) this.steps.describe(`error ${errors.steps} meta-learned, ${errors.joint} trained jointly`);
+    if (this.#answer) this.steps.describe(this.#spoken(errors));
     return errors;
+  }
+
+  #spoken({ steps, joint }) {
+    const beside = joint === undefined ? "" : `, trained jointly ${joint}`;
+    return `Mean squared error: meta-learned ${steps}${beside}.`;
   }
 }

@@ -12,6 +12,31 @@ import { Steps } from "./steps.js";
 
 const FIRST_CLASSES = 2;
 const DELAY = 150; // milliseconds without a change before the network is asked
+const [PORTION, PORTION_LENGTH] = [50, 6e6]; // pictures and characters of a request; a pile takes several
+
+/** Cuts a list of queries into lists that are small enough to be sent. */
+function portions(queries) {
+  const lists = [[]];
+  let length = 0;
+  for (const query of queries) {
+    length += query.picture.file.length;
+    if (lists.at(-1).length === PORTION || (length > PORTION_LENGTH && lists.at(-1).length)) {
+      lists.push([]);
+      length = query.picture.file.length;
+    }
+    lists.at(-1).push(query);
+  }
+  return lists;
+}
+
+/** The answers to several portions as one. */
+function joined(answers) {
+  const steps = answers[0].steps.map((step, index) => ({
+    ...step,
+    probabilities: answers.flatMap((answer) => answer.steps[index].probabilities),
+  }));
+  return { steps, notes: [...new Set(answers.flatMap((answer) => answer.notes))] };
+}
 
 export class PicturesTab {
   #latest = new Latest();
@@ -133,15 +158,21 @@ export class PicturesTab {
     const [cards, queries] = [this.cards.filter((card) => card.pictures.length), [...this.queries]];
     if (!this.checkpoint || cards.length < 2 || queries.length === 0) return;
     const send = ({ file }) => ({ file });
-    const request = {
-      checkpoint: this.checkpoint.name,
-      classes: cards.map((card) => ({ name: card.name, pictures: card.pictures.map(send) })),
-      queries: queries.map((query) => send(query.picture)),
+    const classes = cards.map((card) => ({ name: card.name, pictures: card.pictures.map(send) }));
+    const ask = async (signal) => {
+      const answers = [];
+      let asked = 0;
+      for (const portion of portions(queries)) {
+        asked += portion.length;
+        byId("pictures-advice").textContent = `Classifying … ${asked} of ${queries.length}`;
+        const request = { checkpoint: this.checkpoint.name, classes, queries: portion.map((each) => send(each.picture)) };
+        answers.push(await this.engine.classify(request, { signal }));
+      }
+      return joined(answers);
     };
     this.panel.setAttribute("aria-busy", "true");
-    byId("pictures-advice").textContent = "Adapting to your pictures …";
     try {
-      const answer = await this.#latest.run((signal) => this.engine.classify(request, { signal }));
+      const answer = await this.#latest.run(ask);
       if (answer) this.#show({ ...answer, cards, queries });
     } catch (error) {
       this.#show(null);

@@ -103,7 +103,7 @@ def test_a_large_picture_is_sent_small_and_a_text_file_refused(page, server):
     expect(page.get_by_test_id("picture-verdict")).to_have_text("A 90%")
     expect(page.locator("#pictures .problem")).to_be_hidden()
     sent = base64.b64decode(last_request(server)["classes"][1]["pictures"][0]["file"])
-    assert Image.open(io.BytesIO(sent)).size == (1024, 512)
+    assert Image.open(io.BytesIO(sent)).size == (384, 192)
 
 
 def test_example_pictures(page):
@@ -111,3 +111,15 @@ def test_example_pictures(page):
     page.locator("#pictures-sample").click()
     expect(page.get_by_test_id("picture")).to_have_count(6)
     expect(page.locator("#picture-results [data-winner=true]")).to_have_count(3)
+
+
+def test_a_pile_of_pictures_takes_several_requests(page, server):
+    page.get_by_role("tab", name="Your pictures").click()
+    for number, shade in enumerate([0, 255]):
+        page.get_by_test_id("class-files").nth(number).set_input_files(upload("example.png", png(shade)))
+    pile = [upload(f"{number}.png", png(255 * (number % 2))) for number in range(60)]
+    page.get_by_test_id("query-files").set_input_files(pile)
+    verdicts = page.get_by_test_id("picture-verdict")
+    expect(verdicts.nth(59)).to_have_text("B 90%")
+    assert verdicts.all_inner_texts() == ["A 90%", "B 90%"] * 30
+    assert [len(request["queries"]) for _, request in server.requests] == [50, 10]

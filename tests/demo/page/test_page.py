@@ -67,6 +67,7 @@ def test_an_overtaken_answer_is_not_shown(page, server):
     page.wait_for_function("() => document.querySelector('#draw').hasAttribute('aria-busy')")
     page.locator("#query-canvas").press("Delete")
     expect(page.locator("#draw-verdict")).to_contain_text("draw one of them")
+    expect(page.locator("#draw .problem")).to_be_hidden()
     draw(page, page.locator("#query-canvas"), LINE, OTHER)
     expect(winner(page)).to_have_attribute("data-name", "B")
     slow[0].abort()
