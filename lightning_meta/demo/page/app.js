@@ -18,6 +18,11 @@ async function loadEngine() {
   return new LocalEngine();
 }
 
+function giveUp(panel, error, retry = null) {
+  showProblem(panel, error, retry);
+  panel.querySelector("select").options[0].textContent = "Not available";
+}
+
 async function start() {
   const panels = { draw: byId("draw"), fit: byId("fit"), pictures: byId("pictures") };
   const engine = await loadEngine();
@@ -40,13 +45,10 @@ async function start() {
       };
       for (const [key, checkpoints] of Object.entries(choices)) {
         if (checkpoints.length) tabs[key].start(checkpoints, PREFERRED[key]);
-        else showProblem(panels[key], new Error("There is no trained network for this tab."));
+        else giveUp(panels[key], new Error("There is no trained network for this tab."));
       }
     } catch (error) {
-      for (const panel of Object.values(panels)) {
-        showProblem(panel, error, load);
-        panel.querySelector("select").options[0].textContent = "Not available";
-      }
+      for (const panel of Object.values(panels)) giveUp(panel, error, load);
     }
   }
 

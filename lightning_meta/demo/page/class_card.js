@@ -44,6 +44,7 @@ export class ClassCard {
     this.remover = iconButton("remove", "", { onclick: () => this.on.removed(this), "data-testid": "remove-class" });
     this.canvas = element("canvas", { class: "paper", "data-testid": "class-canvas" });
     this.pad = new Pad(this.canvas, "", () => {
+      if (this.drawn.length === 0) this.character = null;
       this.#paintThumbnails();
       this.on.changed();
     });
@@ -84,6 +85,7 @@ export class ClassCard {
   /** Starts again from the given drawings (lists of strokes). */
   replaceDrawings(drawings) {
     this.drawings = drawings.map((strokes) => new Drawing(strokes));
+    this.character = null;
     this.active = 0;
     this.refresh();
   }
@@ -93,10 +95,8 @@ export class ClassCard {
     const count = this.drawings.length;
     const which = count > 1 ? `, drawing ${this.active + 1} of ${count}` : "";
     this.pad.show(this.drawings[this.active], `Example of ${this.name}${which}`);
-    for (const [button, label] of [[this.remover, `Remove ${this.name}`]]) {
-      button.setAttribute("aria-label", label);
-      button.title = label;
-    }
+    this.remover.title = `Remove ${this.name}`;
+    this.remover.setAttribute("aria-label", this.remover.title);
     for (const [key, text] of [["undo", "Undo in"], ["clear", "Clear"], ["add-drawing", "Another drawing of"]]) {
       const button = this.root.querySelector(`[data-testid=${key}]`);
       button.setAttribute("aria-label", `${text} ${this.name}`);

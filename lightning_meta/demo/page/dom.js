@@ -59,6 +59,12 @@ export function showProblem(panel, error, retry = null) {
   if (retry) box.append(element("button", { type: "button", onclick: retry }, "Try again"));
 }
 
+/** After an item of `list` is gone, the keyboard goes on at its neighbour's button, or else at `fallback`. */
+export function focusNear(list, index, fallback) {
+  const neighbour = list.children[index] ?? list.lastElementChild;
+  (neighbour?.querySelector("button") ?? fallback).focus();
+}
+
 /** Runs calls of which only the latest matters: an earlier one is aborted and resolves to undefined. */
 export class Latest {
   #controller = null;

@@ -62,9 +62,9 @@ export class DrawTab {
     const characters = Object.entries(sample.characters);
     this.cards.forEach((card, index) => {
       const [name, character] = characters[index % characters.length];
-      card.character = character;
       card.rename(index < characters.length ? name : `${name} ${1 + Math.floor(index / characters.length)}`);
       card.replaceDrawings([variant(character, this.#hand++)]);
+      card.character = character;
     });
     this.query.drawing.clear();
     this.#drawQuery();
@@ -72,7 +72,7 @@ export class DrawTab {
 
   #drawQuery() {
     const candidates = this.cards.filter((card) => card.character && card.drawn.length);
-    const card = candidates[this.#hand % candidates.length];
+    const card = candidates[Math.floor(candidates.length * Math.random())];
     this.query.play(variant(card.character, this.#hand++));
   }
 

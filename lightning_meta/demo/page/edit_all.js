@@ -1,6 +1,6 @@
 // "Edit all": every drawing of every class on a canvas of its own, in a dialog.
 
-import { element, iconButton } from "./dom.js";
+import { element, focusNear, iconButton } from "./dom.js";
 import { Pad } from "./canvas.js";
 
 function canvasOf(card, index, changed, render) {
@@ -9,7 +9,7 @@ function canvasOf(card, index, changed, render) {
   const title = `drawing ${index + 1} of ${card.name}`;
   const remove = () => {
     card.removeDrawing(index);
-    render();
+    focusNear(render(card), index);
   };
   const tools = element(
     "div",
@@ -30,13 +30,12 @@ export function editAll(dialog, cards, changed) {
   function row(card) {
     const add = () => {
       card.addDrawing();
-      render();
-      body.querySelector(`[data-class="${cards.indexOf(card)}"] li:nth-last-child(2) canvas`).focus();
+      render(card).children[card.active].querySelector("canvas").focus();
     };
     const adder = element("button", { type: "button", class: "add-tile", onclick: add }, "Another drawing");
     const section = element(
       "section",
-      { "data-class": cards.indexOf(card) },
+      {},
       element("h3", {}, element("span", { class: "swatch" }), card.name),
       element(
         "ul",
@@ -49,8 +48,10 @@ export function editAll(dialog, cards, changed) {
     return section;
   }
 
-  function render() {
+  /** Shows all drawings, and returns the list of those of `card`. */
+  function render(card) {
     body.replaceChildren(...cards.map(row));
+    return body.children[cards.indexOf(card)]?.querySelector("ul");
   }
 
   render();

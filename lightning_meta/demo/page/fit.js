@@ -1,6 +1,6 @@
 // The tab "Fit": a few points of a wave, and two networks that adapt to them by the same gradient steps.
 
-import { announce, byId, element, iconButton, Latest, showProblem } from "./dom.js";
+import { announce, byId, element, focusNear, iconButton, Latest, showProblem } from "./dom.js";
 import { connectCheckpoints } from "./checkpoints.js";
 import { LIMIT, Plot } from "./plot.js";
 import { Steps } from "./steps.js";
@@ -84,7 +84,10 @@ export class FitTab {
 
   #listPoints() {
     const items = this.points.map(([x, y], index) => {
-      const remove = () => this.#change(this.points.filter((_, each) => each !== index), this.wave);
+      const remove = () => {
+        this.#change(this.points.filter((_, each) => each !== index), this.wave);
+        focusNear(byId("fit-points"), index, byId("fit-x"));
+      };
       const name = `(${number(x)}, ${number(y)})`;
       return element("li", { "data-testid": "fit-point" }, name, iconButton("remove", `Remove ${name}`, { onclick: remove }));
     });

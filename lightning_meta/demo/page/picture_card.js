@@ -1,6 +1,6 @@
 // A class of picture files: its name, its pictures, and a place to drop more.
 
-import { element, iconButton } from "./dom.js";
+import { element, focusNear, iconButton } from "./dom.js";
 import { nameInput } from "./class_card.js";
 import { acceptDrops } from "./files.js";
 
@@ -51,14 +51,15 @@ export class PictureCard {
   }
 
   refresh() {
-    this.remover.setAttribute("aria-label", `Remove ${this.name}`);
     this.remover.title = `Remove ${this.name}`;
+    this.remover.setAttribute("aria-label", this.remover.title);
     this.picker.text.textContent = this.pictures.length ? "More files" : "Drop pictures here, or choose files";
     this.picker.root.querySelector("input").setAttribute("aria-label", `Pictures of ${this.name}`);
-    const items = this.pictures.map((picture) =>
+    const items = this.pictures.map((picture, index) =>
       thumbnail(picture, () => {
         this.pictures = this.pictures.filter((each) => each !== picture);
         this.refresh();
+        focusNear(this.list, index, this.input);
         this.on.changed();
       }),
     );

@@ -1,6 +1,6 @@
 // The tab "Your pictures": files sorted into classes, others to classify, an answer for each.
 
-import { announce, byId, element, iconButton, Latest, percent, showProblem } from "./dom.js";
+import { announce, byId, element, focusNear, iconButton, Latest, percent, showProblem } from "./dom.js";
 import { Bars, winnerOf } from "./bars.js";
 import { ClassList } from "./class_list.js";
 import { connectCheckpoints } from "./checkpoints.js";
@@ -102,8 +102,10 @@ export class PicturesTab {
     const verdict = element("p", { class: "verdict", "data-testid": "picture-verdict" });
     const list = element("ul", { class: "bars", "aria-label": `Probabilities for ${picture.name}` });
     const remove = () => {
+      const index = this.queries.indexOf(query);
       this.queries = this.queries.filter((each) => each !== query);
       query.root.remove();
+      focusNear(byId("picture-results"), index, byId("query-drop").querySelector("input"));
       this.#changed();
     };
     const head = element(

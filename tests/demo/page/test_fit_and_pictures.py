@@ -44,6 +44,7 @@ def test_fit_by_click_drag_and_keyboard(page, server):
     expect(page.locator("#fit-steps output")).to_have_text("Before any gradient step")
     points.nth(0).get_by_role("button").click()
     expect(points).to_have_count(1)
+    expect(points.nth(0).get_by_role("button")).to_be_focused()
     page.locator("#fit-clear").click()
     expect(page.locator("#fit-steps")).to_be_hidden()
     page.locator("#fit-surprise").click()
