@@ -1,0 +1,55 @@
+// Runs one job for test_engine.py: JSON from standard input to standard output.
+
+import { readFile } from "node:fs/promises";
+import { text } from "node:stream/consumers";
+
+const job = JSON.parse(await text(process.stdin));
+const module = (name) => import(new URL(name, job.engine));
+
+const batch = ({ data, shape: [rows, height, width, channels] }) =>
+  ({ data: Float64Array.from(data), rows, height, width, channels });
+const lists = (steps) => steps.map((rows) => rows.map((row) => [...row]));
+
+const jobs = {
+  /** Outputs of a learner for support set and queries after every step. */
+  async adapt({ checkpoint, support, targets, classes, queries }) {
+    const { readSafetensors } = await module("safetensors.js");
+    const { Learner } = await module("learner.js");
+    const { buffer } = Uint8Array.from(await readFile(checkpoint));
+    const learner = new Learner(readSafetensors(buffer));
+    const adapted = classes === null
+      ? learner.adaptToValues(batch(support), targets) : learner.adaptToClasses(batch(support), targets, classes);
+    const answer = { support: lists(adapted.supportSteps()), queries: lists(adapted.querySteps(batch(queries))) };
+    return { ...answer, head: adapted.head };
+  },
+
+  /** The inputs that a network is given for pictures, channels last. */
+  async prepare({ pictures }) {
+    const { Preprocessing } = await module("preprocessing.js");
+    return pictures.map(({ settings, picture }) => {
+      const preprocessing = new Preprocessing(settings);
+      const given = { ...picture, data: Uint8ClampedArray.from(picture.data) };
+      return { data: [...preprocessing.inputs(given).data], reversed: preprocessing.isReversed(given) };
+    });
+  },
+
+  /** The pixels of a drawing. */
+  async draw({ strokes }) {
+    const { drawLikeOmniglot } = await module("picture.js");
+    return [...drawLikeOmniglot(strokes).data];
+  },
+
+  /** What an engine answers to some requests, one after another; an error as {error}. */
+  async ask({ base, requests }) {
+    const { LocalEngine } = await module("local.js");
+    const engine = new LocalEngine(base), answers = [];
+    for (const [method, request] of requests) {
+      const started = performance.now();
+      const answer = await engine[method](request).catch(({ message }) => ({ error: message }));
+      answers.push({ ...answer, milliseconds: performance.now() - started });
+    }
+    return answers;
+  },
+};
+
+process.stdout.write(JSON.stringify(await jobs[job.do](job)));
