@@ -39,16 +39,23 @@ const jobs = {
     return [...drawLikeOmniglot(strokes).data];
   },
 
-  /** What an engine answers to some requests, one after another; an error as {error}. */
+  /** What an engine answers to some requests, one after another, each [method, request]; an error as {error}. */
   async ask({ base, requests }) {
     const { LocalEngine } = await module("local.js");
     const engine = new LocalEngine(base), answers = [];
-    for (const [method, request] of requests) {
-      const started = performance.now();
-      const answer = await engine[method](request).catch(({ message }) => ({ error: message }));
-      answers.push({ ...answer, milliseconds: performance.now() - started });
+    for (const [method, ...request] of requests) {
+      answers.push(await engine[method](...request).catch(({ message }) => ({ error: message })));
     }
     return answers;
+  },
+
+  /** Names of the errors of two requests that are made at once, the first of which is aborted. */
+  async abort({ base, request }) {
+    const { LocalEngine } = await module("local.js");
+    const engine = new LocalEngine(base), abort = new AbortController();
+    const answers = [engine.classify(request, abort), engine.classify(request)];
+    abort.abort();
+    return (await Promise.allSettled(answers)).map(({ reason }) => reason?.name ?? null);
   },
 };
 

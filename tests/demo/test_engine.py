@@ -1,8 +1,5 @@
 """The page's engine in plain JavaScript against the learners of the package, run by node."""
 
-import json
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,31 +17,7 @@ from lightning_meta.episode import Episode
 from lightning_meta.inner import SGD, Adam, InnerLoop
 from lightning_meta.inner.optimizers import AdamState
 from lightning_meta.learner import MetaLearner
-
-DRIVER = Path(__file__).with_name("drive_engine.mjs")
-ENGINE = Path(__file__).parents[2] / "lightning_meta" / "demo" / "page" / "engine"
-
-
-def run(**job: Any) -> Any:
-    """What the engine makes of a job."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node, which runs the page's engine outside of a browser, is not installed")
-    asked = json.dumps({"engine": f"{ENGINE.as_uri()}/", **job})
-    done = subprocess.run([node, str(DRIVER)], input=asked, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def save(learner: MetaLearner, path: Path, settings: dict[str, Any], **description: Any) -> str:
-    """A checkpoint in the package's form, of a backbone with these settings."""
-    backbone = {"class_path": f"lightning_meta.backbones.{type(learner.backbone).__name__}", "init_args": settings}
-    settings = {"backbone": backbone} | {name: value for name, value in learner.hparams.items() if name[0] != "_"}
-    method = f"lightning_meta.algorithms.{type(learner).__name__}"
-    known = {"method": method, "hyper_parameters": settings, "preprocessing": None} | description
-    tensors = {name: tensor.contiguous() for name, tensor in learner.state_dict().items()}
-    save_file(tensors, path, metadata={"lightning_meta": json.dumps(known)})
-    return str(path)
+from tests.demo.engine import run, save
 
 
 def batch(x: Tensor) -> dict[str, Any]:
@@ -88,7 +60,7 @@ def compare(learner: MetaLearner, episode: Episode, path: Path, classes: int = 3
     """The engine's outputs are those of `predictions`, after every step."""
     predictions = learner.predictions(learner.meta_parameters(), episode, learner.carry.tree())
     answer = run(
-        do="adapt", checkpoint=save(learner, path, SMALL | settings), support=batch(episode.support_x),
+        do="adapt", checkpoint=str(save(learner, path, SMALL | settings)), support=batch(episode.support_x),
         targets=episode.support_y.tolist(), classes=classes, queries=batch(episode.query_x),
     )  # fmt: skip
     for found, expected in ((answer["support"], predictions.support), (answer["queries"], predictions[2])):
@@ -154,7 +126,7 @@ def test_a_summed_loss_keeps_the_size_that_it_had_in_training(tmp_path: Path) ->
     # Trained on twelve rows, given three: four times the loss is four times the rate.
     predictions = MAML(network(), InnerLoop(SGD(0.4), evaluation_steps=2, reduction="sum")).eval()
     expected = predictions.predictions(predictions.meta_parameters(), episode, {})
-    path = save(MAML(network(), loop), tmp_path / "maml.safetensors", SMALL, ways=3, shots=4)
+    path = str(save(MAML(network(), loop), tmp_path / "maml.safetensors", SMALL, ways=3, shots=4))
     answer = run(
         do="adapt", checkpoint=path, support=batch(episode.support_x), targets=[0, 1, 2], classes=3,
         queries=batch(episode.query_x),
@@ -167,7 +139,7 @@ def test_more_classes_are_told_apart_by_the_means_of_their_features(tmp_path: Pa
     loop = InnerLoop(SGD(0.1), evaluation_steps=2)
     learner, episode = MAML(network(outputs=2), loop), task([0, 0, 1, 2], 2, loop)
     answer = run(
-        do="adapt", checkpoint=save(learner, tmp_path / "maml.safetensors", SMALL | {"outputs": 2}),
+        do="adapt", checkpoint=str(save(learner, tmp_path / "maml.safetensors", SMALL | {"outputs": 2})),
         support=batch(episode.support_x), targets=[0, 0, 1, 2], classes=3, queries=batch(episode.query_x),
     )  # fmt: skip
     weights = dict(learner.backbone.named_parameters())
@@ -195,7 +167,7 @@ def test_curves_are_fitted_in_the_engine_as_in_python(
     episode = Episode(x, y, grid, grid, interleaved([0] * 5, 3, 3), torch.tensor(0), torch.arange(0))
     predictions = learner.predictions(learner.meta_parameters(), episode, {})
     answer = run(
-        do="adapt", checkpoint=save(learner, tmp_path / "curve.safetensors", described), support=batch(x),
+        do="adapt", checkpoint=str(save(learner, tmp_path / "curve.safetensors", described)), support=batch(x),
         targets=y[:, 0].tolist(), classes=None, queries=batch(grid),
     )  # fmt: skip
     torch.testing.assert_close(torch.tensor(answer["queries"]), predictions[2], atol=1e-9, rtol=1e-9)
@@ -243,9 +215,9 @@ STROKES = [[[0.1, 0.2], [0.3, 0.25], [0.5, 0.6]], [[0.2, 0.5], [0.25, 0.5]], [[0
 
 def test_strokes_become_a_picture_as_large_and_thick_as_those_of_omniglot() -> None:
     pixels = np.array(run(do="draw", strokes=STROKES)).reshape(105, 105)
-    along = np.linspace(0, 1, 1000)[:, None]
-    ends = [(np.array(start), np.array(end)) for stroke in STROKES for start, end in zip(stroke, stroke[1:] or stroke)]
-    touched = np.concatenate([start + along * (end - start) for start, end in ends])
+    along = np.linspace(0, 1, 200)[:, None]
+    ends = [(stroke[max(place - 1, 0)], stroke[place]) for stroke in STROKES for place in range(len(stroke))]
+    touched = np.concatenate([np.array(start) + along * np.subtract(end, start) for start, end in ends])
     # The larger extent of the points, .4 of the canvas, becomes 62.5 pixels, and (.3, .4), their middle, the picture's.
     touched = 52.5 + (touched - [0.3, 0.4]) * 62.5 / 0.4
     rows, columns = np.mgrid[:105, :105] + 0.5
