@@ -33,6 +33,15 @@ const jobs = {
     });
   },
 
+  /** Products left · rightᵀ of matrices, one after another, as WebAssembly makes them. */
+  async multiply({ factors }) {
+    const { available, multiplyTransposedInSimd } = await module("simd.js");
+    if (!available()) throw new Error("this node has no WebAssembly with vectors of 128 bits");
+    const flat = (matrix) => Float64Array.from(matrix.flat());
+    return factors.map(([left, right]) =>
+      [...multiplyTransposedInSimd(flat(left), flat(right), left.length, right.length, left[0].length)]);
+  },
+
   /** The pixels of a drawing. */
   async draw({ strokes }) {
     const { drawLikeOmniglot } = await module("picture.js");

@@ -56,7 +56,9 @@ def network(**settings: Any) -> Conv4:
     return backbone
 
 
-def compare(learner: MetaLearner, episode: Episode, path: Path, classes: int = 3, **settings: Any) -> None:
+def compare(
+    learner: MetaLearner, episode: Episode, path: Path, classes: int = 3, atol: float = 1e-9, **settings: Any
+) -> None:
     """The engine's outputs are those of `predictions`, after every step."""
     predictions = learner.predictions(learner.meta_parameters(), episode, learner.carry.tree())
     answer = run(
@@ -64,7 +66,7 @@ def compare(learner: MetaLearner, episode: Episode, path: Path, classes: int = 3
         targets=episode.support_y.tolist(), classes=classes, queries=batch(episode.query_x),
     )  # fmt: skip
     for found, expected in ((answer["support"], predictions.support), (answer["queries"], predictions[2])):
-        torch.testing.assert_close(torch.tensor(found), expected[..., :classes], atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(torch.tensor(found), expected[..., :classes], atol=atol, rtol=atol)
     assert answer["head"] == "own"
 
 
@@ -171,6 +173,23 @@ def test_curves_are_fitted_in_the_engine_as_in_python(
         targets=y[:, 0].tolist(), classes=None, queries=batch(grid),
     )  # fmt: skip
     torch.testing.assert_close(torch.tensor(answer["queries"]), predictions[2], atol=1e-9, rtol=1e-9)
+
+
+def test_vectors_of_float32_multiply_matrices_of_any_shape() -> None:
+    torch.manual_seed(0)
+    # The memory that is used again holds what the product before left there.
+    shapes = [(9, 8, 12), (7, 5, 10), (1, 1, 1), (40, 70, 200), (3, 4, 5)]
+    factors = [(torch.randn(rows, inner), torch.randn(columns, inner)) for rows, columns, inner in shapes]
+    found = run(do="multiply", factors=[[left.tolist(), right.tolist()] for left, right in factors])
+    for values, (left, right) in zip(found, factors, strict=True):
+        product = left @ right.T
+        torch.testing.assert_close(torch.tensor(values).view_as(product), product, atol=1e-4, rtol=1e-5)
+
+
+def test_a_network_of_full_size_adapts_in_the_engine_as_in_python(tmp_path: Path) -> None:
+    size = {"filters": 64, "image_size": 28}
+    loop = InnerLoop(SGD(0.1), evaluation_steps=2)
+    compare(MAML(network(**size), loop), task([0, 1, 2], 1, loop, 28), tmp_path / "m.safetensors", atol=1e-4, **size)
 
 
 def picture(mode: str, width: int, height: int, light: bool = False) -> Image.Image:

@@ -77,40 +77,47 @@ export function batchNorm(name) {
     parameters: [weightName, biasName],
     run(weights, x) {
       const weight = weights[weightName], bias = weights[biasName], { channels } = x;
-      const count = x.data.length / channels;
-      const normalised = x.data.slice();
-      addToRows(normalised, sumOfRows(x.data, channels).map((sum) => -sum / count));
-      const scale = new Float64Array(channels);
-      for (let place = 0; place < normalised.length; place += channels) {
-        for (let c = 0; c < channels; c++) scale[c] += normalised[place + c] * normalised[place + c];
-      }
-      for (let c = 0; c < channels; c++) scale[c] = 1 / Math.sqrt(scale[c] / count + EPSILON);
-      const data = new Float64Array(x.data.length);
+      const count = x.data.length / channels, { mean, scale } = statistics(x.data, channels);
+      const data = new Float64Array(x.data.length), values = x.data;
+      const slope = scale.map((value, c) => value * weight[c]), shift = bias.map((value, c) => value - mean[c] * slope[c]);
       for (let place = 0; place < data.length; place += channels) {
-        for (let c = 0; c < channels; c++) {
-          normalised[place + c] *= scale[c];
-          data[place + c] = normalised[place + c] * weight[c] + bias[c];
-        }
+        for (let c = 0; c < channels; c++) data[place + c] = values[place + c] * slope[c] + shift[c];
       }
       return {
         output: { ...x, data },
         backward(gradient, gradients) {
-          const products = new Float64Array(gradient.length);
-          for (let place = 0; place < products.length; place++) products[place] = gradient[place] * normalised[place];
-          const ofWeight = sumOfRows(products, channels), ofBias = sumOfRows(gradient, channels);
-          gradients[weightName] = ofWeight;
-          gradients[biasName] = ofBias;
-          for (let place = 0; place < products.length; place += channels) {
+          const ofBias = sumOfRows(gradient, channels), ofWeight = new Float64Array(channels);
+          for (let place = 0; place < gradient.length; place += channels) {
             for (let c = 0; c < channels; c++) {
-              const centred = gradient[place + c] - (ofBias[c] + normalised[place + c] * ofWeight[c]) / count;
-              products[place + c] = centred * weight[c] * scale[c];
+              ofWeight[c] += gradient[place + c] * (x.data[place + c] - mean[c]) * scale[c];
             }
           }
-          return products;
+          gradients[weightName] = ofWeight;
+          gradients[biasName] = ofBias;
+          const back = new Float64Array(gradient.length);
+          for (let place = 0; place < back.length; place += channels) {
+            for (let c = 0; c < channels; c++) {
+              const normalised = (x.data[place + c] - mean[c]) * scale[c];
+              const projected = gradient[place + c] - (ofBias[c] + normalised * ofWeight[c]) / count;
+              back[place + c] = projected * weight[c] * scale[c];
+            }
+          }
+          return back;
         },
       };
     },
   };
+}
+
+/** Means of the channels, and the inverse of their standard deviations. */
+function statistics(data, channels) {
+  const count = data.length / channels, mean = sumOfRows(data, channels), scale = new Float64Array(channels);
+  for (let c = 0; c < channels; c++) mean[c] /= count;
+  for (let place = 0; place < data.length; place += channels) {
+    for (let c = 0; c < channels; c++) scale[c] += (data[place + c] - mean[c]) ** 2;
+  }
+  for (let c = 0; c < channels; c++) scale[c] = 1 / Math.sqrt(scale[c] / count + EPSILON);
+  return { mean, scale };
 }
 
 export function relu() {

@@ -1,5 +1,8 @@
 // Products of matrices in row-major typed arrays, where almost all of the engine's time goes.
 
+import { available, multiplyTransposedInSimd } from "./simd.js";
+
+const WORTH_COPYING = 2 ** 18; // multiplications: smaller products stay here, in double precision
 const TILE = 3; // nine sums and six factors still fit into the registers
 
 /**
@@ -10,6 +13,9 @@ const TILE = 3; // nine sums and six factors still fit into the registers
  * @returns {Float64Array} (rows, columns)
  */
 export function multiplyTransposed(left, right, rows, columns, inner) {
+  if (rows * columns * inner >= WORTH_COPYING && available()) {
+    return multiplyTransposedInSimd(left, right, rows, columns, inner);
+  }
   const product = new Float64Array(rows * columns);
   if (rows < TILE || columns < TILE) {
     for (let row = 0; row < rows; row++) {
