@@ -58,13 +58,17 @@ const jobs = {
     return answers;
   },
 
-  /** Names of the errors of two requests that are made at once, the first of which is aborted. */
-  async abort({ base, request }) {
+  /** Two requests that are made at once, the first of which is aborted: names of their errors, and files asked for. */
+  async abort({ base, requests: [[first, request], [second, other]] }) {
     const { LocalEngine } = await module("local.js");
-    const engine = new LocalEngine(base), abort = new AbortController();
-    const answers = [engine.classify(request, abort), engine.classify(request)];
+    const engine = new LocalEngine(base), abort = new AbortController(), ask = globalThis.fetch, files = [];
+    globalThis.fetch = (address) => {
+      files.push(address.slice(base.length));
+      return ask(address);
+    };
+    const answers = [engine[first](request, abort), engine[second](other)];
     abort.abort();
-    return (await Promise.allSettled(answers)).map(({ reason }) => reason?.name ?? null);
+    return { errors: (await Promise.allSettled(answers)).map(({ reason }) => reason?.name ?? null), files };
   },
 };
 

@@ -138,6 +138,7 @@ MISTAKES = [
     (["fit", {"checkpoint": "curve", "points": []}], "no point"),
     (["fit", {"checkpoint": "omniglot", "points": POINTS}], "omniglot adapts to pictures"),
     (["fit", {"checkpoint": "curve", "points": [[0, None]]}], "has no place"),
+    (["fit", {"checkpoint": "curve", "points": [[1e200, 1e200]]}], "diverged on these examples"),
 ]
 
 
@@ -159,8 +160,11 @@ def test_more_classes_than_the_checkpoint_has_are_noted(base: str) -> None:
     ]
 
 
-def test_a_request_that_nobody_waits_for_does_not_stop_the_next(base: str) -> None:
-    assert run(do="abort", base=base, request=question(BAR)[1]) == ["AbortError", None]
+def test_a_request_that_nobody_waits_for_is_left_out(base: str) -> None:
+    fit = ["fit", {"checkpoint": "curve", "points": POINTS}]
+    answer = run(do="abort", base=base, requests=[question(BAR), fit])
+    assert answer["errors"] == ["AbortError", None]
+    assert sorted(answer["files"]) == ["curve.safetensors", "sinusoid_joint.safetensors"]
 
 
 def test_the_folder_holds_page_engine_and_checkpoints(page: Path, base: str) -> None:

@@ -76,6 +76,9 @@ export class Learner {
       [weights, state] = this.optimizer.update(weights, gradients, state);
       all.push(weights);
     }
+    if (!Object.values(weights).every((weight) => weight.every(Number.isFinite))) {
+      throw new Error(`The adaptation by ${this.steps} inner steps diverged on these examples: change them.`);
+    }
     return all;
   }
 

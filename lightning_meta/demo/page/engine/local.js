@@ -51,10 +51,16 @@ function askDirectly(base) {
 /** Asks a worker, so that the page stays responsive while it computes. */
 function askWorker(base) {
   const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+  let stopped = null, fail = () => {};
+  worker.onerror = () => {
+    stopped = new Error("The part of the page that computes cannot run: load the page again.");
+    fail(stopped);
+  };
   worker.postMessage({ base });
   return (method, request) => new Promise((resolve, reject) => {
+    fail = reject;
+    if (stopped) fail(stopped);
     worker.onmessage = ({ data: { result, error } }) => (error === undefined ? resolve(result) : reject(new Error(error)));
-    worker.onerror = () => reject(new Error("The page's worker stopped: load the page again."));
     worker.postMessage({ method, request });
   });
 }
