@@ -44,7 +44,9 @@ export class Core {
   async fit({ checkpoint, points }) {
     const learner = await this.#learner(checkpoint);
     const joint = await this.#learner(JOINT).catch(() => null); // a folder need not hold it
-    if (learner.loss !== "mse_loss") throw new Error(`${checkpoint} adapts to pictures: choose a checkpoint of curves.`);
+    if (learner.loss !== "mse_loss") {
+      throw new Error(`${checkpoint} adapts to pictures: choose a checkpoint of curves.`);
+    }
     if (!points.length) throw new Error("There is no point yet: click some points of the curve.");
     if (!points.flat().every(Number.isFinite)) throw new Error("A point of the curve has no place.");
     const support = vectors(points.map(([x]) => x)), targets = points.map(([, y]) => y), grid = vectors(GRID);
@@ -68,7 +70,7 @@ export class Core {
     return new Learner(readSafetensors(await response.arrayBuffer()));
   }
 
-  /** Inputs of the network, {x, turned} for each picture: the same objects as in the last request where nothing changed. */
+  /** What `prepare` makes of each picture: the same objects as in the last request where a picture did not change. */
   async #prepare(checkpoint, learner, pictures) {
     const preprocessing = new Preprocessing(learner.description.preprocessing), inputs = new Map();
     const keys = pictures.map(({ file, strokes }) => `${checkpoint} ${file ?? JSON.stringify(strokes)}`);
@@ -112,6 +114,7 @@ class Adaptation {
   }
 }
 
+/** The input {data, height, width, channels} of a picture, and whether its brightness was turned round. */
 async function prepare(preprocessing, given) {
   const picture = await pictureOf(given);
   return { ...preprocessing.inputs(picture), turned: preprocessing.isReversed(picture) };

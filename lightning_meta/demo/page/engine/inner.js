@@ -27,8 +27,8 @@ function sgd({ lr }) {
     for (let k = 0; k < moved.length; k++) moved[k] = weight[k] - lr * gradient[k];
     return moved;
   };
-  const update = (weights, gradients) => [mapWeights(weights, (weight, name) => descend(weight, gradients[name])), null];
-  return { init: () => null, update };
+  const update = (weights, gradients) => mapWeights(weights, (weight, name) => descend(weight, gradients[name]));
+  return { init: () => null, update: (weights, gradients) => [update(weights, gradients), null] };
 }
 
 function adam({ lr, beta1, beta2, epsilon }) {

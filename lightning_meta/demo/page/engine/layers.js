@@ -79,7 +79,8 @@ export function batchNorm(name) {
       const weight = weights[weightName], bias = weights[biasName], { channels } = x;
       const count = x.data.length / channels, { mean, scale } = statistics(x.data, channels);
       const data = new Float64Array(x.data.length), values = x.data;
-      const slope = scale.map((value, c) => value * weight[c]), shift = bias.map((value, c) => value - mean[c] * slope[c]);
+      const slope = scale.map((value, c) => value * weight[c]);
+      const shift = bias.map((value, c) => value - mean[c] * slope[c]);
       for (let place = 0; place < data.length; place += channels) {
         for (let c = 0; c < channels; c++) data[place + c] = values[place + c] * slope[c] + shift[c];
       }
@@ -251,7 +252,8 @@ export function linear(name) {
           const byOutput = transpose(gradient, rows, outputs), byInput = transpose(x.data, rows, channels);
           gradients[weightName] = multiplyTransposed(byOutput, byInput, outputs, channels, rows);
           gradients[biasName] = sumOfRows(gradient, outputs);
-          return wanted ? multiplyTransposed(gradient, transpose(weight, outputs, channels), rows, channels, outputs) : null;
+          if (!wanted) return null;
+          return multiplyTransposed(gradient, transpose(weight, outputs, channels), rows, channels, outputs);
         },
       };
     },

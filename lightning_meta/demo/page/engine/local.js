@@ -60,7 +60,8 @@ function askWorker(base) {
   return (method, request) => new Promise((resolve, reject) => {
     fail = reject;
     if (stopped) fail(stopped);
-    worker.onmessage = ({ data: { result, error } }) => (error === undefined ? resolve(result) : reject(new Error(error)));
+    worker.onmessage = ({ data: { result, error } }) =>
+      error === undefined ? resolve(result) : reject(new Error(error));
     worker.postMessage({ method, request });
   });
 }

@@ -27,7 +27,7 @@ export class Network {
    * Tensors of a state_dict in the form that the layers use, by the names of this network.
    *
    * @param {Object<string, {shape: number[], data: Float64Array}>} tensors
-   * @param {(name: string, place: number) => string} nameOf the name in `tensors` of the weight with that name and place
+   * @param {(name: string, place: number) => string} nameOf in `tensors`, from a weight's name and place in the order
    */
   weights(tensors, nameOf) {
     return Object.fromEntries(this.parameters.map((name, place) => {

@@ -10,7 +10,8 @@ const ARRAYS = { F32: Float32Array, F64: Float64Array, I64: BigInt64Array, I32: 
  */
 export function readSafetensors(file) {
   const start = 8 + Number(new DataView(file).getBigUint64(0, true));
-  const { __metadata__: metadata, ...entries } = JSON.parse(new TextDecoder().decode(new Uint8Array(file, 8, start - 8)));
+  const header = new TextDecoder().decode(new Uint8Array(file, 8, start - 8));
+  const { __metadata__: metadata, ...entries } = JSON.parse(header);
   const tensors = {};
   for (const [name, { dtype, shape, data_offsets: [from, to] }] of Object.entries(entries)) {
     if (!(dtype in ARRAYS)) throw new Error(`The checkpoint holds ${name} as ${dtype}, which the page cannot read.`);

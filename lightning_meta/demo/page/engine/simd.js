@@ -1,4 +1,4 @@
-// The product of matrices.js in WebAssembly, which multiplies four float32 numbers at once. Its few bytes are put
+// The product of matrix.js in WebAssembly, which multiplies four float32 numbers at once. Its few bytes are put
 // together here, so that the page needs neither a compiler nor a binary file.
 
 const ROWS = 3, COLUMNS = 4, LANES = 4; // of a tile, whose twelve sums and four factors fill the sixteen registers
