@@ -12,6 +12,7 @@ from torchvision.transforms import v2
 
 from lightning_meta.data.drawing.data_module import check_at_least
 from lightning_meta.data.drawing.images import ClassImages, FileEpisodes, split_by_seed
+from lightning_meta.data.drawing.photographs import SPLITS
 from lightning_meta.data.drawing.task_random import TaskRandom
 from lightning_meta.data.files.class_folders import ClassFolders, few, list_pictures, read_split_file
 from lightning_meta.data.files.folder_cache import CachedPictures, cached_pictures
@@ -120,7 +121,7 @@ class FolderEpisodes(FileEpisodes):
                 f"holds pictures of {len(classes)} classes, and some must be left to train on: lower them"
             )
         by_seed = split_by_seed(len(classes), *held_out, self.split_seed)
-        return {split: [classes[place] for place in places] for split, places in by_seed.items()}
+        return {split: [classes[place] for place in by_seed[split]] for split in SPLITS}
 
     def has_validation(self) -> bool:
         """Whether there are classes to validate on and ``validation_tasks`` is above 0."""

@@ -24,7 +24,7 @@ class ClassImages(NamedTuple):
     images: Tensor  # uint8 (images, channels, height, width), scaled to [0, 1]; or floats (examples, ...), unchanged
     starts: Tensor  # (classes,): the first image of each class
     counts: Tensor  # (classes,): how many images it has
-    splits: dict[Split, Tensor]  # split -> its classes
+    splits: dict[str, Tensor]  # split -> its classes
     moments: Tensor | None = None  # (2, channels, 1, 1): mean and standard deviation of values in 0..1 to normalise by
     names: list[str] | None = None  # of the classes, for messages
     background: float | None = None  # brightness around what is drawn, as in `Preprocessing`
@@ -211,7 +211,7 @@ class FileEpisodes(ImageEpisodes):
         return self.__dict__ | ({"_data": None} if mapped else {})
 
 
-def split_by_seed(classes: int, validation: int, test: int, seed: int) -> dict[Split, Tensor]:
+def split_by_seed(classes: int, validation: int, test: int, seed: int) -> dict[str, Tensor]:
     """Shuffle classes 0..classes-1 and hold some of them out; the rest is trained on.
 
     Args:
@@ -225,5 +225,4 @@ def split_by_seed(classes: int, validation: int, test: int, seed: int) -> dict[S
     """
     order = TaskRandom(seed, "array classes", torch.zeros(1, dtype=torch.int64)).order(classes)[0]
     parts = order.split([validation, test, classes - validation - test])
-    names: tuple[Split, ...] = ("validation", "test", "train")
-    return {split: part.sort().values for split, part in zip(names, parts, strict=True)}
+    return {split: part.sort().values for split, part in zip(("validation", "test", "train"), parts, strict=True)}

@@ -130,8 +130,8 @@ def _join(parts: dict[str, dict[str, list[str]]], root: Path) -> ClassFolders:
         if both := [name for name in classes if name in home]:
             raise MetaLearningError(
                 f"data.root is {root}, where {home[both[0]]} and {part} both hold {few(both)}, but learners are "
-                f"tested on classes that they were not trained on: set data.root to {root / home[both[0]]}, and how many "
-                "of its classes to hold out with data.validation_classes and data.test_classes"
+                f"tested on classes that they were not trained on: set data.root to {root / home[both[0]]}, and "
+                "data.validation_classes and data.test_classes to how many of its classes to hold out"
             )
         home |= dict.fromkeys(classes, part)
         files |= classes
