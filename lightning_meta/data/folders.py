@@ -98,20 +98,15 @@ class FolderEpisodes(FileEpisodes):
             MetaLearningError: there are no pictures, or the settings do not split them.
         """
         files, splits = self.folders
-        held_out = self.validation_classes, self.test_classes
-        if any(held_out) and (splits or self.split_file):
-            raise MetaLearningError(
-                f"data.validation_classes is {held_out[0]} and data.test_classes is {held_out[1]}, but "
-                + (f"data.split_file is {self.split_file}" if self.split_file else f"the folders of {self.folder}")
-                + " already split the classes: leave the numbers out"
-            )
         classes = [name for name, pictures in files.items() if pictures]
+        held_out = self.validation_classes, self.test_classes
+        given = [name for name in ("validation_classes", "test_classes", "split_file") if getattr(self, name)]
+        if (splits is not None and given) or (self.split_file and len(given) > 1):
+            split_by = f"the folders of {self.folder} split" if splits is not None else f"{self.split_file} splits"
+            raise MetaLearningError(
+                f"data.{given[0]} is {getattr(self, given[0])}, but {split_by} the classes already: leave it out"
+            )
         if splits is not None:
-            if self.split_file is not None:
-                raise MetaLearningError(
-                    f"data.split_file is {self.split_file}, but the folders of {self.folder} already split the "
-                    "classes: leave it out"
-                )
             return splits
         if self.split_file is not None:
             return read_split_file(Path(self.split_file).expanduser(), classes, self.folder)
@@ -236,8 +231,8 @@ def _transformed(name: str, transform: v2.Transform, images: Tensor, seeds: Tens
                 transformed += [transform(image) for image in task]
             except Exception as error:
                 raise MetaLearningError(
-                    f"data.{name} cannot transform uint8 images of shape {tuple(images.shape[3:])} ({error}): one that "
-                    "needs floats comes after torchvision.transforms.v2.ToDtype with dtype torch.float32 and scale true"
+                    f"data.{name} cannot transform uint8 images of shape {tuple(images.shape[3:])} ({error}): "
+                    "change its settings or, if it needs floats, put ToDtype(torch.float32, scale=True) before it"
                 ) from error
     expected, found = images.shape[3:], {(row.dtype, row.shape) for row in transformed}
     if len(found) > 1 or not all(shape == expected and _is_image(dtype) for dtype, shape in found):

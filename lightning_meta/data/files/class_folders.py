@@ -145,7 +145,7 @@ def _lines(text: str) -> dict[str, list[str]]:
     for line in text.splitlines():
         split, _, name = line.strip().partition(" ")
         if split:
-            named.setdefault(split, []).append(_text(name.strip()))
+            named.setdefault(split, []).append(name.strip())
     return named
 
 
