@@ -3,14 +3,16 @@
     python benchmarks/studies/folder_episodes.py --data ROOT [--seed 0] [--meta-steps 100] [--test-tasks 100]
 
 Writes CIFAR-FS (`ROOT/cifarfs`) as PNG files to `train`, `val` and `test` in a temporary folder and reads them with
-`FolderEpisodes`. Prints the seconds of the first and of the second start and tasks per second, 5-way 1-shot with one
-query in meta-batches of 32 (medians of alternating turns, in the processor's own seconds), beside `CIFARFSEpisodes` at
-the same size and `OmniglotEpisodes` (`ROOT/omniglot-py`) at its own. Then trains and tests MAML (`cifarfs/maml_5w1s`,
-shortened) through both modules of CIFAR-FS, with one seed, and compares accuracies and weights. Writes
-`folder_episodes.csv`. Exits with 1 where the accuracies or weights differ.
+`FolderEpisodes`. Prints the seconds of the first and of the second start, and tasks per second: 5-way 1-shot with one
+query in meta-batches of 32, medians of alternating turns in the processor's own seconds. Beside it are
+`CIFARFSEpisodes` at the same size, `OmniglotEpisodes` (`ROOT/omniglot-py`) at its own, and, of 84 x 84 pixels, a memory
+map and the same images in memory. Then trains and tests MAML (`cifarfs/maml_5w1s`, shortened) through both modules of
+CIFAR-FS with one seed and compares accuracies and weights; where they differ, it exits with 1. Writes
+`folder_episodes.csv`.
 """
 
 import argparse
+import copy
 import csv
 import json
 import statistics
@@ -104,13 +106,17 @@ def main() -> int:
         small = FolderEpisodes(root=str(root), image_size=28, channels=1)
         crop = v2.Compose([v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip()])
         augmented = FolderEpisodes(root=str(root), image_size=32, support_transform=crop, query_transform=crop)
-        note("first start", f"seconds, {pictures} pictures", f"{seconds_to_load(folders):.1f}")
+        note("first start", f"seconds, {pictures:,} pictures", f"{seconds_to_load(folders):.1f}")
         again = FolderEpisodes(root=str(root), image_size=32)
         note("second start", "seconds", f"{seconds_to_load(again):.1f}")
+        mapped = FolderEpisodes(root=str(root), image_size=84)
+        in_memory = copy.copy(mapped)
+        in_memory._data = mapped.data._replace(images=mapped.data.images.clone())
         samplers: dict[str, ImageEpisodes] = {
             "FolderEpisodes, 32 x 32 x 3": folders, "CIFARFSEpisodes, 32 x 32 x 3": cifar,
             "FolderEpisodes, 28 x 28 x 1": small, "OmniglotEpisodes, 28 x 28 x 1": OmniglotEpisodes(root=given.data),
             "FolderEpisodes, 32 x 32 x 3, crops and flips": augmented,
+            "FolderEpisodes, 84 x 84 x 3, memory map": mapped, "the same in memory": in_memory,
         }  # fmt: skip
         for data in samplers.values():
             seconds_to_load(data)
@@ -126,12 +132,12 @@ def main() -> int:
             for name, data in sources.items()
         }
         for name, (metrics, _) in tested.items():
-            for protocol in ("query_accuracy", "query_accuracy_nontransductive"):
-                mean, half = (metrics[protocol][key][-1] for key in ("mean", "half_width"))
-                note(f"{name}, {protocol}", "%", f"{100 * mean:.2f} ± {100 * half:.2f}")
+            for protocol, key in (("transductive", "query"), ("non-transductive", "query_nontransductive")):
+                mean, half = (metrics[f"{key}_accuracy"][part][-1] for part in ("mean", "half_width"))
+                note(f"MAML, {name}", f"% {protocol}", f"{100 * mean:.2f} ± {100 * half:.2f}")
         (one, weights), (other, other_weights) = tested.values()
         same = one == other and all(torch.equal(value, other_weights[name]) for name, value in weights.items())
-        note("accuracies and weights", "of both", "equal" if same else "differ")
+        note("accuracies and weights", "of both runs", "equal" if same else "differ")
     with (given.output / "folder_episodes.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("what", "unit", "value"), *rows])
     return 0 if same else 1
