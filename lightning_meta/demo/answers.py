@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightning_meta.data.files.pictures import Preprocessing, open_picture
 from lightning_meta.demo.cache import Cache
-from lightning_meta.demo.descriptions import describe
+from lightning_meta.demo.descriptions import describe, preprocessing_of
 from lightning_meta.demo.drawing import draw_like_omniglot
 from lightning_meta.demo.guard import RefusedError
 from lightning_meta.demo.requests import FitRequest, LabelledPictures, Picture
@@ -51,14 +51,15 @@ class Answers:
 
     Args:
         checkpoints: trained learners by the names that the page shows.
+        about: what the file of each says of itself, see `describe`.
 
     Raises:
         MetaLearningError: one of them takes neither pictures nor points of a curve.
     """
 
-    def __init__(self, checkpoints: Mapping[str, MetaLearner]) -> None:
+    def __init__(self, checkpoints: Mapping[str, MetaLearner], about: Mapping[str, Mapping[str, Any]]) -> None:
         self.checkpoints = dict(checkpoints)
-        self.descriptions = [describe(name, learner) for name, learner in checkpoints.items()]
+        self.descriptions = [describe(name, learner, about.get(name, {})) for name, learner in checkpoints.items()]
         self._kinds: dict[str, str] = {description["name"]: description["kind"] for description in self.descriptions}
         self._locks = {name: threading.Lock() for name in checkpoints}  # running at other weights changes a network
         self._tasks: Cache[Task] = Cache(CACHED_TASKS, lambda task: task.bytes)
@@ -130,10 +131,12 @@ class Answers:
     def notes(self, task: Task, queries: Sequence[Pixels]) -> list[str]:
         """What a person should know of an answer."""
         notes = []
-        turned = sum(picture.turned_round for picture in (*task.support, *queries))
+        turned, every = sum(picture.turned_round for picture in (*task.support, *queries)), len(task.support)
         if turned:
-            every = len(task.support) + len(queries)
-            notes.append(f"{turned} of {every} pictures have the brightness of ink and paper swapped: turned round")
+            notes.append(
+                f"{turned} of {every + len(queries)} pictures {'is' if turned == 1 else 'are'} light on dark where the "
+                "checkpoint was trained on dark on light, or the opposite: turned round"
+            )
         if task.adapted.head == "prototypes":
             notes.append("more classes than the checkpoint was trained for: compared with the mean features of each")
         return notes
@@ -154,7 +157,7 @@ class Answers:
         raise RefusedError(404, f"There is no checkpoint {name}: {hint}")
 
     def _preprocessing(self, name: str) -> Preprocessing:
-        preprocessing = self.checkpoints[name].preprocessing
+        preprocessing = preprocessing_of(self.checkpoints[name])
         assert preprocessing is not None
         return preprocessing
 

@@ -1,24 +1,33 @@
-"""What the page shows of a checkpoint."""
+"""What the page knows of its checkpoints."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from lightning_meta.data.files.pictures import Preprocessing
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner import MetaLearner
 
 
-def describe(name: str, learner: MetaLearner) -> dict[str, Any]:
-    """Plain data of a learner, as ``/api/checkpoints`` and the static page's list of checkpoints hold it.
+def preprocessing_of(learner: MetaLearner) -> Preprocessing | None:
+    """How a picture becomes the learner's input; None where it was not trained on pictures."""
+    plain = learner.trained_on.get("preprocessing")
+    return None if plain is None else Preprocessing.from_plain(plain)
+
+
+def describe(name: str, learner: MetaLearner, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain data of a checkpoint, as ``/api/checkpoints`` and the static page's list of checkpoints hold it.
 
     Args:
         name: what the page calls it.
-        learner: with the data of its checkpoint.
+        learner: that it holds.
+        about: what its file says of itself, of which ``title`` and ``accuracy`` are shown.
 
     Raises:
         MetaLearningError: it takes neither pictures nor points of a curve.
     """
-    known, preprocessing = learner.description, learner.preprocessing
+    preprocessing = preprocessing_of(learner)
     if preprocessing is None and not _takes_a_number(learner):
         raise MetaLearningError(
             f"--ckpt names {name}, which takes neither pictures nor points of a curve: leave it out"
@@ -26,14 +35,14 @@ def describe(name: str, learner: MetaLearner) -> dict[str, Any]:
     return {
         "name": name,
         "kind": "curve" if preprocessing is None else "pictures",
-        "title": known.get("title", name),
+        "title": about.get("title", name),
         "method": type(learner).__name__,
-        "ways": known.get("ways"),
-        "shots": known.get("shots"),
+        "ways": learner.trained_on.get("ways"),
+        "shots": learner.trained_on.get("shots"),
         "steps": learner.inner.evaluation_steps,
         "side": preprocessing and preprocessing.side,
         "channels": preprocessing and preprocessing.channels,
-        "accuracy": known.get("accuracy"),
+        "accuracy": about.get("accuracy"),
     }
 
 

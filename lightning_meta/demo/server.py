@@ -57,17 +57,22 @@ class Turns:
             self._waiting -= 1
 
 
-def create_app(checkpoints: Mapping[str, MetaLearner], host: str = "127.0.0.1") -> FastAPI:
+def create_app(
+    checkpoints: Mapping[str, MetaLearner],
+    about: Mapping[str, Mapping[str, Any]] | None = None,
+    host: str = "127.0.0.1",
+) -> FastAPI:
     """The page and what it asks: ``GET /api/checkpoints``, ``POST /api/classify``, ``POST /api/fit``.
 
     Args:
         checkpoints: trained learners by the names that the page shows.
+        about: what the file of each says of itself: ``title`` and ``accuracy``.
         host: name that the server listens at.
 
     Raises:
         MetaLearningError: one of them takes neither pictures nor points of a curve.
     """
-    answers, turns = Answers(checkpoints), Turns()
+    answers, turns = Answers(checkpoints, about or {}), Turns()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)  # pages that load scripts from elsewhere
     app.add_middleware(Guard, host=host)
 

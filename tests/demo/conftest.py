@@ -17,7 +17,7 @@ def checkpoints() -> dict[str, MetaLearner]:
 
 @pytest.fixture(scope="module")
 def address(checkpoints: dict[str, MetaLearner]) -> Iterator[str]:
-    with serving(create_app(checkpoints)) as address:
+    with serving(create_app(checkpoints, {"symbols": {"title": "Symbols", "accuracy": "98.9 ± 0.1 %"}})) as address:
         yield address
 
 

@@ -32,8 +32,8 @@ def symbols(steps: int = 3, ways: int = 3) -> MetaLearner:
     torch.manual_seed(0)
     network = Conv4(ways, filters=8)
     learner = MAML(network, InnerLoop(SGD(lr=0.1), steps=1, evaluation_steps=steps)).eval()
-    learner.preprocessing = Preprocessing(side=28, channels=1, resample="lanczos", background=1.0, invert=True)
-    learner.description = {"title": "Symbols", "ways": ways, "shots": 1}
+    preprocessing = Preprocessing(side=28, channels=1, resample="lanczos", background=1.0, invert=True)
+    learner.trained_on = {"ways": ways, "shots": 1, "rows": ways, "preprocessing": preprocessing.plain()}
     return learner
 
 
@@ -42,7 +42,7 @@ def curves(rate: float = 0.01) -> MetaLearner:
     torch.manual_seed(0)
     inner = InnerLoop(SGD(lr=rate), steps=1, evaluation_steps=2)
     learner = MAML(MLP(1), inner, loss=functional.mse_loss).eval()
-    learner.preprocessing, learner.description = None, {"title": "Curves", "ways": 1, "shots": 5}
+    learner.trained_on = {"ways": 1, "shots": 5, "rows": 5, "preprocessing": None}
     return learner
 
 
