@@ -5,7 +5,7 @@
 
 Every client draws symbols of its own, one stroke in ``--pause`` seconds: most are of the symbol that is classified,
 some belong to an example, so that the learner adapts again. Prints the answers and how long they took, without the
-pauses, and the resident memory of the server's process, after the first ten seconds and at the end.
+pauses, and the resident memory of the server's process, after half of the time and at the end.
 """
 
 import argparse
@@ -19,7 +19,6 @@ import httpx
 import numpy as np
 import psutil
 
-WARM_UP = 10  # seconds, in which every client has its first answer, until the memory counts
 STROKES = 4  # of a symbol, before the next is begun
 NEW_EXAMPLE = 0.05  # of all strokes belong to an example
 
@@ -70,7 +69,7 @@ async def measure(options: argparse.Namespace) -> None:
         clients = asyncio.gather(
             *(draw_for(client, checkpoint, options.pause, until, seed, waits) for seed in range(options.clients))
         )
-        await asyncio.sleep(min(WARM_UP, options.seconds / 2))
+        await asyncio.sleep(options.seconds / 2)  # until what the server keeps has reached its bound
         before = server.memory_info().rss
         errors = list(itertools.chain.from_iterable(await clients))
     p50, p95 = np.percentile(waits, [50, 95])

@@ -138,7 +138,7 @@ def serve(app: FastAPI, listener: socket, address: str, open_page: bool) -> None
     torch.set_num_threads(1)
     config = uvicorn.Config(
         app, log_level="error", access_log=False, server_header=False, ws="none", lifespan="off",
-        timeout_graceful_shutdown=3,
+        timeout_graceful_shutdown=3, timeout_keep_alive=75,  # who draws pauses, and a closing connection loses a stroke
     )  # fmt: skip
     if open_page:
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
