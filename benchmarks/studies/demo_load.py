@@ -5,7 +5,8 @@
 
 Every client draws symbols of its own, one stroke in ``--pause`` seconds: most are of the symbol that is classified,
 some belong to an example, so that the learner adapts again. Prints the answers and how long they took, without the
-pauses, and the resident memory of the server's process, after half of the time and at the end.
+pauses; the processor time that each took the server, which other programs of the computer do not lengthen as they do
+the waits; and the resident memory of the server's process, after half of the time and at the end.
 """
 
 import argparse
@@ -65,6 +66,7 @@ async def measure(options: argparse.Namespace) -> None:
         known = {each["name"]: each for each in (await client.get("/api/checkpoints")).json()}
         pictures = [name for name, each in known.items() if each["kind"] == "pictures"]
         checkpoint = known[options.checkpoint or pictures[0]]
+        used = sum(server.cpu_times()[:2])
         until, waits = time.perf_counter() + options.seconds, list[float]()
         clients = asyncio.gather(
             *(draw_for(client, checkpoint, options.pause, until, seed, waits) for seed in range(options.clients))
@@ -72,10 +74,12 @@ async def measure(options: argparse.Namespace) -> None:
         await asyncio.sleep(options.seconds / 2)  # until what the server keeps has reached its bound
         before = server.memory_info().rss
         errors = list(itertools.chain.from_iterable(await clients))
+        used = sum(server.cpu_times()[:2]) - used
     p50, p95 = np.percentile(waits, [50, 95])
     print(
         f"{checkpoint['name']}: {options.clients} clients, {options.seconds} s, {len(waits)} requests, "
         f"{len(errors)} errors, p50 {1e3 * p50:.0f} ms, p95 {1e3 * p95:.0f} ms, longest {1e3 * max(waits):.0f} ms, "
+        f"{1e3 * used / len(waits):.0f} ms of a core for each, "
         f"memory of the server {before / 2**20:.0f} -> {server.memory_info().rss / 2**20:.0f} MiB"
     )
     for error in sorted(set(errors))[:5]:

@@ -26,7 +26,7 @@ JOINT = "sinusoid_joint"  # the network that was trained on all curves at once, 
 GRID = 101  # x values of a curve
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others would run programs, such as Ghostscript
 MAX_PIXELS = 25_000_000  # of a picture: 75 MB of colours
-CACHED_TASKS = 512 * 2**20  # bytes of weights after every step
+CACHED_TASKS = 320 * 2**20  # bytes of weights after every step: sixty tasks of ten steps on Omniglot's usual network
 CACHED_PICTURES = 32 * 2**20  # bytes of pixels
 
 

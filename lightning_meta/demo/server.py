@@ -36,7 +36,8 @@ class Turns:
 
     def __init__(self) -> None:
         self._turn = asyncio.Semaphore()
-        self._thread = ThreadPoolExecutor(1, "lightning-meta-demo")
+        # PyTorch's own threads would cost more than they gain; their number is of the thread that sets it.
+        self._thread = ThreadPoolExecutor(1, "lightning-meta-demo", torch.set_num_threads, (1,))
         self._waiting = 0
 
     async def take(self, request: Request, compute: Callable[..., Answer], *arguments: Any) -> Answer:
@@ -135,7 +136,6 @@ def serve(app: FastAPI, listener: socket, address: str, open_page: bool) -> None
         address: of the page.
         open_page: whether to show it in a browser.
     """
-    torch.set_num_threads(1)
     config = uvicorn.Config(
         app, log_level="error", access_log=False, server_header=False, ws="none", lifespan="off",
         timeout_graceful_shutdown=3, timeout_keep_alive=75,  # who draws pauses, and a closing connection loses a stroke
