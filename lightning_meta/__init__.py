@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from lightning_meta.data import TasksetEpisodes as TasksetEpisodes
     from lightning_meta.data import TieredImageNetEpisodes as TieredImageNetEpisodes
     from lightning_meta.episode import Episode as Episode
+    from lightning_meta.inference import FewShotClassifier as FewShotClassifier
+    from lightning_meta.inference import FewShotRegressor as FewShotRegressor
+    from lightning_meta.inference import load_learner as load_learner
     from lightning_meta.inner import InnerLoop as InnerLoop
     from lightning_meta.inner import LayerRates as LayerRates
     from lightning_meta.inner import LSTMOptimizer as LSTMOptimizer
@@ -92,6 +95,9 @@ _MODULES = {
     "TasksetEpisodes": "lightning_meta.data",
     "TieredImageNetEpisodes": "lightning_meta.data",
     "Episode": "lightning_meta.episode",
+    "FewShotClassifier": "lightning_meta.inference",
+    "FewShotRegressor": "lightning_meta.inference",
+    "load_learner": "lightning_meta.inference",
     "InnerLoop": "lightning_meta.inner",
     "LayerRates": "lightning_meta.inner",
     "LSTMOptimizer": "lightning_meta.inner",

@@ -1,7 +1,7 @@
 """What travels from the data to the algorithms: a batch of tasks, and what an algorithm wants drawn with it."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -50,6 +50,13 @@ class InnerBatches(NamedTuple):
     visits: int = 1  # meta-steps in a row on the same tasks, each of which goes on where the last left the order
 
 
+class SupportsPlain(Protocol):
+    """What can be written down."""
+
+    def plain(self) -> dict[str, Any]:
+        """Numbers, strings and containers of them."""
+
+
 @runtime_checkable
 class EpisodeSource(Protocol):
     """What an algorithm may ask of a data module and tell it, so that neither has to import the other."""
@@ -58,6 +65,7 @@ class EpisodeSource(Protocol):
     ways: int
     outputs: int  # width that the backbone's output must have: the ways, or the targets of a regression
     train_class_count: int  # classes in the training split; 0 where tasks do not name theirs
+    preprocessing: SupportsPlain | None  # how a picture becomes an input; None where inputs are no pictures
 
     def connect(self, train: InnerBatches, evaluation: InnerBatches) -> None:
         """Take what the learner needs drawn for its inner loop; it says so at setup, before anything is drawn."""

@@ -102,6 +102,10 @@ class LearnedOptimizer(MetaLearner):
             losses.append(self.inner_loss(weights, task, rows))
         return torch.stack(losses).sum(), carry | {"weights": weights, "state": state}
 
+    def adapted_weights(self, params: Params, task: Episode, carry: Any, scale: float = 1.0) -> Iterator[Params]:
+        """New weights, and what the rule has made of them after every step."""
+        return (weights for weights, _ in self.unroll(params, task, carry, second_order=False))
+
     def predictions(self, params: Params, task: Episode, carry: Any) -> Predictions:
         """Outputs for one task before the first step and after every one, from new weights.
 
@@ -111,7 +115,7 @@ class LearnedOptimizer(MetaLearner):
         """
         outputs = [
             (self.run_backbone(weights, task.support_x), self.run_backbone(weights, task.query_x))
-            for weights, _ in self.unroll(params, task, carry, second_order=False)
+            for weights in self.adapted_weights(params, task, carry)
         ]
         support, query = (torch.stack(part) for part in zip(*outputs, strict=True))
         return Predictions(support, query, query)

@@ -1,18 +1,16 @@
 """What methods share that classify by comparing features, without an inner loop."""
 
 from abc import abstractmethod
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lightning_meta.episode import Episode, EpisodeSource, Predictions
+from lightning_meta.episode import Episode, EpisodeSource
 from lightning_meta.inner import InnerLoop
 from lightning_meta.learner import MetaLearner
 from lightning_meta.learner.checks import check_regression
-from lightning_meta.learner.running import run_both_protocols
 from lightning_meta.params import Params
 
 NO_STEPS = InnerLoop(steps=0, evaluation_steps=0)
@@ -29,6 +27,7 @@ class MetricLearner(MetaLearner):
     """
 
     needs_linear_head = True
+    compares = True
 
     def __init__(self, backbone: nn.Module, **settings: Any) -> None:
         super().__init__(backbone, NO_STEPS, **settings)
@@ -46,16 +45,23 @@ class MetricLearner(MetaLearner):
     def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
         """The loss of comparing the queries, all in one batch, with the support set."""
         weights = self.adapted_params(params)
-        support, query = self.head.features(weights, task.support_x), self.head.features(weights, task.query_x)
-        with full_precision(support):
-            outputs = self.compare(support, membership(task, self.head.out_features).to(support), query)
+        outputs = self.decide(task, self.encode(weights, task.support_x), self.encode(weights, task.query_x))
         return self.loss(outputs, task.query_y, reduction="mean"), carry
 
-    def predictions(self, params: Params, task: Episode, carry: Any) -> Predictions:
-        """Outputs for one task, each (1, rows, ways): there are no inner steps."""
-        run = partial(self.head.features, self.adapted_params(params))
-        features = run_both_protocols(run, task, self.task_map.vectorised)
-        return compare_all(self.compare, features, membership(task, self.head.out_features))
+    def adapted_weights(self, params: Params, task: Episode, carry: Any, scale: float = 1.0) -> Iterator[Params]:
+        """The backbone's own weights: there are no inner steps."""
+        yield self.adapted_params(params)
+
+    def encode(self, weights: Params, x: Tensor) -> Tensor:
+        """Features of ``x``, (rows, features)."""
+        return self.head.features(weights, x)
+
+    def decide(self, task: Episode, support: Tensor, rows: Tensor) -> Tensor:
+        """Compare features, (rows, ways)."""
+        with full_precision(support):
+            return self.compare(
+                support, membership(task, len(task.classes) or self.head.out_features).to(support), rows
+            )
 
     def check_data(self, source: EpisodeSource, episode: Episode) -> None:
         """Refuse real targets, which belong to no class."""
@@ -66,13 +72,6 @@ class MetricLearner(MetaLearner):
 def membership(task: Episode, ways: int) -> Tensor:
     """Whether a row of the support set belongs to a class, (ways, support rows)."""
     return task.support_y == torch.arange(ways, device=task.support_y.device)[:, None]
-
-
-def compare_all(compare: Callable[..., Tensor], features: Predictions, membership: Tensor) -> Predictions:
-    """``compare`` for the features of support set and queries, each (1, rows, ways)."""
-    with full_precision(features.support):
-        members = membership.to(features.support)
-        return Predictions(*(compare(features.support, members, rows)[None] for rows in features))
 
 
 def full_precision(features: Tensor) -> torch.autocast:

@@ -1,6 +1,6 @@
 """Nearest neighbour, a baseline of the papers' tables: Vinyals et al., arXiv 1606.04080, section 4.1."""
 
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -8,10 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightning_meta.algorithms.joint_training import JointTraining
-from lightning_meta.algorithms.metric_learner import NO_STEPS, compare_all, membership
-from lightning_meta.episode import Episode, EpisodeSource, Predictions
+from lightning_meta.algorithms.metric_learner import NO_STEPS, full_precision, membership
+from lightning_meta.episode import Episode, EpisodeSource
 from lightning_meta.learner.checks import check_regression
-from lightning_meta.learner.running import run_both_protocols
 from lightning_meta.params import Params
 
 
@@ -24,14 +23,25 @@ class NearestNeighbour(JointTraining):
         backbone: a network that ends with an ``nn.Linear``, which is not used.
     """
 
+    compares = True
+
     def __init__(self, backbone: nn.Module, **settings: Any) -> None:
         super().__init__(backbone, NO_STEPS, **settings)
 
-    def predictions(self, params: Params, task: Episode, carry: Any) -> Predictions:
-        """Outputs for one task, each (1, rows, ways): there are no inner steps."""
-        run = partial(self.head.features, self.adapted_params(params))
-        features = run_both_protocols(run, task, self.task_map.vectorised)
-        return compare_all(self.compare, features, membership(task, self.head.out_features))
+    def adapted_weights(self, params: Params, task: Episode, carry: Any, scale: float = 1.0) -> Iterator[Params]:
+        """The backbone's own weights: there are no inner steps."""
+        yield self.adapted_params(params)
+
+    def encode(self, weights: Params, x: Tensor) -> Tensor:
+        """Features of ``x``, (rows, features)."""
+        return self.head.features(weights, x)
+
+    def decide(self, task: Episode, support: Tensor, rows: Tensor) -> Tensor:
+        """Compare features, (rows, ways)."""
+        with full_precision(support):
+            return self.compare(
+                support, membership(task, len(task.classes) or self.head.out_features).to(support), rows
+            )
 
     def check_data(self, source: EpisodeSource, episode: Episode) -> None:
         """Refuse real targets, which belong to no class."""

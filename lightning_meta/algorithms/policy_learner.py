@@ -1,6 +1,6 @@
 """What methods share that adapt a policy to a task: Finn, Abbeel and Levine, arXiv 1703.03400, section 4.2."""
 
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lightning_meta.envs import TensorEnvironment, TensorNavigation2D
 from lightning_meta.envs.trajectories import Samples, advantages, policy_gradient_loss, roll_out
 from lightning_meta.episode import Episode, EpisodeSource, Predictions
+from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, InnerLoop
 from lightning_meta.learner import MetaLearner
 from lightning_meta.learner.checks.reinforcement import check_noise, check_policy, check_reinforcement_settings
@@ -90,6 +91,13 @@ class PolicyLearner(MetaLearner):
             steps.append(trajectories.rewards.sum(1, keepdim=True))
         support, query = torch.stack(steps).split([len(task.support_x), len(task.query_x)], 1)
         return Predictions(support, query, query)
+
+    def adapt_to(self, *arguments: Any, **settings: Any) -> NoReturn:
+        """Refuse examples with labels, which an environment has none of."""
+        raise MetaLearningError(
+            f"{type(self).__name__} learns from trajectories, not from labelled examples: adapt it with "
+            "`lightning-meta predict`, on tasks of its environment"
+        )
 
     def check_data(self, source: EpisodeSource, episode: Episode) -> None:
         """Compare the environment with the policy, and with the noise and the goals of an episode."""

@@ -22,7 +22,7 @@ def describe(name: str, learner: MetaLearner, about: Mapping[str, Any]) -> dict[
     Args:
         name: what the page calls it.
         learner: that it holds.
-        about: what its file says of itself, of which ``title`` and ``accuracy`` are shown.
+        about: what its file says of itself, of which ``title`` and ``results`` are shown.
 
     Raises:
         MetaLearningError: it takes neither pictures nor points of a curve.
@@ -42,8 +42,16 @@ def describe(name: str, learner: MetaLearner, about: Mapping[str, Any]) -> dict[
         "steps": learner.inner.evaluation_steps,
         "side": preprocessing and preprocessing.side,
         "channels": preprocessing and preprocessing.channels,
-        "accuracy": about.get("accuracy"),
+        "accuracy": _accuracy(about.get("results", {})),
     }
+
+
+def _accuracy(results: Mapping[str, Any]) -> str | None:
+    """Of queries that are seen alone, as the page's are, in words; None where a loss was measured."""
+    if results.get("kind") != "accuracy":
+        return None
+    mean, half_width = results.get("alone") or results["together"]
+    return f"{100 * mean:.1f} ± {100 * half_width:.1f} %"
 
 
 def _takes_a_number(learner: MetaLearner) -> bool:

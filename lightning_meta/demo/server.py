@@ -67,7 +67,7 @@ def create_app(
 
     Args:
         checkpoints: trained learners by the names that the page shows.
-        about: what the file of each says of itself: ``title`` and ``accuracy``.
+        about: what the file of each says of itself: ``title`` and ``results``.
         host: name that the server listens at.
 
     Raises:

@@ -51,14 +51,18 @@ def describe(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
         # A dataclass without base class is written field by field, any other by its class.
-        return fields if type(value).__bases__ == (object,) else {"class_path": _path(type(value)), "init_args": fields}
+        return (
+            fields
+            if type(value).__bases__ == (object,)
+            else {"class_path": public_path(type(value)), "init_args": fields}
+        )
     if isinstance(value, functools.partial):
         made_by_parser = value.func.__module__.startswith("jsonargparse")  # whose own function stands before the class
         kind = value.args[-1] if made_by_parser and value.args else value.func
         if inspect.isclass(kind) and (made_by_parser or not value.args):
-            return {"class_path": _path(kind), "init_args": describe(value.keywords)}
+            return {"class_path": public_path(kind), "init_args": describe(value.keywords)}
     if inspect.isclass(value) or (inspect.isfunction(value) and "<" not in value.__qualname__):
-        return _path(value)
+        return public_path(value)
     raise TypeError(f"{value!r} has no plain form")
 
 
@@ -73,7 +77,7 @@ def describe_all(arguments: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _path(value: Any) -> str:
+def public_path(value: Any) -> str:
     """The shortest import path below the top package, which outlives moves of files inside a package."""
     parts, name = value.__module__.split("."), value.__qualname__
     for length in range(2, len(parts)):

@@ -1,5 +1,6 @@
 """The LightningModule of every method: its settings, the pieces that a method is written with, and the meta-step."""
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
@@ -16,16 +17,17 @@ from torch.optim import Adam
 
 from lightning_meta.episode import Episode, EpisodeSource, InnerBatches, Predictions
 from lightning_meta.inner import InnerLoop, unroll
-from lightning_meta.learner import checks
+from lightning_meta.learner import checkpoints, checks
+from lightning_meta.learner.adapted import AdaptedLearner, adapt_to
 from lightning_meta.learner.carry import CarryBuffers
 from lightning_meta.learner.hyperparameters import save_settings
 from lightning_meta.learner.linear_head import LinearHead
-from lightning_meta.learner.running import run_both_protocols, run_module
+from lightning_meta.learner.running import predict_queries, run_both_protocols, run_module
 from lightning_meta.learner.schedule import Schedule, configure_schedule
 from lightning_meta.learner.scores import EpisodeScores
 from lightning_meta.learner.task_map import TaskMap
 from lightning_meta.mapping import with_gradient
-from lightning_meta.params import Params, map_params, named, trainable
+from lightning_meta.params import Params, named, trainable
 
 
 class MetaLearner(LightningModule, ABC):
@@ -34,16 +36,14 @@ class MetaLearner(LightningModule, ABC):
     Args:
         backbone: the network that is adapted: any module without running statistics.
         inner: the inner loop.
-        loss: function of (outputs, targets, reduction=...), such as ``torch.nn.functional.cross_entropy`` or
-            ``mse_loss``. The outer loss of a task is its mean over the queries.
+        loss: function of (outputs, targets, reduction=...), such as ``torch.nn.functional.cross_entropy``.
         outer_reduction: whether the outer loss is the ``mean`` or the ``sum`` over tasks.
         optimizer: makes the outer optimizer from the parameters.
         lr_scheduler: schedule of the outer rate by meta-steps, such as ``torch.optim.lr_scheduler.CosineAnnealingLR``
             with its settings; a length that is not given is that of the run. None for a constant rate.
         task_chunk: tasks that are vectorised together; it bounds the memory and not the result, and 1 runs a plain
             loop. ``auto`` times some on the first batch and keeps the fastest; 16 with ``trainer.deterministic``.
-        compile: trace the meta-gradient to a graph and replay that. Values that are not tensors are frozen when the
-            graph is traced.
+        compile: trace the meta-gradient to a graph, in which values that are not tensors are frozen, and replay that.
         replace_norms: put norms that differentiate correctly in the place of PyTorch's batch, instance and layer norms.
 
     Raises:
@@ -54,6 +54,7 @@ class MetaLearner(LightningModule, ABC):
     needs_linear_head = False  # whether the backbone's last layer is treated apart
     trains_inner_rule = True  # whether what the inner rule learns gets a gradient
     serial = False  # whether the tasks of a meta-step run one after another, each with the carry of the one before it
+    compares = False  # whether outputs come from comparing features, so that the number of classes is free
     carry_per_task = False  # whether every task has a carry of its own, the task axis in front, instead of one for all
 
     def __init__(
@@ -70,7 +71,7 @@ class MetaLearner(LightningModule, ABC):
         replace_norms: bool = False,
     ) -> None:
         super().__init__()
-        self._not_plain = save_settings(self)
+        self.not_plain = save_settings(self)
         checks.check_settings(inner, task_chunk)
         checks.check_norms(backbone, replace_norms)
         checks.check_dropout(backbone)
@@ -82,11 +83,9 @@ class MetaLearner(LightningModule, ABC):
         self.carry = CarryBuffers()
         self.scores = EpisodeScores(loss, inner.evaluation_steps)
         self.task_map = TaskMap(self, task_chunk, compile)
-        self.meta_steps = 0  # that the weights have been trained for
-        self.train_seconds = 0.0  # of that training, with validation
+        self.meta_steps, self.train_seconds = 0, 0.0  # that the weights have been trained for, with validation
+        self.trained_on: dict[str, Any] = {}  # what checkpoints say of the data
         self.ensemble: list[tuple[Params, Any]] = []  # params and carry of every member
-
-    # What a method says: pure functions of one task.
 
     @abstractmethod
     def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
@@ -99,12 +98,26 @@ class MetaLearner(LightningModule, ABC):
             progress: how much of the run is done, 0 to 1, a scalar.
         """
 
+    def adapted_weights(self, params: Params, task: Episode, carry: Any, scale: float = 1.0) -> Iterator[Params]:
+        """The backbone's weights before adaptation and after every step on the inner loss times ``scale``."""
+        objective = self.inner_objective(params, task)
+        loss = (lambda *step: scale * objective(*step)) if scale != 1 else objective
+        return (weights for weights, _ in self.adapt(params, task, self.inner_state(carry), loss=loss))
+
+    def encode(self, weights: Params, x: Tensor) -> Tensor:
+        """What the backbone makes of ``x`` of shape (rows, ...): its outputs, or features to compare."""
+        return self.run_backbone(weights, x)
+
+    def decide(self, task: Episode, support: Tensor, rows: Tensor) -> Tensor:
+        """Outputs for ``rows``, which are encoded as ``support``, the support set, is."""
+        return rows
+
     def predictions(self, params: Params, task: Episode, carry: Any) -> Predictions:
         """Outputs for one task before adaptation and after every inner step."""
-        adapted = self.adapt(params, task, self.inner_state(carry))
-        mapped = self.task_map.vectorised
-        steps = [run_both_protocols(partial(self.run_backbone, fast), task, mapped) for fast, _ in adapted]
-        return Predictions(*(torch.stack(outputs) for outputs in zip(*steps, strict=True)))
+        every = self.adapted_weights(params, task, carry)
+        steps = [run_both_protocols(partial(self.encode, weights), task, self.task_map.vectorised) for weights in every]
+        decided = [[self.decide(task, step.support, rows) for rows in step] for step in steps]
+        return Predictions(*(torch.stack(outputs) for outputs in zip(*decided, strict=True)))
 
     def start(self, params: Params, task: Episode) -> Params:
         """Fast weights before the first inner step."""
@@ -209,8 +222,7 @@ class MetaLearner(LightningModule, ABC):
         """Tell the data what to draw for the inner loop, and compare trainer, backbone and data."""
         self.task_map.release()
         checks.check_trainer(self, self.trainer)
-        source = getattr(self.trainer, "datamodule", None)
-        if isinstance(source, EpisodeSource):
+        if isinstance(source := getattr(self.trainer, "datamodule", None), EpisodeSource):
             source.connect(self.training_batches(), self.evaluation_batches())
             checks.check_episodes(self, source, stage)
 
@@ -230,12 +242,8 @@ class MetaLearner(LightningModule, ABC):
         result = self.task_map.meta_gradient(episode, trainer.global_step / max(trainer.max_steps, 1))
         checks.check_divergence(result, episode, trainer.global_step, trainer.strategy)
         self.store_carry(result.carry)
-        loss, grads = result.losses.mean(), result.grads
-        if self.outer_reduction == "sum":  # DDP takes the mean over ranks, and Lightning over accumulated batches
-            parts = trainer.world_size * trainer.accumulate_grad_batches
-            loss, grads = result.losses.sum() * trainer.world_size, map_params(lambda grad: grad * parts, grads)
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every and (batch_idx + 1) % every == 0:
+        loss, grads = result.reduced(self.outer_reduction, trainer.world_size, trainer.accumulate_grad_batches)
+        if (batch_idx + 1) % (trainer.log_every_n_steps or math.inf) == 0:  # type: ignore[attr-defined]
             self.log_training(loss, episode)
         return with_gradient(loss, grads, dict(self.named_parameters()))
 
@@ -271,30 +279,22 @@ class MetaLearner(LightningModule, ABC):
 
     on_test_epoch_end = on_validation_epoch_end
 
+    def adapt_to(self, support_x: Tensor, support_y: Any, **settings: Any) -> AdaptedLearner:
+        """The network after adaptation to labelled examples, see `lightning_meta.learner.adapted.adapt_to`."""
+        return adapt_to(self, support_x, support_y, **settings)
+
     def predict_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
         """Outputs for the queries after the last inner step, with their targets, each (tasks, queries, ...)."""
-        if not episode.tasks:  # the list has no task left for this rank
-            return {}
-        with torch.inference_mode(False):
-            outputs = self.all_predictions(Episode(*(tensor.clone() for tensor in episode)))
-        return {"task_ids": episode.task_ids, "outputs": outputs.query[:, -1], "targets": episode.query_y}
+        return predict_queries(self.all_predictions, episode)
 
     def teardown(self, stage: str) -> None:
         """Drop the graphs."""
         self.task_map.release()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what loading compares and goes on with."""
-        chunk = self.task_map.chunk
-        checkpoint |= {"not_plain": sorted(self._not_plain), "max_steps": self.trainer.max_steps}
-        checkpoint |= {"train_seconds": self.train_seconds, "task_chunk": chunk.size if chunk.tuned else None}
+        """Add what loading compares and goes on with, and what the learner is."""
+        checkpoint |= checkpoints.describe(self) | {"not_plain": sorted(self.not_plain)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the checkpoint belongs to this learner, and go on with its counts."""
-        training = self._trainer is not None and self._trainer.state.fn == "fit"
-        planned = self.trainer.max_steps if training and self._lr_scheduler is not None else None
-        checks.check_checkpoint(self.state_dict(), checkpoint, self._not_plain, planned)
-        self.meta_steps = checkpoint["global_step"]
-        # An early best checkpoint, tested after the fit, does not shorten the run.
-        self.train_seconds = max(self.train_seconds, checkpoint.get("train_seconds", 0.0))
-        self.task_map.chunk.restore(checkpoint.get("task_chunk"))
+        checkpoints.restore(self, checkpoint, self.not_plain, scheduled=self._lr_scheduler is not None)

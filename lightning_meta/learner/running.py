@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_meta.episode import Episode, Predictions
-from lightning_meta.mapping import exact_attention
+from lightning_meta.mapping import batches_of, exact_attention
 from lightning_meta.params import Params, call
 
 _MAX_ROWS = 512  # in one batch of a non-transductive evaluation, which bounds its memory
@@ -34,15 +34,42 @@ def run_both_protocols(run: Callable[[Tensor], Tensor], task: Episode, vectorise
     Returns:
         Tensors (rows, outputs).
     """
-
-    def alone(x: Tensor) -> Tensor:
-        return run(torch.cat([task.support_x, x[None]]))[-1]
-
     support = run(task.support_x)
     if len(task.query_x) == 0:
         return Predictions(support, support[:0], support[:0])
-    query = run(task.query_x)
+    return Predictions(support, run(task.query_x), run_alone(run, task.support_x, task.query_x, vectorised))
+
+
+def run_alone(run: Callable[[Tensor], Tensor], support_x: Tensor, x: Tensor, vectorised: bool = True) -> Tensor:
+    """Outputs for the rows of ``x``, each in one batch with the support set and no other row.
+
+    Args:
+        run: function of a batch of rows.
+        support_x: the support set, (support rows, ...).
+        x: at least one row, (rows, ...).
+        vectorised: whether rows are mapped by ``torch.func.vmap``.
+
+    Returns:
+        Shape (rows, outputs).
+    """
+
+    def alone(row: Tensor) -> Tensor:
+        return run(torch.cat([support_x, row[None]]))[-1]
+
     if not vectorised:
-        return Predictions(support, query, torch.stack([alone(x) for x in task.query_x]))
-    together = max(_MAX_ROWS // (len(task.support_x) + 1), 1)
-    return Predictions(support, query, torch.func.vmap(alone, chunk_size=together)(task.query_x))
+        return torch.stack([alone(row) for row in x])
+    rows = len(support_x) + 1
+    if torch.compiler.is_exporting():  # where vmap and len() would make the number of rows a constant
+        batches = torch.cat([support_x.expand(x.shape[0], *support_x.shape), x[:, None]], 1)
+        with batches_of(rows):
+            return run(batches.flatten(0, 1)).unflatten(0, (-1, rows))[:, -1]
+    return torch.func.vmap(alone, chunk_size=max(_MAX_ROWS // rows, 1))(x)
+
+
+def predict_queries(predict: Callable[[Episode], Predictions], episode: Episode) -> dict[str, Tensor]:
+    """Outputs for the queries after the last inner step, with their targets, each (tasks, queries, ...)."""
+    if not episode.tasks:  # the list has no task left for this rank
+        return {}
+    with torch.inference_mode(False):
+        outputs = predict(Episode(*(tensor.clone() for tensor in episode)))
+    return {"task_ids": episode.task_ids, "outputs": outputs.query[:, -1], "targets": episode.query_y}

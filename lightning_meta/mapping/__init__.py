@@ -6,13 +6,14 @@ from lightning_meta.mapping.convolution import RoutedConvolutions
 from lightning_meta.mapping.gradient import MetaGradient, chunk_gradient, map_tasks, meta_gradient, with_gradient
 from lightning_meta.mapping.graph import Compiled, out_of_memory
 from lightning_meta.mapping.loss_scale import loss_scale, unscaled
-from lightning_meta.mapping.normalisation import normalise
+from lightning_meta.mapping.normalisation import batches_of, normalise
 
 __all__ = [
     "Compiled",
     "MetaGradient",
     "RoutedConvolutions",
     "author_line",
+    "batches_of",
     "chunk_gradient",
     "exact_attention",
     "loss_scale",

@@ -23,6 +23,13 @@ class MetaGradient(NamedTuple):
     grads: Params
     carry: Any
 
+    def reduced(self, reduction: Literal["mean", "sum"], ranks: int, accumulated: int) -> tuple[Tensor, Params]:
+        """The outer loss and its gradient over all tasks, of which every rank and accumulated batch holds its part."""
+        if reduction == "mean":
+            return self.losses.mean(), self.grads
+        # DDP takes the mean over ranks, and Lightning over accumulated batches.
+        return self.losses.sum() * ranks, map_params(lambda grad: grad * (ranks * accumulated), self.grads)
+
 
 # Of the tasks of one chunk, with the gradient summed over them, and the carry unless every task has its own.
 ChunkGradient = Callable[[Params, Episode, Any, Tensor], MetaGradient]

@@ -4,6 +4,9 @@ The step that batch, instance and layer norms share: Ioffe and Szegedy, "Batch N
 Training by Reducing Internal Covariate Shift", arXiv 1502.03167, whose section 3 also derives the first gradient.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -17,9 +20,31 @@ def normalise(x: Tensor, over: list[int], eps: float) -> Tensor:
     Half precision is normalised in float32, since the variance of a few rows, and its derivatives, need the digits;
     under autocast it also comes out as float32.
     """
+    if torch.compiler.is_exporting():  # an exported program holds plain operations
+        return _normalise_in_batches(x, over, eps)
     half = x.dtype in (torch.float16, torch.bfloat16)
     normalised = _Normalise.apply(x.float() if half else x, over, eps)[0]
     return normalised if torch.is_autocast_enabled(x.device.type) else normalised.to(x.dtype)
+
+
+@contextmanager
+def batches_of(rows: int) -> Iterator[None]:
+    """Within it, in an export, so many consecutive rows make one batch with statistics of its own."""
+    token = _batch.set(rows)
+    try:
+        yield
+    finally:
+        _batch.reset(token)
+
+
+_batch: ContextVar[int | None] = ContextVar("batch", default=None)  # rows of one; None: all of them
+
+
+def _normalise_in_batches(x: Tensor, over: list[int], eps: float) -> Tensor:
+    rows = _batch.get()
+    if rows is None or 0 not in over:
+        return _Normalise.forward(x, over, eps)[0]
+    return _Normalise.forward(x.unflatten(0, (-1, rows)), [dim + 1 for dim in over], eps)[0].flatten(0, 1)
 
 
 class _Normalise(Function):

@@ -29,7 +29,7 @@ def test_the_page_and_its_checkpoints(page: httpx.Client) -> None:
     ]
     assert found[0] == {
         "name": "symbols", "kind": "pictures", "title": "Symbols", "method": "MAML", "ways": 3, "shots": 1, "steps": 3,
-        "side": 28, "channels": 1, "accuracy": "98.9 ± 0.1 %",
+        "side": 28, "channels": 1, "accuracy": "96.4 ± 0.2 %",
     }  # fmt: skip
 
 
