@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lightning_meta.demo.descriptions import describe
+from lightning_meta.demo.static import write_static
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inference import load_learner, pretrained
 from lightning_meta.inference.loading import SUFFIX, describe_checkpoint, find_checkpoint
@@ -96,8 +97,6 @@ def write(folder: Path, files: Mapping[str, Path]) -> None:
     Raises:
         MetaLearningError: the folder holds other files, or a checkpoint cannot be used by a browser.
     """
-    from lightning_meta.demo.static import write_static
-
     for path in files.values():
         if path.suffix != SUFFIX:
             raise MetaLearningError(f"--ckpt names {path}, expected a {SUFFIX} file: --static writes for browsers")
