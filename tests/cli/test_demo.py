@@ -11,9 +11,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from lightning_meta.inference import pretrained
 
 from lightning_meta.cli import demo, main
+from lightning_meta.inference import pretrained
 from tests.cli.helpers import refused
 
 

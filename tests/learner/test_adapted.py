@@ -75,7 +75,10 @@ def test_the_weights_are_the_modules_own() -> None:
 
 def test_mini_batches_are_dealt_in_turn() -> None:
     """Two rows a step: the first shots of classes 0 and 1, the first of 2 and the second of 0, and so on."""
-    learner, task = algorithms.MAML(network(), InnerLoop(SGD(lr=0.1), evaluation_steps=3, evaluation_batch_size=2)), None
+    learner, task = (
+        algorithms.MAML(network(), InnerLoop(SGD(lr=0.1), evaluation_steps=3, evaluation_batch_size=2)),
+        None,
+    )
     task = drawn_task()
     learner = learner.double()
     order = torch.tensor([[0, 2], [4, 1], [3, 5]])  # rows are sorted by class, two of each
