@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from lightning_meta import FewShotClassifier, FewShotRegressor, load_learner
 from lightning_meta.algorithms import MAML
+from lightning_meta.data.files.pictures import Preprocessing
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inference import read_pictures
 from lightning_meta.inner import SGD, InnerLoop
@@ -58,6 +59,7 @@ CHECKS = [
     for estimator in ESTIMATORS
     for estimator, check in estimator_checks_generator(estimator, expected_failed_checks=EXPECTED_TO_FAIL, mark="skip")
 ]
+NAMES = [f"{type(estimator).__name__}-{getattr(check, 'func', check).__name__}" for estimator, check in CHECKS]
 
 
 @pytest.mark.slow
@@ -65,7 +67,7 @@ CHECKS = [
 @pytest.mark.parametrize(
     ("estimator", "check"),
     CHECKS,
-    ids=[f"{type(estimator).__name__}-{getattr(check, 'func', check).__name__}" for estimator, check in CHECKS],
+    ids=NAMES,
 )
 def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
     check(estimator)
@@ -90,7 +92,7 @@ def pictures() -> tuple[list[Image.Image], np.ndarray]:
 def test_predictions_are_the_learners(pictures: Any, together: bool) -> None:
     images, labels = pictures
     model = load_learner(NAME)
-    x, _ = read_pictures(images, glyphs_preprocessing(model))
+    x, _ = read_pictures(images, Preprocessing.from_plain(model.trained_on["preprocessing"]))
     adapted = model.adapt_to(x[::2], labels[::2], together=together)
     classifier = FewShotClassifier(NAME, together=together).fit(images[::2], labels[::2])
     probabilities = classifier.predict_proba(images[1::2])
@@ -100,12 +102,6 @@ def test_predictions_are_the_learners(pictures: Any, together: bool) -> None:
     assert classifier.classes_.tolist() == ["p", "q", "r"]
     assert (classifier.predict(images[1::2]) == classifier.classes_[expected.argmax(1)]).all()
     assert classifier.score(images[1::2], labels[1::2]) > 0.8
-
-
-def glyphs_preprocessing(model: Any) -> Any:
-    from lightning_meta.data.files.pictures import Preprocessing
-
-    return Preprocessing.from_plain(model.trained_on["preprocessing"])
 
 
 def test_all_forms_of_pictures_are_one(pictures: Any, tmp_path: Path) -> None:
