@@ -2,14 +2,12 @@
 
 import difflib
 import hashlib
-import io
 import threading
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from lightning_meta.data.files.pictures import Preprocessing, open_picture
@@ -24,7 +22,6 @@ from lightning_meta.learner.adapted import AdaptedLearner
 
 JOINT = "sinusoid_joint"  # the network that was trained on all curves at once, shown beside those that meta-learned
 GRID = 101  # x values of a curve
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others would run programs, such as Ghostscript
 MAX_PIXELS = 25_000_000  # of a picture: 75 MB of colours
 CACHED_TASKS = 320 * 2**20  # bytes of weights after every step: sixty tasks of ten steps on Omniglot's usual network
 CACHED_PICTURES = 32 * 2**20  # bytes of pixels
@@ -167,29 +164,11 @@ class Answers:
                 image = draw_like_omniglot(picture.strokes)
             else:
                 assert picture.file is not None
-                image = _open(b64decode(picture.file), name)
+                image = open_picture(b64decode(picture.file), name, MAX_PIXELS)
             return Pixels(torch.from_numpy(preprocessing.pixels(image)), preprocessing.is_reversed(image))
 
         content = repr(picture.strokes) if picture.file is None else picture.file
         return self._pixels.get((_digest(content.encode()), preprocessing), read)
-
-
-def _open(content: bytes, name: str) -> Image.Image:
-    """A picture that a browser may show, of a size that the server can bear.
-
-    Raises:
-        MetaLearningError: it is none.
-    """
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-            large = picture.width * picture.height > MAX_PIXELS
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # a warning where those are errors
-        large = True
-    except Exception:  # PIL raises OSError, SyntaxError, ValueError and more
-        raise MetaLearningError(f"{name} is not a picture: expected a file such as .png, .jpg or .webp") from None
-    if large:
-        raise MetaLearningError(f"{name} has more than {MAX_PIXELS:,} pixels: make it smaller")
-    return open_picture(content, name)
 
 
 def _digest(content: bytes) -> bytes:

@@ -14,6 +14,7 @@ from lightning_meta.errors import MetaLearningError
 
 Resample = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others would run programs, as EPS runs Ghostscript
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 50_000_000  # of a picture that is decoded: a file of a few kB can claim to hold terabytes
 CONTRAST = 0.25  # a border darker than this is dark, one brighter than 1 - this is light
@@ -108,23 +109,26 @@ class Preprocessing:
         return x
 
 
-def open_picture(source: Path | bytes, name: str | None = None) -> Image.Image:
+def open_picture(source: Path | bytes, name: str | None = None, most_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode a picture of any kind to ``L`` or ``RGB``: upright, its first frame, on white where it is transparent.
 
     Args:
         source: path or content of a file.
         name: what messages call it; the path by default.
+        most_pixels: of a picture.
 
     Raises:
-        MetaLearningError: it is not a picture, is damaged, or is larger than `MAX_PIXELS`.
+        MetaLearningError: it is not a picture, is damaged, or is larger than ``most_pixels``.
     """
     name = name or (str(source) if isinstance(source, Path) else "the picture")
     try:
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise ValueError(f"{picture.width} x {picture.height} pixels, expected at most {MAX_PIXELS:,} in all")
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
+            if picture.width * picture.height > most_pixels:
+                raise Image.DecompressionBombError
             picture.seek(0)
             return as_grey_or_rgb(ImageOps.exif_transpose(picture))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # a warning where those are errors
+        raise MetaLearningError(f"{name} has more than {most_pixels:,} pixels: make it smaller") from None
     except FileNotFoundError:
         raise MetaLearningError(f"{name} does not exist") from None
     except Image.UnidentifiedImageError:
