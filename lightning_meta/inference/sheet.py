@@ -64,7 +64,9 @@ def contact_sheet(predictions: Predictions, thumbnails: Sequence[bytes], title: 
 
 def _font(weight: str) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which comes with matplotlib on every system, and has more alphabets than PIL's own."""
-    return ImageFont.truetype(font_manager.findfont(font_manager.FontProperties("DejaVu Sans", weight=weight)), 12)
+    return ImageFont.truetype(
+        font_manager.findfont(font_manager.FontProperties(family="DejaVu Sans", weight=weight)), 12
+    )
 
 
 def _write(
