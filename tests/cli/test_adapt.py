@@ -15,6 +15,7 @@ from PIL import Image
 from lightning_meta.cli import main
 from lightning_meta.data.files.pictures import Preprocessing
 from lightning_meta.inference import FewShotClassifier, load_learner, pretrained, read_pictures, save_learner
+from lightning_meta.inference.loading import describe_checkpoint
 from tests.cli.helpers import refused
 from tests.cli.pictures import STROKES, class_folder, draw
 
@@ -225,7 +226,10 @@ def test_checkpoints_are_listed_with_their_figures(capsys: pytest.CaptureFixture
     assert main(["list", "checkpoints"]) == 0
     printed = capsys.readouterr().out
     assert all(f"{name} " in printed for name in pretrained())
-    about = printed.partition(NAME)[2]
-    assert "96.42 ± 0.23 % queries alone, 98.97 ± 0.14 % all queries in one batch" in about
-    assert "OmniglotEpisodes, split finn, 20,000 meta-steps" in about
-    assert "lightning-meta fit -c" in about
+    about, text = describe_checkpoint(pretrained()[NAME]), printed.partition(f"{NAME} ")[2]
+    alone, together = ([f"{100 * value:.2f}" for value in about["results"][key]] for key in ("alone", "together"))
+    tasks = f"{about['results']['tasks']:,} test tasks"
+    figures = f"{' ± '.join(alone)} % queries alone, {' ± '.join(together)} % all queries in one batch"
+    assert f"accuracy on {tasks}: {figures}" in text
+    assert f"OmniglotEpisodes, split finn, {about['meta_steps']:,} meta-steps" in text
+    assert about["command"] in text
