@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lightning_meta.data import CIFARFSEpisodes as CIFARFSEpisodes
     from lightning_meta.data import EpisodeDataModule as EpisodeDataModule
     from lightning_meta.data import FC100Episodes as FC100Episodes
+    from lightning_meta.data import FolderEpisodes as FolderEpisodes
     from lightning_meta.data import GlyphEpisodes as GlyphEpisodes
     from lightning_meta.data import ImageEpisodes as ImageEpisodes
     from lightning_meta.data import MiniImageNetEpisodes as MiniImageNetEpisodes
@@ -84,6 +85,7 @@ _MODULES = {
     "CIFARFSEpisodes": "lightning_meta.data",
     "EpisodeDataModule": "lightning_meta.data",
     "FC100Episodes": "lightning_meta.data",
+    "FolderEpisodes": "lightning_meta.data",
     "GlyphEpisodes": "lightning_meta.data",
     "ImageEpisodes": "lightning_meta.data",
     "MiniImageNetEpisodes": "lightning_meta.data",

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from lightning_meta.cli import main
 from lightning_meta.cli.sweep import read_sweep
@@ -77,10 +78,24 @@ def array_files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [*arguments, "--data.validation_classes=2", "--data.test_classes=2", *SMALL_IMAGES]
 
 
+@pytest.fixture(scope="session")
+def picture_folders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Pictures of six classes, and small tasks of them."""
+    root = tmp_path_factory.mktemp("pictures")
+    for split, number in ((split, number) for split in ("train", "val", "test") for number in range(2)):
+        folder = root / split / f"{split}{number}"
+        folder.mkdir(parents=True)
+        for shade in (100, 200):
+            Image.new("RGB", (8, 8), (shade, 0, 50 * number)).save(folder / f"{shade}.png")
+    return [f"--data.root={root}", *SMALL_IMAGES]
+
+
 def place(folder: str, request: pytest.FixtureRequest) -> list[str]:
     """Where the data of a configuration of this folder are, and small tasks of them."""
     if folder == "arrays":
         return request.getfixturevalue("array_files")
+    if folder == "folders":
+        return request.getfixturevalue("picture_folders")
     if folder == "navigation":
         return ["--data.trajectories=3", "--data.horizon=5"]
     if folder not in ("omniglot", *RGB):

@@ -56,8 +56,10 @@ def test_a_wheel_holds_every_module_and_every_configuration(names: set[str]) -> 
 def test_a_wheel_holds_the_data_that_the_package_reads(names: set[str]) -> None:
     package = ROOT / "lightning_meta"
     splits, tables = package.joinpath("data", "splits").iterdir(), package.joinpath("report").glob("*.yaml")
-    read = [package / "py.typed", *splits, *tables]
-    assert len(read) > 2
+    page = [path for path in package.joinpath("demo", "page").rglob("*") if path.is_file()]
+    checkpoints = list(package.joinpath("inference", "pretrained").iterdir())
+    read = [package / "py.typed", *splits, *tables, *page, *checkpoints]
+    assert len(page) > 2 and checkpoints
     assert {path.relative_to(ROOT).as_posix() for path in read} <= names
 
 

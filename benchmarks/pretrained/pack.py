@@ -21,6 +21,7 @@ from lightning_meta.learner.checkpoints import describe_source
 
 PRETRAINED = Path(__file__).parents[2] / "lightning_meta" / "inference" / "pretrained"
 MOST_BYTES = 500_000
+OF_A_MACHINE = ("root", "download", "cache_dir", "cache_device", "num_workers")
 
 
 def main() -> None:
@@ -45,7 +46,8 @@ def main() -> None:
     )
     path = PRETRAINED / f"{given.name}.safetensors"
     path.parent.mkdir(exist_ok=True)
-    facts = {"split": getattr(source, "split", None), "max_steps": config["trainer"]["max_steps"]}
+    settings = {name: value for name, value in about["init_args"].items() if name not in OF_A_MACHINE}
+    facts = {"data_settings": settings, "max_steps": config["trainer"]["max_steps"]}
     save_learner(learner, path, title=given.title, **facts, **figures(test))
     if path.stat().st_size > MOST_BYTES:
         path.unlink()

@@ -56,7 +56,7 @@ def main() -> None:
     given = parser.parse_args()
 
     about = describe_checkpoint(pretrained()[given.ckpt])
-    characters = read_splits(about["split"])["test"]
+    characters = read_splits(about["data_settings"]["split"])["test"]
     draw = random.Random(given.seed)
     means: dict[str, TaskMean] = {}
     differences = dict.fromkeys(["FewShotClassifier", "ONNX export", "as `lightning-meta test`"], 0.0)

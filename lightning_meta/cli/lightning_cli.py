@@ -58,7 +58,14 @@ NOISE = [
     "LightningCLI's args parameter",  # `main` is called from Python in tests and notebooks
 ]
 
-FOLDERS = ("--data.root", "--data.cache_dir", "--data.x", "--data.y", "--trainer.default_root_dir")  # the machine's own
+FOLDERS = (
+    "--data.root",
+    "--data.cache_dir",
+    "--data.split_file",
+    "--data.x",
+    "--data.y",
+    "--trainer.default_root_dir",
+)  # the machine's own
 
 MISTAKES = (MetaLearningError, MisconfigurationException)
 

@@ -94,8 +94,9 @@ def list_checkpoints() -> list[tuple[str, ...]]:
         results, steps = about["results"], f"{about['meta_steps']:,} meta-steps"
         kinds = {"alone": "queries alone", "together": "all queries in one batch"}
         measured = [f"{figure(results['kind'], *results[key])} {kind}" for key, kind in kinds.items() if key in results]
-        data = f"{about['data']}, split {about['split']}" if about.get("split") else about["data"]
-        trained = [data, steps, *([f"{about['minutes']:.0f} minutes on {about['device']}"] if about["minutes"] else [])]
+        split = about["data_settings"].get("split")
+        trained = [about["data"], *([f"split {split}"] if split else []), steps]
+        trained += [f"{about['minutes']:.0f} minutes on {about['device']}"] if about["minutes"] else []
         rows += [
             (path.stem, about["title"]),
             ("", f"{results['kind']} on {results['tasks']:,} test tasks: {', '.join(measured)}"),

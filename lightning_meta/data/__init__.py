@@ -5,6 +5,7 @@ from lightning_meta.data.cifarfs import CIFARFSEpisodes
 from lightning_meta.data.drawing.data_module import EpisodeDataModule
 from lightning_meta.data.drawing.images import ClassImages, ImageEpisodes
 from lightning_meta.data.fc100 import FC100Episodes
+from lightning_meta.data.folders import FolderEpisodes
 from lightning_meta.data.glyphs import GlyphEpisodes
 from lightning_meta.data.learn2learn import TasksetEpisodes
 from lightning_meta.data.mini_imagenet import MiniImageNetEpisodes
@@ -21,6 +22,7 @@ __all__ = [
     "ClassImages",
     "EpisodeDataModule",
     "FC100Episodes",
+    "FolderEpisodes",
     "GlyphEpisodes",
     "ImageEpisodes",
     "MNISTEpisodes",

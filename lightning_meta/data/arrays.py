@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_meta.data.drawing.images import ClassImages, ImageEpisodes, Rotations
-from lightning_meta.data.drawing.task_random import TaskRandom
+from lightning_meta.data.drawing.images import ClassImages, ImageEpisodes, Rotations, split_by_seed
 from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
 
@@ -71,14 +70,11 @@ class ArrayEpisodes(ImageEpisodes):
                 f"data.validation_classes is {held_out[0]} and data.test_classes is {held_out[1]}, but data.y holds "
                 f"{len(labels)} classes, and some must be left to train on: lower them"
             )
-        order = TaskRandom(self.split_seed, "array classes", torch.zeros(1, dtype=torch.int64)).order(len(labels))[0]
-        validation, test, train = order.split([*held_out, len(labels) - sum(held_out)])
-        splits = {"train": train, "validation": validation, "test": test}
         return ClassImages(
             torch.from_numpy(x[places.argsort(kind="stable")]),
             torch.from_numpy(counts.cumsum() - counts),
             torch.from_numpy(counts),
-            {split: classes.sort().values for split, classes in splits.items()},
+            split_by_seed(len(labels), *held_out, self.split_seed),
             names=[str(label) for label in labels],
         )
 

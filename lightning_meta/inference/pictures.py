@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lightning_meta.data.files.image_cache import CACHE_FOLDER
 from lightning_meta.data.files.pictures import SUFFIXES, Preprocessing, as_grey_or_rgb, open_picture
 from lightning_meta.errors import MetaLearningError
 
@@ -59,7 +60,8 @@ def class_folders(folder: Path) -> tuple[list[Path], list[str]]:
     """
     if not folder.is_dir():
         raise MetaLearningError(f"{folder} is not a folder: name one that holds a folder of pictures for each class")
-    names = sorted(part.name for part in folder.iterdir() if part.is_dir() and not part.name.startswith("."))
+    parts = (part.name for part in folder.iterdir() if part.is_dir())
+    names = sorted(name for name in parts if not name.startswith(".") and name != CACHE_FOLDER)
     if not names:
         raise MetaLearningError(
             f"{folder} holds no folders: put the pictures of each class into one, named as the class"
@@ -77,7 +79,8 @@ def class_folders(folder: Path) -> tuple[list[Path], list[str]]:
 
 def picture_files(folder: Path) -> list[Path]:
     """The files of a folder whose names end as those of pictures do, sorted."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    return sorted(path for path in paths if path.is_file())
 
 
 def are_pictures(given: Any) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_meta.data.files.image_cache import CACHE_FOLDER
 from lightning_meta.data.files.pictures import SUFFIXES, Preprocessing, open_picture
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inference.pictures import picture_files, polarity_notes
@@ -67,8 +68,8 @@ def query_files(sources: Sequence[Path], classes: Collection[str]) -> tuple[list
             files.append(PictureFile(source, None))
             continue
         try:
-            parts = sorted(part for part in source.iterdir() if part.is_dir() and not part.name.startswith("."))
-            for folder in (source, *parts):
+            parts = (part for part in source.iterdir() if part.is_dir() and part.name != CACHE_FOLDER)
+            for folder in (source, *sorted(part for part in parts if not part.name.startswith("."))):
                 known = folder != source and folder.name in classes
                 found = picture_files(folder)
                 files += [PictureFile(path, folder.name if known else None) for path in found]

@@ -79,7 +79,7 @@ class AdaptedLearner(nn.Module):
         encode = partial(learner.encode, weights)
         x = x.to(support_x)
         rows = encode(x) if self.together else run_alone(encode, support_x, x, learner.task_map.vectorised)
-        return self._columns(learner.decide(task, encode(support_x), rows))
+        return self._columns(learner.decide(task, encode(support_x) if learner.compares else rows[:0], rows))
 
     def _columns(self, outputs: Tensor) -> Tensor:
         return outputs if self.classes is None else outputs[:, : len(self.classes)]

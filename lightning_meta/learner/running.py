@@ -56,7 +56,7 @@ def run_alone(run: Callable[[Tensor], Tensor], support_x: Tensor, x: Tensor, vec
     def alone(row: Tensor) -> Tensor:
         return run(torch.cat([support_x, row[None]]))[-1]
 
-    if not vectorised:
+    if not vectorised or (not torch.compiler.is_exporting() and len(x) == 1):  # mapping one row would double its time
         return torch.stack([alone(row) for row in x])
     rows = len(support_x) + 1
     if torch.compiler.is_exporting():  # where vmap and len() would make the number of rows a constant

@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_meta.data import omniglot
 from lightning_meta.data.files import omniglot_cache
 from tests.data.file_server import FileServer
+from tests.data.folder_files import CLASSES, IN_SPLIT, write_class
 from tests.data.omniglot_files import OMNIGLOT_SPLITS, draw_characters
 from tests.data.rgb_files import KINDS, Made, make
 
@@ -53,3 +54,22 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for each class."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    for name in CLASSES:
+        write_class(tmp_path / "trees", name)
+    return tmp_path / "trees"
+
+
+@pytest.fixture
+def split_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folders train, val and test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    for split, names in IN_SPLIT.items():
+        for name in names:
+            write_class(tmp_path / "split" / split, name)
+    return tmp_path / "split"

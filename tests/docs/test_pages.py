@@ -148,7 +148,7 @@ def test_the_arrays_command_takes_files(folder: Path) -> None:
 
 
 def test_the_arrays_are_made_from_omniglot(folder: Path, omniglot_root: Path) -> None:
-    (script,) = blocks(DATA, "bash")[0].split("<<'END'\n")[1:]
+    (script,) = block(DATA, "bash", "<<'END'").split("<<'END'\n")[1:]
     exec(script.partition("\nEND")[0].replace('root="DATA"', f"root={str(omniglot_root)!r}"), {})
     assert np.load("x.npy").shape == (32460, 49)
     assert np.load("y.npy").shape == (32460,)

@@ -3,13 +3,14 @@
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lightning_meta.data.drawing.data_module import EpisodeDataModule
 from lightning_meta.data.drawing.task_random import TaskRandom, inner_order
+from lightning_meta.data.files.image_cache import CACHE_FOLDER, MAX_IN_MEMORY
 from lightning_meta.episode import Episode, Split
 from lightning_meta.errors import MetaLearningError
 
@@ -26,6 +27,7 @@ class ClassImages(NamedTuple):
     splits: dict[str, Tensor]  # split -> its classes
     moments: Tensor | None = None  # (2, channels, 1, 1): mean and standard deviation of values in 0..1 to normalise by
     names: list[str] | None = None  # of the classes, for messages
+    background: float | None = None  # brightness around what is drawn, as in `Preprocessing`
 
 
 @dataclass(kw_only=True, eq=False)
@@ -121,6 +123,19 @@ class ImageEpisodes(EpisodeDataModule):
     def _turns(self, split: Split) -> int:
         return 4 if self.rotations == "classes" and split == "train" else 1
 
+    def transform(self, split: Split, numbers: Tensor, images: Tensor) -> Tensor:
+        """The images of tasks, which a subclass may augment: a pure function of seed, split, number and images.
+
+        Args:
+            split: of the tasks.
+            numbers: of the tasks, shape (tasks,).
+            images: as `load` gave them, shape (tasks, ways, shots + queries, ...).
+
+        Returns:
+            The same shape; uint8, which is then scaled to [0, 1], or floats.
+        """
+        return images
+
     def draw(self, split: Split, numbers: Tensor) -> Episode:
         """The tasks of these numbers: distinct classes with random labels, disjoint support and query images."""
         data, random = self.data, TaskRandom(self.seed, split, numbers)
@@ -136,11 +151,11 @@ class ImageEpisodes(EpisodeDataModule):
         if self.rotations != "none":
             images = images + turns[..., None] * (len(data.images) // 4)
         rows = images.flatten().to(data.images.device, non_blocking=True)
-        x = data.images.index_select(0, rows)
+        x = data.images.index_select(0, rows).view(*images.shape, *data.images.shape[1:])  # (T, N, K+Q, ...)
+        x = self.transform(split, numbers, x)
         x = x.float().div_(255) if x.dtype == torch.uint8 else x.float()
         if data.moments is not None:
             x.sub_(data.moments[0]).div_(data.moments[1])
-        x = x.view(*images.shape, *data.images.shape[1:])  # (T, N, K+Q, ...)
         labels = torch.arange(self.ways)[:, None].expand(len(numbers), -1, size)
         order = inner_order(random, self.ways * shots, *self.inner_batches(split))
         return Episode(
@@ -177,8 +192,37 @@ class FileEpisodes(ImageEpisodes):
     @property
     def cache_folder(self) -> Path:
         """The folder for the decoded images."""
-        return Path(self.cache_dir).expanduser() if self.cache_dir else self.folder / "lightning_meta_cache"
+        return Path(self.cache_dir).expanduser() if self.cache_dir else self.folder / CACHE_FOLDER
 
     def prepare_data(self) -> None:
         """Download and decode in one process, before the other ranks read."""
         self.load()
+
+    def __copy__(self) -> "FileEpisodes":
+        """Another module on the same images."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process opens a memory map itself instead of receiving its content."""
+        data = self._data
+        mapped = data is not None and not data.images.is_cuda and data.images.nbytes > MAX_IN_MEMORY
+        return self.__dict__ | ({"_data": None} if mapped else {})
+
+
+def split_by_seed(classes: int, validation: int, test: int, seed: int) -> dict[str, Tensor]:
+    """Shuffle classes 0..classes-1 and hold some of them out; the rest is trained on.
+
+    Args:
+        classes: how many there are.
+        validation: how many to validate on.
+        test: how many to test on; together fewer than ``classes``.
+        seed: of the shuffle.
+
+    Returns:
+        The classes of every split, sorted.
+    """
+    order = TaskRandom(seed, "array classes", torch.zeros(1, dtype=torch.int64)).order(classes)[0]
+    parts = order.split([validation, test, classes - validation - test])
+    return {split: part.sort().values for split, part in zip(("validation", "test", "train"), parts, strict=True)}

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 from lightning_meta.data.drawing.images import ClassImages, FileEpisodes, Rotations
-from lightning_meta.data.files.image_cache import MAX_IN_MEMORY, Write, cached_images, fingerprint
+from lightning_meta.data.files.image_cache import Write, cached_images, fingerprint
 from lightning_meta.data.files.pictures import Preprocessing
+from lightning_meta.data.files.pixel_moments import PixelMoments
 from lightning_meta.data.files.safe_pickle import damaged
 from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
@@ -106,14 +107,11 @@ class RGBEpisodes(FileEpisodes):
         return ClassImages(images, counts.cumsum(0) - counts, counts, dict(zip(SPLITS, classes, strict=True)), moments)
 
     def _decode(self, sources: dict[Split, list[str]], write: Write) -> dict[str, Any]:
-        values = np.zeros((3, 256), np.int64)  # how often each value occurs in each channel
-        counts = {split: self._decode_split(split, sources[split], write, values) for split in SPLITS}
-        pixels, levels = values.sum(1), np.arange(256) / 255
-        mean = values @ levels / pixels
-        deviation = np.sqrt((values @ levels**2 / pixels - mean**2).clip(0)).clip(1 / 255)  # a channel may be constant
-        return {"counts": counts, "moments": [mean.tolist(), deviation.tolist()]}
+        moments = PixelMoments(3)
+        counts = {split: self._decode_split(split, sources[split], write, moments) for split in SPLITS}
+        return {"counts": counts, "moments": moments.moments()}
 
-    def _decode_split(self, split: Split, files: list[str], write: Write, values: np.ndarray) -> list[int]:
+    def _decode_split(self, split: Split, files: list[str], write: Write, moments: PixelMoments) -> list[int]:
         """Write the images class by class, count the training images' values and return the size of each class."""
         labels, decode = self.read(split, files)
         order = np.argsort(labels, kind="stable")
@@ -121,7 +119,7 @@ class RGBEpisodes(FileEpisodes):
             images = decode(order[start : start + _IMAGES_AT_ONCE]).transpose(0, 3, 1, 2)
             write(images)
             if split == "train":
-                values += [np.bincount(images[:, channel].ravel(), minlength=256) for channel in range(3)]
+                moments.add(images)
         counts: list[int] = np.unique(labels, return_counts=True)[1].tolist()
         return counts
 
@@ -142,12 +140,6 @@ class RGBEpisodes(FileEpisodes):
             found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
             raise damaged(self.title, path, f"images are {found}, expected uint8 {('images', *shape)}")
         return np.asarray(images)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy opens a memory map itself instead of receiving its content."""
-        data = self._data
-        mapped = data is not None and not data.images.is_cuda and data.images.nbytes > MAX_IN_MEMORY
-        return self.__dict__ | ({"_data": None} if mapped else {})
 
 
 def check_integers(values: object) -> np.ndarray:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lightning_meta.errors import MetaLearningError
 
+CACHE_FOLDER = "lightning_meta_cache"  # in the folder of a data set
 MAX_IN_MEMORY = 2**30  # bytes; larger sets stay on disk, and their checksum is not compared, which would take seconds
 
 _TRAILER = struct.Struct("<QI")  # length and CRC-32 of the JSON text
@@ -74,8 +75,12 @@ def fingerprint(root: Path, files: Iterable[str], *settings: object) -> str:
     """A hash of these files, paths relative to ``root``, in their present state, and of the settings."""
     digest = hashlib.sha256(repr(settings).encode())
     for file in files:
-        status = os.stat(os.path.join(root, file))
-        digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        try:
+            status = os.stat(os.path.join(root, file))
+            state = f"{status.st_size}\0{status.st_mtime_ns}"
+        except OSError as error:  # a link that leads nowhere
+            state = str(error.errno)
+        digest.update(f"{file}\0{state}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

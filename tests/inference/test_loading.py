@@ -1,0 +1,133 @@
+"""Learners from files, and what no file may do."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lightning_meta import algorithms
+from lightning_meta.cli import main
+from lightning_meta.errors import MetaLearningError
+from lightning_meta.inference import load_learner, pretrained, save_learner
+from tests.cli.helpers import small
+from tests.helpers import glyphs
+
+NAME = "omniglot_maml_5w1s"
+
+
+@pytest.fixture(scope="module", params=["MAML", "Reptile", "PrototypicalNetworks", "NearestNeighbour", "MAMLPlusPlus"])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The last checkpoint of a short run."""
+    folder = tmp_path_factory.mktemp(request.param)
+    assert main(["fit", *small(folder, request.param), "--data.test_tasks=0"]) == 0
+    return folder / "experiment" / "version_0" / "checkpoints" / "last.ckpt"
+
+
+@pytest.mark.slow
+def test_a_checkpoint_names_its_method_and_how_pictures_become_inputs(checkpoint: Path, tmp_path: Path) -> None:
+    learner = load_learner(checkpoint)
+    kind = getattr(algorithms, checkpoint.parents[3].name.rstrip("0123456789"))
+    assert type(learner) is kind
+    assert not learner.training
+    saved = torch.load(checkpoint, weights_only=True)["state_dict"]
+    torch.testing.assert_close(dict(learner.state_dict()), dict(saved))
+    assert learner.trained_on == {
+        "data": "GlyphEpisodes", "ways": 3, "shots": 2, "rows": 6, "preprocessing": glyphs().preprocessing.plain(),
+    }  # fmt: skip
+
+    save_learner(learner, tmp_path / "a.safetensors", title="a")
+    again = load_learner(tmp_path / "a.safetensors")
+    torch.testing.assert_close(dict(again.state_dict()), dict(saved))
+    assert (again.hparams, again.trained_on, again.meta_steps) == (learner.hparams, learner.trained_on, 2)
+
+
+def test_shipped_checkpoints_are_small_and_hold_no_pickle() -> None:
+    assert NAME in pretrained()
+    for name, path in pretrained().items():
+        assert path.stat().st_size <= 500_000
+        assert load_learner(name).meta_steps > 0
+
+
+@pytest.mark.parametrize("name", ["omniglot_mamml_5w1s", "/nowhere/a.ckpt"])
+def test_a_name_that_does_not_exist(name: str) -> None:
+    with pytest.raises(MetaLearningError, match=f"neither a file nor the name.*{NAME}"):
+        load_learner(name)
+
+
+class Evil:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_runs_only_where_it_is_trusted(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "hyper_parameters": {}, "evil": Evil(tmp_path / "ran")}, tmp_path / "a.ckpt")
+    with pytest.raises(MetaLearningError, match="only if you trust who made it: trust=True, or --trust"):
+        load_learner(tmp_path / "a.ckpt")
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(MetaLearningError, match="does not say of which method"):
+        load_learner(tmp_path / "a.ckpt", trust=True)
+    assert (tmp_path / "ran").exists()
+
+
+def rewritten(path: Path, changes: dict[str, Any]) -> Path:
+    """The shipped checkpoint with another description."""
+    about = json.loads(_header(pretrained()[NAME])["lightning_meta"])
+    save_file(load_file(pretrained()[NAME]), path, {"lightning_meta": json.dumps(about | changes)})
+    return path
+
+
+def _header(path: Path) -> dict[str, str]:
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header: dict[str, str] = json.loads(stream.read(length))["__metadata__"]
+    return header
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "subprocess.Popen"}, "names subprocess.Popen, which is neither of this package nor of PyTorch"),
+        ({"method": "lightning_meta.algorithms.Nothing"}, "cannot be imported"),
+        ({"method": "torch.nn.Linear"}, "no MetaLearner"),
+        ({"hyper_parameters": {"backbone": {"class_path": "os.system", "init_args": {}}}}, "names os.system"),
+        ({"hyper_parameters": {"loss": "shutil.rmtree"}}, "names shutil.rmtree"),
+        ({"hyper_parameters": {"backbone": {"class_path": "lightning_meta.backbones.Conv4"}}}, "cannot be rebuilt"),
+        ({"hyper_parameters": {"nothing": 1}}, "cannot be rebuilt as MAML"),
+    ],
+)
+def test_a_description_builds_only_what_is_of_this_package(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(MetaLearningError, match=message):
+        load_learner(rewritten(tmp_path / "a.safetensors", changes))
+
+
+def test_the_instantiator_of_a_file_is_not_called(tmp_path: Path) -> None:
+    about = json.loads(_header(pretrained()[NAME])["lightning_meta"])
+    settings = about["hyper_parameters"] | {"_instantiator": "shutil.rmtree"}
+    assert load_learner(rewritten(tmp_path / "a.safetensors", {"hyper_parameters": settings})).meta_steps > 0
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\xff" * 100, pickle.dumps([1, 2])])
+@pytest.mark.parametrize("suffix", ["safetensors", "ckpt"])
+def test_damaged_files(tmp_path: Path, content: bytes, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(MetaLearningError, match=r"a\.\w+"):
+        load_learner(path)
+
+
+def test_a_learner_of_objects_cannot_be_written(tmp_path: Path) -> None:
+    learner = algorithms.MAML(torch.nn.Linear(2, 2))
+    with pytest.raises(MetaLearningError, match="backbone of the learner cannot be written down"):
+        save_learner(learner, tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())
