@@ -27,10 +27,13 @@ SUBCOMMANDS = {
     "validate": Subcommand("lightning_meta.cli.lightning_cli", "validate", "evaluate a learner on validation tasks"),
     "test": Subcommand("lightning_meta.cli.lightning_cli", "test", "evaluate a learner on test tasks"),
     "predict": Subcommand("lightning_meta.cli.lightning_cli", "predict", "write a learner's outputs on test tasks"),
+    "adapt": Subcommand("lightning_meta.cli.adapt", "main", "learn from a few labelled pictures, and predict others"),
     "demo": Subcommand("lightning_meta.cli.demo", "main", "draw a few symbols in the browser, and see them told apart"),
     "report": Subcommand("lightning_meta.report.command", "main", "show finished runs in a table and figures"),
     "sweep": Subcommand("lightning_meta.cli.sweep", "main", "run one command with several settings"),
-    "list": Subcommand("lightning_meta.cli.listing", "main", "list methods, backbones, data or configurations"),
+    "list": Subcommand(
+        "lightning_meta.cli.listing", "main", "list methods, backbones, data, configurations or checkpoints"
+    ),
 }
 
 HELP = """usage: lightning-meta SUBCOMMAND [arguments]
@@ -46,6 +49,7 @@ options:
 
 examples:
   lightning-meta fit -c quickstart
+  lightning-meta adapt --ckpt omniglot_maml_5w1s --support known --query unknown
   lightning-meta list configs
   lightning-meta fit -c omniglot/finn_5w1s_maml --data.root data --data.download true
 """

@@ -1,15 +1,16 @@
-"""What there is to choose from: ``lightning-meta list methods|backbones|data|configs``.
+"""What there is to choose from: ``lightning-meta list methods|backbones|data|configs|checkpoints``.
 
-Classes are read from the source files, without importing them: that would load PyTorch.
+Classes are read from the source files, and checkpoints from the heads of theirs, without importing PyTorch.
 """
 
 import ast
 import difflib
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lightning_meta.cli.configurations import PACKAGE, shipped_configurations
 from lightning_meta.errors import MetaLearningError
@@ -85,6 +86,45 @@ def list_configurations() -> list[tuple[str, ...]]:
     return rows
 
 
+def list_checkpoints() -> list[tuple[str, ...]]:
+    """Name and title of every checkpoint that comes with the package; below it, figures, data and command."""
+    rows: list[tuple[str, ...]] = []
+    for path in sorted((PACKAGE / "inference" / "pretrained").glob("*.safetensors")):
+        about = describe(path)
+        results, steps = about["results"], f"{about['meta_steps']:,} meta-steps"
+        kinds = {"alone": "queries alone", "together": "all queries in one batch"}
+        measured = [f"{figure(results['kind'], *results[key])} {kind}" for key, kind in kinds.items() if key in results]
+        split = about["data_settings"].get("split")
+        trained = [about["data"], *([f"split {split}"] if split else []), steps]
+        trained += [f"{about['minutes']:.0f} minutes on {about['device']}"] if about["minutes"] else []
+        rows += [
+            (path.stem, about["title"]),
+            ("", f"{results['kind']} on {results['tasks']:,} test tasks: {', '.join(measured)}"),
+            ("", ", ".join(trained)),
+            ("", about["command"]),
+        ]
+    return rows
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """What a ``.safetensors`` file of this package says of itself: 8 bytes of length, then JSON of that length."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    about: dict[str, Any] = json.loads(header["__metadata__"]["lightning_meta"])
+    return about
+
+
+def figure(kind: str, mean: float, half_width: float) -> str:
+    """A mean with its 95% interval, accuracies in %.
+
+    >>> figure("accuracy", 0.9642, 0.0023), figure("loss", 0.1234, 0.0056)
+    ('96.42 ± 0.23 %', '0.1234 ± 0.0056')
+    """
+    if kind == "accuracy":
+        return f"{100 * mean:.2f} ± {100 * half_width:.2f} %"
+    return f"{mean:.4f} ± {half_width:.4f}"
+
+
 def paper(docstring: str) -> str:
     """Authors, year and number of the paper that a module's docstring opens with.
 
@@ -148,4 +188,8 @@ LISTS: dict[str, tuple[Callable[[], list[tuple[str, ...]]], str]] = {
     ),
     "data": (list_data, "for --data: name and data set"),
     "configs": (list_configurations, "for -c: name, method, source, and the accuracy in % that the source prints"),
+    "checkpoints": (
+        list_checkpoints,
+        "for --ckpt: trained learners, their accuracy, and the command behind it",
+    ),
 }

@@ -29,20 +29,27 @@ def read_pictures(sources: Iterable[Picture], preprocessing: Preprocessing) -> t
     Raises:
         MetaLearningError: one of them is no picture; it is named.
     """
-    pictures = [_picture(source, number) for number, source in enumerate(sources)]
-    if not pictures:
+    pixels, turned = [], 0
+    for number, source in enumerate(sources):  # one at a time, since a photograph takes a thousand times its input
+        picture = _picture(source, number)
+        pixels.append(preprocessing.pixels(picture))
+        turned += preprocessing.is_reversed(picture)
+    if not pixels:
         raise MetaLearningError("no picture was given, expected at least one")
-    pixels = np.stack([preprocessing.pixels(picture) for picture in pictures])
-    turned = sum(map(preprocessing.is_reversed, pictures))
-    notes = []
-    if turned:
-        kinds = ("light on dark", "dark on light")
-        theirs, trained = kinds if (preprocessing.background or 0) > 0.5 else kinds[::-1]
-        notes.append(
-            f"{turned} of {len(pictures)} pictures {'is' if turned == 1 else 'are'} {theirs}, where the learner was "
-            f"trained on {trained}: turned round"
-        )
-    return preprocessing.inputs(torch.from_numpy(pixels)), notes
+    inputs = preprocessing.inputs(torch.from_numpy(np.stack(pixels)))
+    return inputs, polarity_notes(turned, len(pixels), preprocessing)
+
+
+def polarity_notes(turned: int, pictures: int, preprocessing: Preprocessing) -> list[str]:
+    """What to say where some pictures had the opposite of the training data's polarity: one sentence, or none."""
+    if not turned:
+        return []
+    kinds = ("light on dark", "dark on light")
+    theirs, trained = kinds if (preprocessing.background or 0) > 0.5 else kinds[::-1]
+    return [
+        f"{turned} of {pictures} pictures {'is' if turned == 1 else 'are'} {theirs}, where the learner was "
+        f"trained on {trained}: turned round"
+    ]
 
 
 def class_folders(folder: Path) -> tuple[list[Path], list[str]]:

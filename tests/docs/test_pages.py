@@ -1,16 +1,19 @@
 """The examples on the pages are run as they stand there."""
 
+import csv
 import math
 import runpy
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image, ImageDraw
 from pytorch_lightning import Trainer
 
 from lightning_meta import MAML, MLP, TRPOMAML, Conv4, GaussianPolicy, GlyphEpisodes, InnerLoop, MetaLearner
@@ -19,6 +22,7 @@ from lightning_meta.inner import SGD
 from tests.docs.pages import PAGES, ROOT, block, blocks, run_block
 
 ALGORITHM, DATA, ENVIRONMENT, START = "docs/algorithm.md", "docs/data.md", "docs/environment.md", "docs/start.md"
+USE = "docs/use.md"
 SHORT = ["--trainer.max_steps=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
 SHORT += ["--trainer.log_every_n_steps=1"]
 FEW_GLYPHS = ["--data.train_classes=10", "--data.validation_tasks=0", "--data.test_classes=10", "--data.test_tasks=2"]
@@ -181,5 +185,38 @@ def test_the_command_line_takes_every_command(
             assert main(command) == 0
         else:
             assert main([command[0], "--help"]) == 0
-            assert command[0] in ("report", "sweep")
+            assert command[0] in ("adapt", "demo", "report", "sweep")
         assert capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_trained_learner_is_used_as_its_page_says(folder: Path) -> None:
+    for name in ("circle", "square", "star"):
+        Path("known", name).mkdir(parents=True)
+        symbol(name, 0).save(f"known/{name}/1.png")
+    Path("unknown").mkdir()
+    symbol("star", 6).save("unknown/a.png")
+    symbol("circle", 6).save("unknown/b.jpg")
+    run_command(USE, "predictions.csv", ["--html=page.html"])
+    estimator, module, session = blocks(USE, "python")
+    names: dict[str, Any] = {}
+    for script in (estimator, module, session):
+        exec(script, names)
+    with Path("predictions.csv").open() as file:
+        assert [row["class"] for row in csv.DictReader(file)] == ["star", "circle"]
+    assert names["classifier"].predict("unknown").tolist() == ["star", "circle"]
+    assert names["outputs"].argmax(1).tolist() == names["adapted"](names["pictures"]).argmax(1).tolist() == [2, 0]
+
+
+def symbol(name: str, shift: int) -> Image.Image:
+    """A drawing in black on white, somewhat to the right."""
+    picture = Image.new("L", (105, 105), 255)
+    pen, box = ImageDraw.Draw(picture), (20 + shift, 20, 80 + shift, 80)
+    if name == "circle":
+        pen.ellipse(box, outline=0, width=3)
+    elif name == "square":
+        pen.rectangle(box, outline=0, width=3)
+    else:
+        ends = [(50 + shift + 35 * math.sin(turn), 50 - 35 * math.cos(turn)) for turn in 0.8 * math.pi * np.arange(6)]
+        pen.line(ends, 0, 3)
+    return picture
