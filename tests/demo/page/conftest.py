@@ -2,16 +2,19 @@
 
 import functools
 import http.server
+import importlib
 import json
 import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-PAGE = Path(__file__).parents[3] / "lightning_meta" / "demo" / "page"
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "lightning_meta" / "demo" / "page"
 STEPS = 10
 CHECKPOINTS = [
     {"name": "omniglot_reptile_3w", "kind": "pictures", "title": "Omniglot 3-way 1-shot", "method": "Reptile",
@@ -139,3 +142,11 @@ def page(browser: Any, server: Server) -> Iterator[Any]:
     yield opened
     context.close()
     assert not complaints
+
+
+@pytest.fixture(scope="session")
+def study() -> ModuleType:
+    """What opens the page of shipped checkpoints and draws real characters on it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks" / "studies"))
+        return importlib.import_module("demo_trials")
