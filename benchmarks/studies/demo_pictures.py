@@ -45,10 +45,15 @@ CURVES = (
     ("support_accuracy", "its examples", ORANGE, "--"),
     ("query_nontransductive_accuracy", "new drawings", BLUE, "-"),
 )
-VIEW = {"viewport": {"width": 1040, "height": 1400}, "color_scheme": "light"}
+VIEW = {"viewport": {"width": 1100, "height": 1400}, "color_scheme": "light"}
 SCALE = 1.5  # pixels of the still for one of the page
 DPI = 96 * SCALE * 1.1
 MANY_STEPS = 11
+KEEP_STILL = """() => {
+    for (const each of document.querySelectorAll("#draw > .checkpoint, .explanation")) each.style.visibility = "hidden";
+    const answer = document.querySelector("#draw .answer");
+    answer.style.minHeight = `${answer.offsetHeight}px`;
+}"""
 POINTS_A_FRAME = 3
 DRAWING, ANSWER, STEP, END = 70, 900, 160, 2500  # milliseconds that a frame is shown
 
@@ -97,6 +102,7 @@ def animate(page: Any, data: Path) -> Iterator[Frame]:
     for canvas, drawing in [*draw_all, (page.locator("#query-canvas"), query)]:
         draw(page, canvas, drawing)  # once, so that the answer has its height
     wait_for_answer(page, len(query))
+    page.evaluate(KEEP_STILL)
     camera = Camera(page, "#draw .columns", "#draw .answer")
     page.locator("#clear-all").click()
     yield camera(), 600
@@ -161,7 +167,7 @@ def adaptation_card(checkpoint: str, data: Path, tasks: int, size: tuple[int, in
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor=GROUND)
     card = FancyBboxPatch(
         (0, 14 * SCALE), size[0] - 14 * SCALE, size[1] - 28 * SCALE, transform=None, facecolor="white", edgecolor=LINE,
-        boxstyle=f"round,pad=0,rounding_size={14 * SCALE}", linewidth=0.8,
+        boxstyle=f"round,pad=0,rounding_size={14 * SCALE}", linewidth=0.8, zorder=-1,
     )  # fmt: skip
     figure.add_artist(card)
     ways, examples = about["ways"], "one example" if about["shots"] == 1 else f"{about['shots']} examples"
