@@ -2,11 +2,14 @@
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lightning_meta.cli.listing import list_methods
 from tests.docs.pages import ROOT, block, blocks
+from tests.helpers import glyphs
 
 README = ROOT.joinpath("README.md").read_text(encoding="utf-8")
 
@@ -17,7 +20,7 @@ def test_it_is_short() -> None:
 
 def test_its_python_runs(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (script,) = blocks("README.md", "python")
+    script = block("README.md", "python", "Trainer")
     code = [line for line in script.splitlines() if line]
     assert len(code) <= 10
     for whole, short in {"max_steps=400": "max_steps=2, limit_val_batches=0", "shots=1)": "shots=1, **small)"}.items():
@@ -28,6 +31,21 @@ def test_its_python_runs(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> N
     exec(script, names)
     assert names["learner"].meta_steps == 2
     assert names["learner"].scores.intervals["query_accuracy"].tasks == 4
+
+
+@pytest.mark.slow
+def test_its_classifier_tells_symbols_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    drawings = 255 - glyphs().data.images[:60].view(3, 20, 28, 28).numpy()
+    for name, drawn in zip(("circle", "square", "star"), drawings, strict=True):
+        (tmp_path / "known" / name).mkdir(parents=True)
+        Image.fromarray(drawn[0]).save(tmp_path / "known" / name / "1.png")
+        (tmp_path / "unknown").mkdir(exist_ok=True)
+        Image.fromarray(drawn[1]).save(tmp_path / "unknown" / f"{name}.png")
+    exec(block("README.md", "python", "FewShotClassifier"), {})
+    assert capsys.readouterr().out.startswith("['circle' 'square' 'star']")
 
 
 def test_the_make_commands_do_what_it_says() -> None:

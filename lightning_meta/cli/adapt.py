@@ -176,10 +176,10 @@ def _predict(
         )
     elif learner.compares:
         how = "by comparison"
-    protocol = "all predicted in one batch" if options.together else "each predicted alone"
+    protocol = "all in one batch" if options.together else "each alone"
     about = {
         "summary": f"{Path(options.ckpt).name} ({type(learner).__name__}) adapted {how} to {examples} pictures of "
-        f"{len(classes)} classes; {len(pictures.files)} others, {protocol}",
+        f"{len(classes)} classes; {len(pictures.files)} to predict, {protocol}",
         "checkpoint": str(options.ckpt),
         "method": type(learner).__name__,
         "head": adapted.head,

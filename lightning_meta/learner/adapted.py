@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.learner.losses import loss_name
 from lightning_meta.learner.running import run_alone
 from lightning_meta.params import Params, detach
 
@@ -186,13 +187,12 @@ def _width(learner: "MetaLearner", x: Tensor, y: Tensor) -> int | None:
             targets = y if y.is_floating_point() else y.clamp(max=outputs.shape[1] - 1)
             fits = learner.loss(outputs, targets, reduction="none").shape == y.shape
             fits = fits and (outputs.shape == y.shape or not y.is_floating_point())  # losses broadcast
-    except (RuntimeError, ValueError, IndexError):
+    except (RuntimeError, ValueError, IndexError, TypeError):
         fits = False
     if not fits:
-        loss = getattr(learner.loss, "__name__", learner.loss)
         given = f"real targets of shape {tuple(y.shape)}" if y.is_floating_point() else "classes"
         raise MetaLearningError(
-            f"the learner has {outputs.shape[1]} outputs and the loss {loss}, "
+            f"the learner has {outputs.shape[1]} outputs and the loss {loss_name(learner.loss)}, "
             f"which does not go with {given}: take a learner that was trained on such targets"
         )
     return outputs.shape[1]

@@ -10,6 +10,7 @@ from typing import Any
 from pytorch_lightning import LightningModule
 from pytorch_lightning.core.mixins import HyperparametersMixin
 from pytorch_lightning.utilities.parsing import collect_init_args
+from torch import Tensor, nn
 
 INSTANTIATOR = {"_instantiator": "pytorch_lightning.cli.instantiate_module"}
 
@@ -39,8 +40,9 @@ def save_settings(learner: LightningModule) -> set[str]:
 def describe(value: Any) -> Any:
     """The plain form of an argument in which LightningCLI writes it; raises TypeError for what has none.
 
-    Numbers, strings and containers of them stay; functions and classes become their import path; dataclasses and
-    ``functools.partial`` of a class become ``class_path`` and ``init_args``.
+    Numbers, strings and containers of them stay; functions and classes become their import path; dataclasses,
+    ``functools.partial`` of a class and the losses of ``torch.nn`` become ``class_path`` and ``init_args``; a tensor,
+    as the weights of such a loss, becomes a list.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -61,6 +63,12 @@ def describe(value: Any) -> Any:
         kind = value.args[-1] if made_by_parser and value.args else value.func
         if inspect.isclass(kind) and (made_by_parser or not value.args):
             return {"class_path": public_path(kind), "init_args": describe(value.keywords)}
+    if type(value).__module__ == nn.modules.loss.__name__:  # whose arguments are attributes of the same names
+        names = inspect.signature(type(value)).parameters.keys() - {"size_average", "reduce"}  # deprecated
+        settings = {name: getattr(value, name) for name in sorted(names)}
+        return {"class_path": public_path(type(value)), "init_args": describe(settings)}
+    if isinstance(value, Tensor):
+        return value.tolist()
     if inspect.isclass(value) or (inspect.isfunction(value) and "<" not in value.__qualname__):
         return public_path(value)
     raise TypeError(f"{value!r} has no plain form")

@@ -17,7 +17,7 @@ from torch.optim import Adam
 
 from lightning_meta.episode import Episode, EpisodeSource, InnerBatches, Predictions
 from lightning_meta.inner import InnerLoop, unroll
-from lightning_meta.learner import checkpoints, checks
+from lightning_meta.learner import checkpoints, checks, losses
 from lightning_meta.learner.adapted import AdaptedLearner, adapt_to
 from lightning_meta.learner.carry import CarryBuffers
 from lightning_meta.learner.hyperparameters import save_settings
@@ -36,7 +36,7 @@ class MetaLearner(LightningModule, ABC):
     Args:
         backbone: the network that is adapted: any module without running statistics.
         inner: the inner loop.
-        loss: function of (outputs, targets, reduction=...), such as ``torch.nn.functional.cross_entropy``.
+        loss: function of (outputs, targets, reduction=...), or a loss module such as ``torch.nn.CrossEntropyLoss()``.
         outer_reduction: whether the outer loss is the ``mean`` or the ``sum`` over tasks.
         optimizer: makes the outer optimizer from the parameters.
         lr_scheduler: schedule of the outer rate by meta-steps, such as ``torch.optim.lr_scheduler.CosineAnnealingLR``
@@ -75,13 +75,13 @@ class MetaLearner(LightningModule, ABC):
         checks.check_settings(inner, task_chunk)
         checks.check_norms(backbone, replace_norms)
         checks.check_dropout(backbone)
-        self.backbone, self.inner, self.loss, self.outer_reduction = backbone, inner, loss, outer_reduction
-        self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
+        self.backbone, self.inner, self.loss = backbone, inner, losses.as_loss(loss)
+        self.outer_reduction, self._optimizer, self._lr_scheduler = outer_reduction, optimizer, lr_scheduler
         learned = inner.optimizer.learned(trainable(backbone))
         checks.check_learned_rule(inner, bool(learned), self.trains_inner_rule, type(self).__name__)
         self.inner_parameters = nn.ParameterDict({name.replace(".", "/"): value for name, value in learned.items()})
         self.carry = CarryBuffers()
-        self.scores = EpisodeScores(loss, inner.evaluation_steps)
+        self.scores = EpisodeScores(inner.evaluation_steps, vectorised=task_chunk != 1)
         self.task_map = TaskMap(self, task_chunk, compile)
         self.meta_steps, self.train_seconds = 0, 0.0  # that the weights have been trained for, with validation
         self.trained_on: dict[str, Any] = {}  # what checkpoints say of the data
@@ -250,7 +250,7 @@ class MetaLearner(LightningModule, ABC):
     def log_training(self, loss: Tensor, episode: Episode) -> None:
         """The outer loss, and support and query accuracy (or loss) before and after the inner steps of training."""
         self.log("train/outer_loss", loss, prog_bar=True, sync_dist=True)
-        self.log_dict(self.scores.of_training(self.all_predictions(episode), episode), sync_dist=True)
+        self.log_dict(self.scores.of_training(self.loss, self.all_predictions(episode), episode), sync_dist=True)
 
     def on_train_start(self) -> None:
         """Start the clock where an interrupted run stopped it."""
@@ -267,7 +267,7 @@ class MetaLearner(LightningModule, ABC):
 
     def validation_step(self, episode: Episode, batch_idx: int) -> None:
         """Adapt to the tasks and score them."""
-        self.scores.update(self.all_predictions, episode)
+        self.scores.update(self.loss, self.all_predictions, episode)
 
     test_step = validation_step
 

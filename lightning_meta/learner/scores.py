@@ -1,6 +1,7 @@
 """What is measured of predictions, and its means over the tasks of an evaluation."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,50 +16,52 @@ class EpisodeScores(nn.Module):
     """Loss and accuracy of every task before adaptation and after each inner step, averaged over all tasks and ranks.
 
     Args:
-        loss: function of (outputs, targets, reduction=...).
         steps: inner steps in evaluation.
+        vectorised: whether the loss is mapped over tasks by ``torch.func.vmap``.
 
     Attributes:
         intervals: means over the tasks of the last evaluation, with their intervals, by name.
         confusion: of the first task's queries after the last inner step, (ways, ways); None where it has none.
     """
 
-    def __init__(self, loss: Callable[..., Tensor], steps: int) -> None:
+    def __init__(self, steps: int, vectorised: bool = True) -> None:
         super().__init__()
-        self.loss = loss
+        self._vectorised = vectorised
         self.intervals: dict[str, Interval] = {}
         self.confusion: Tensor | None = None
         names = [f"{part}_{kind}" for kind in ("loss", "accuracy") for part in Predictions._fields]
         self._means = nn.ModuleDict({name: TaskMean(steps + 1) for name in names})
 
-    def score(self, predictions: Predictions, episode: Episode) -> dict[str, Tensor]:
+    def score(self, loss: Callable[..., Tensor], predictions: Predictions, episode: Episode) -> dict[str, Tensor]:
         """Loss, and for classes accuracy, of every task after every inner step, each (tasks, steps + 1)."""
         values: dict[str, Tensor] = {}
+        mean_loss = partial(loss, reduction="mean")  # by its own weights, where it weighs classes
         for part, outputs in predictions._asdict().items():
             targets = episode.support_y if part == "support" else episode.query_y
             if targets.shape[1] == 0:  # training episodes may come without queries
                 continue
             targets = targets[:, None].expand(*outputs.shape[:3], *targets.shape[2:])
-            losses = self.loss(outputs.flatten(0, 2), targets.flatten(0, 2), reduction="none")
-            values[f"{part}_loss"] = losses.view(*outputs.shape[:2], -1).mean(-1)
+            rows = outputs.flatten(0, 1), targets.flatten(0, 1)
+            losses = torch.func.vmap(mean_loss)(*rows) if self._vectorised else torch.stack([*map(mean_loss, *rows)])
+            values[f"{part}_loss"] = losses.view(outputs.shape[:2])
             if not targets.is_floating_point():
                 values[f"{part}_accuracy"] = accuracy(outputs, targets)
         return values
 
-    def of_training(self, predictions: Predictions, episode: Episode) -> dict[str, Tensor]:
+    def of_training(self, loss: Callable[..., Tensor], predictions: Predictions, episode: Episode) -> dict[str, Tensor]:
         """Means over the tasks of a meta-step before and after its inner steps, as they are logged."""
-        values = self.score(predictions, episode)
+        values = self.score(loss, predictions, episode)
         ends = {"before": 0, "after": -1}
         return {f"train/{name}/{end}": v[:, step].mean() for name, v in values.items() for end, step in ends.items()}
 
-    def update(self, predict: Callable[[Episode], Predictions], episode: Episode) -> None:
+    def update(self, loss: Callable[..., Tensor], predict: Callable[[Episode], Predictions], episode: Episode) -> None:
         """Take in the scores of these tasks, of which there may be none for this rank."""
         values: dict[str, Tensor] = {}
         if episode.tasks:
             with torch.inference_mode(False):  # adaptation needs gradients, which tensors made under inference refuse
                 episode = Episode(*(tensor.clone() for tensor in episode))
                 predictions = predict(episode)
-                values = self.score(predictions, episode)
+                values = self.score(loss, predictions, episode)
             if episode.task_ids[0] == 0:
                 outputs, targets = predictions.query[0, -1], episode.query_y[0]
                 classified = not targets.is_floating_point() and bool(outputs.isfinite().all())

@@ -79,7 +79,7 @@ def test_what_is_scored_are_returns_after_every_inner_step() -> None:
     predictions = ours.all_predictions(episode)
     assert predictions.support.shape == (3, 3, 8, 1)
     assert predictions.query.shape == predictions.query_nontransductive.shape == (3, 3, 4, 1)
-    scores = ours.scores.score(predictions, episode)
+    scores = ours.scores.score(ours.loss, predictions, episode)
     assert scores.keys() == {"support_loss", "query_loss", "query_nontransductive_loss"}
     task = tasks_of(episode)[0]
     for step, (fast, _) in enumerate(ours.adapt(ours.meta_parameters(), task)):

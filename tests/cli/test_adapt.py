@@ -64,7 +64,7 @@ def test_it_predicts_what_the_estimator_predicts(
         assert float(row["entropy_bits"]) == pytest.approx(-sum(p * np.log2(p)), rel=1e-4, abs=1e-6)
     assert "accuracy 100.0 % (6 of 6 pictures; 95 % interval 61.0 to 100.0 %, Wilson)" in printed
     assert "by 10 inner steps" in printed
-    assert "each predicted alone" in printed
+    assert "6 to predict, each alone" in printed
     assert [line.split()[-3:] for line in printed.splitlines() if line.startswith("1  box")] == [["2", "0", "0"]]
 
 

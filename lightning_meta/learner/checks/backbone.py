@@ -93,14 +93,15 @@ def check_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Episo
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of what is refused just below
-            fits = loss(found, targets, reduction="none").shape == targets.shape
-    except (RuntimeError, ValueError, IndexError):
-        fits = False
-    if not fits:
+            shape = tuple(loss(found, targets, reduction="none").shape)
+        reason = "" if shape == targets.shape else f"with reduction none it gives shape {shape}"
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+    if reason:
         kind = "mse_loss" if targets.is_floating_point() else "cross_entropy"
         raise MetaLearningError(
             f"model.loss does not fit outputs {tuple(found.shape)} and targets {tuple(targets.shape)} of "
-            f"{targets.dtype}: set it to torch.nn.functional.{kind}"
+            f"{targets.dtype} ({reason}): set it to torch.nn.functional.{kind}"
         )
 
 

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.learner.losses import loss_name, raised_in_loss
 from lightning_meta.mapping import author_line, chunk_gradient
 from lightning_meta.params import Params, trainable
 
@@ -48,24 +49,29 @@ def check_vectorising(learner: "MetaLearner", task: Episode, carry: Any) -> None
             with _running(network) as running:
                 looped = [gradient(single) for single in tasks.chunks(1)]
         except (RuntimeError, NotImplementedError) as error:
-            failure = _where(network, running, error), error
+            failure = _where(trial, running, error), error
             continue
         try:
             with _running(network) as running:
                 mapped = gradient(tasks)
         except (RuntimeError, NotImplementedError) as error:
             raise MetaLearningError(
-                f"{_where(network, running, error)}, so {type(learner).__name__} cannot be vectorised over tasks. Set "
+                f"{_where(trial, running, error)}, so {type(learner).__name__} cannot be vectorised over tasks. Set "
                 "model.task_chunk to 1, which takes tasks one by one, or replace this operation"
             ) from error
-        rest = sum((mapped[name] - looped[0][name] - looped[1][name]).square().sum() for name in mapped)
-        size = sum(grad.square().sum() for grad in mapped.values())
-        if not rest <= tolerance**2 * size:  # nor where one is not a number
+        off = _distance(mapped, looped)
+        if not off <= tolerance:  # nor where one is not a number
+            plain = _with_another_loss(trial)
             kinds = sorted({type(part).__name__ for part in network.modules() if not list(part.children())})
+            part = "model.backbone"
+            wrong = f"what torch.func.vmap differentiates wrongly, which is one of {', '.join(kinds)}"
+            with suppress(RuntimeError, NotImplementedError):
+                other = partial(_gradient, plain, own_carry)
+                if _distance(other(tasks), [other(single) for single in tasks.chunks(1)]) <= tolerance:
+                    part, wrong = f"model.loss {loss_name(learner.loss)}", "the loss"
             raise MetaLearningError(
-                f"model.backbone gets a wrong meta-gradient when tasks are vectorised: it is off by "
-                f"{float(rest / size) ** 0.5:.1g} of its size, although nothing failed. Set model.task_chunk to 1, or "
-                f"replace what torch.func.vmap differentiates wrongly, which is one of {', '.join(kinds)}"
+                f"{part} gets a wrong meta-gradient when tasks are vectorised: it is off by {off:.1g} of its size, "
+                f"although nothing failed. Set model.task_chunk to 1, or replace {wrong}"
             )
         return
     raise MetaLearningError(f"the meta-gradient cannot be computed: {failure[0]}") from failure[1]
@@ -134,13 +140,29 @@ def _gradient(learner: "MetaLearner", carry: Any, tasks: Episode) -> Params:
     return chunk_gradient(_outer_loss(learner), learner.carry_per_task)(params, tasks, carry, progress).grads
 
 
-def _where(network: nn.Module, running: list[str], error: Exception) -> str:
-    """What failed: the part of the backbone that was running, or else the author's line."""
+def _distance(mapped: Params, looped: list[Params]) -> float:
+    """How far the meta-gradient of vectorised tasks is from the sum of those of single ones, relative to its size."""
+    rest = sum((mapped[name] - sum(grads[name] for grads in looped)).square().sum() for name in mapped)
+    return float(rest / sum(grad.square().sum() for grad in mapped.values())) ** 0.5 if rest else 0.0
+
+
+def _with_another_loss(learner: "MetaLearner") -> "MetaLearner":
+    """The same learner with a loss that vectorises: where that is right, the learner's own loss is wrong."""
+    plain = copy.copy(learner)
+    plain.__dict__["_modules"] = {name: part for name, part in learner._modules.items() if name != "loss"}
+    plain.__dict__["loss"] = lambda outputs, targets, reduction: outputs.logsumexp(-1).square().mean()
+    return plain
+
+
+def _where(learner: "MetaLearner", running: list[str], error: Exception) -> str:
+    """What failed: the loss, the part of the backbone that was running, or else the author's line."""
     reason = (str(error).splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+    if raised_in_loss(learner.loss, error):
+        return f"model.loss {loss_name(learner.loss)}: {reason}{author_line(error)}"
     if not running:
         return f"{reason}{author_line(error)}"
     name = running[-1]
-    part = f"model.backbone, {name or 'its root'} ({type(network.get_submodule(name)).__name__})"
+    part = f"model.backbone, {name or 'its root'} ({type(learner.backbone.get_submodule(name)).__name__})"
     return f"{part}: {reason}{author_line(error)}"
 
 
