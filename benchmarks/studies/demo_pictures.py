@@ -24,7 +24,7 @@ from demo_trials import (
     read_drawing,
     served,
     wait_for_answer,
-)  # fmt: skip
+)
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator
@@ -36,7 +36,7 @@ from lightning_meta.inference import load_learner, pretrained
 from lightning_meta.inference.loading import describe_checkpoint
 from lightning_meta.metrics import Interval
 
-FOLDER = Path("/tmp/pics")  # / "docs" / "pictures"
+FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
 CHARACTERS = {"Balinese": "character10", "Greek": "character14", "Korean": "character40"}  # of the test characters
 EXAMPLES, QUERY = (3, 3, 3), ("Korean", 11)  # who drew them, of 20
 GROUND, LINE, INK, QUIET = "#f7f5f0", "#dcd7cb", "#1d1b26", "#5c586b"  # as on the page
@@ -45,10 +45,11 @@ CURVES = (
     ("support_accuracy", "its examples", ORANGE, "--"),
     ("query_nontransductive_accuracy", "new drawings", BLUE, "-"),
 )
-VIEW = {"viewport": {"width": 1100, "height": 1400}, "color_scheme": "light"}
+VIEW = {"viewport": {"width": 1208, "height": 1400}, "color_scheme": "light"}
 SCALE = 1.5  # pixels of the still for one of the page
-DPI = 96 * SCALE * 1.1
-MANY_STEPS = 11
+DPI = 96 * SCALE * 1.1  # makes the figure's letters as large as the page's
+MANY_STEPS = 21  # for a dot at each
+# Hides what would look in at the edges of the pictures, and keeps the height of the answer from jumping.
 KEEP_STILL = """() => {
     for (const each of document.querySelectorAll("#draw > .checkpoint, .explanation")) each.style.visibility = "hidden";
     const answer = document.querySelector("#draw .answer");
