@@ -24,7 +24,7 @@ from demo_trials import (
     read_drawing,
     served,
     wait_for_answer,
-)  # fmt: skip
+)
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator
@@ -36,7 +36,7 @@ from lightning_meta.inference import load_learner, pretrained
 from lightning_meta.inference.loading import describe_checkpoint
 from lightning_meta.metrics import Interval
 
-FOLDER = Path("/tmp/pics")  # / "docs" / "pictures"
+FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
 CHARACTERS = {"Balinese": "character10", "Greek": "character14", "Korean": "character40"}  # of the test characters
 EXAMPLES, QUERY = (3, 3, 3), ("Korean", 11)  # who drew them, of 20
 GROUND, LINE, INK, QUIET = "#f7f5f0", "#dcd7cb", "#1d1b26", "#5c586b"  # as on the page
@@ -45,10 +45,16 @@ CURVES = (
     ("support_accuracy", "its examples", ORANGE, "--"),
     ("query_nontransductive_accuracy", "new drawings", BLUE, "-"),
 )
-VIEW = {"viewport": {"width": 1040, "height": 1400}, "color_scheme": "light"}
+VIEW = {"viewport": {"width": 1208, "height": 1400}, "color_scheme": "light"}
 SCALE = 1.5  # pixels of the still for one of the page
-DPI = 96 * SCALE * 1.1
-MANY_STEPS = 11
+DPI = 96 * SCALE * 1.1  # makes the figure's letters as large as the page's
+MANY_STEPS = 21  # for a dot at each
+# Hides what would look in at the edges of the pictures, and keeps the height of the answer from jumping.
+KEEP_STILL = """() => {
+    for (const each of document.querySelectorAll("#draw > .checkpoint, .explanation")) each.style.visibility = "hidden";
+    const answer = document.querySelector("#draw .answer");
+    answer.style.minHeight = `${answer.offsetHeight}px`;
+}"""
 POINTS_A_FRAME = 3
 DRAWING, ANSWER, STEP, END = 70, 900, 160, 2500  # milliseconds that a frame is shown
 
@@ -97,6 +103,7 @@ def animate(page: Any, data: Path) -> Iterator[Frame]:
     for canvas, drawing in [*draw_all, (page.locator("#query-canvas"), query)]:
         draw(page, canvas, drawing)  # once, so that the answer has its height
     wait_for_answer(page, len(query))
+    page.evaluate(KEEP_STILL)
     camera = Camera(page, "#draw .columns", "#draw .answer")
     page.locator("#clear-all").click()
     yield camera(), 600
@@ -161,7 +168,7 @@ def adaptation_card(checkpoint: str, data: Path, tasks: int, size: tuple[int, in
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor=GROUND)
     card = FancyBboxPatch(
         (0, 14 * SCALE), size[0] - 14 * SCALE, size[1] - 28 * SCALE, transform=None, facecolor="white", edgecolor=LINE,
-        boxstyle=f"round,pad=0,rounding_size={14 * SCALE}", linewidth=0.8,
+        boxstyle=f"round,pad=0,rounding_size={14 * SCALE}", linewidth=0.8, zorder=-1,
     )  # fmt: skip
     figure.add_artist(card)
     ways, examples = about["ways"], "one example" if about["shots"] == 1 else f"{about['shots']} examples"

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 from scipy.stats import binomtest
 
 from lightning_meta.data.omniglot import read_splits
+from lightning_meta.episode import Split
 from lightning_meta.inference import pretrained
 from lightning_meta.inference.loading import describe_checkpoint
 
@@ -69,10 +70,14 @@ def read_drawing(file: Path) -> Drawing:
     return strokes
 
 
+def split_of(checkpoint: str) -> dict[Split, list[str]]:
+    """Characters by the part of the split that the checkpoint was trained with."""
+    return read_splits(describe_checkpoint(pretrained()[checkpoint])["data_settings"]["split"])
+
+
 def unseen_characters(data: Path, checkpoint: str) -> list[Path]:
     """Folders of the drawn characters among the test characters of the checkpoint's split."""
-    split = describe_checkpoint(pretrained()[checkpoint])["data_settings"]["split"]
-    names = (name.removeprefix("images_background/") for name in read_splits(split)["test"])
+    names = (name.removeprefix("images_background/") for name in split_of(checkpoint)["test"])
     return sorted(folder for name in names if (folder := data / STROKES / name).is_dir())
 
 

@@ -28,7 +28,7 @@ def test_the_right_bar_wins(form: str, browser: Any, characters: list[Path], stu
 
 
 def test_trials_use_unseen_characters_and_another_hand(characters: list[Path], study: ModuleType) -> None:
-    training = study.read_splits("finn")["train"]
+    training = study.split_of(study.default_checkpoint())["train"]
     assert len(characters) >= 30
     assert not {f"images_background/{folder.parent.name}/{folder.name}" for folder in characters} & set(training)
     trials = list(study.draw_trials(characters, 20))
