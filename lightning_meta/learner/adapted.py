@@ -65,7 +65,8 @@ class AdaptedLearner(nn.Module):
 
     def steps(self, x: Tensor) -> Tensor:
         """Outputs before adaptation and after every inner step, (steps + 1, rows, outputs); kept by ``every_step``."""
-        every = ({name: value.to(self.support_x) for name, value in weights.items()} for weights in self._every_step)
+        like: Tensor = self.support_x  # type: ignore[assignment]
+        every = ({name: value.to(like) for name, value in weights.items()} for weights in self._every_step)
         return torch.stack([self._outputs(weights, x) for weights in every])
 
     def support_steps(self) -> Tensor:
