@@ -1,8 +1,10 @@
 """Learners from files: checkpoints of Lightning, and safetensors with a description, which cannot run code."""
 
 import difflib
+import inspect
 import json
 import pickle
+import re
 from importlib import import_module, resources
 from io import BytesIO
 from pathlib import Path
@@ -13,13 +15,31 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from lightning_meta.data.files.pictures import Preprocessing
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner import MetaLearner
 from lightning_meta.learner.hyperparameters import INSTANTIATOR, public_path
 
 KEY = "lightning_meta"  # of the description among a file's metadata
 SUFFIX = ".safetensors"
-TRUSTED = ("lightning_meta.", "torch.")  # where the classes of a file that is not trusted may come from
+PACKAGES = ("lightning_meta", "torch")  # by whose paths a file that is not trusted names classes and functions
+HOMES = tuple(  # where these are defined, since torch.os is Python's os, and torch.hub.load runs code
+    f"{package}."
+    for package in (
+        *(f"lightning_meta.{part}" for part in ("algorithms", "backbones", "inner")),
+        "torch.nn",
+        "torch.optim",
+    )
+)
+TYPES = {
+    "method": str,
+    "hyper_parameters": dict,
+    "state_dict": dict,
+    "trained_on": dict,
+    "global_step": int,
+    "not_plain": list,
+}
+PLAIN = re.compile(r"[\w.-]{0,200}")  # jsonargparse would parse others as YAML, and open a file of that name
 
 
 def pretrained() -> dict[str, Path]:
@@ -49,9 +69,11 @@ def load_learner(checkpoint: str | Path, *, trust: bool = False) -> MetaLearner:
             f"{path} does not say of which method it is, as older checkpoints do not: load it by its class, as "
             "with MAML.load_from_checkpoint(path), and give that learner instead"
         )
+    _check_types(path, saved)
     if not trust:
-        _check_classes(path, saved["method"], saved["hyper_parameters"])
-        saved["hyper_parameters"] |= INSTANTIATOR
+        settings = {key: item for key, item in saved["hyper_parameters"].items() if key not in INSTANTIATOR}
+        _check_classes(path, saved["method"], settings)
+        saved["hyper_parameters"] = settings | INSTANTIATOR
     kind = _class_of(path, saved["method"])
     stream = BytesIO()
     torch.save(saved, stream)
@@ -63,7 +85,7 @@ def load_learner(checkpoint: str | Path, *, trust: bool = False) -> MetaLearner:
     except Exception as error:  # arguments that a class does not know, and what else a file can say
         raise MetaLearningError(f"{path} cannot be rebuilt as {kind.__name__}: {error}") from error
     learner.hparams.update(saved["hyper_parameters"])  # networks are objects by now, and would not be plain any more
-    learner.not_plain = set(saved["not_plain"])
+    learner.not_plain = set(saved.get("not_plain", []))
     return learner.eval()
 
 
@@ -101,8 +123,10 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, "pt") as file:
             about: dict[str, Any] = json.loads((file.metadata() or {})[KEY])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise MetaLearningError(f"{path} is damaged or holds no learner ({error})") from error
+    if not isinstance(about, dict):
+        raise MetaLearningError(f"{path} is damaged: expected a description by name")
     return about
 
 
@@ -153,26 +177,57 @@ def _read_pickle(path: Path, trust: bool) -> Any:
         raise MetaLearningError(f"{path} is not a checkpoint, or is damaged ({error})") from error
 
 
+def _check_types(path: Path, saved: dict[str, Any]) -> None:
+    """Refuse a file that says things of other types than are written."""
+    for name, kind in TYPES.items():
+        if not isinstance(saved.get(name, kind()), kind):
+            raise MetaLearningError(f"{path} is damaged: its {name} is {saved[name]!r:.100}, expected {kind.__name__}")
+    plain = saved.get("trained_on", {}).get("preprocessing")
+    if plain is not None:
+        try:
+            Preprocessing.from_plain(plain)
+        except MetaLearningError as error:
+            raise MetaLearningError(f"{path} is damaged: {error}") from error
+
+
 def _check_classes(path: Path, *settings: Any) -> None:
-    """Refuse classes and functions by import path that come from outside of this package and PyTorch."""
+    """Refuse classes and functions by import path that are not of this package's or PyTorch's building blocks."""
     for value in settings:
         if isinstance(value, dict):
-            _check_classes(path, *(item for key, item in value.items() if key != "_instantiator"))
+            _check_classes(path, *value, *value.values())
         elif isinstance(value, list | tuple):
             _check_classes(path, *value)
-        elif isinstance(value, str) and "." in value and not value.startswith(TRUSTED):
+        elif isinstance(value, str) and not _is_harmless(path, value):
             raise MetaLearningError(
-                f"{path} names {value}, which is neither of this package nor of PyTorch: build it only if you trust "
-                "who made the file: trust=True, or --trust"
+                f"{path} names {value}, which is no building block of this package or of PyTorch: build it only if "
+                "you trust who made the file: trust=True, or --trust"
             )
 
 
-def _class_of(path: Path, method: str) -> type[MetaLearner]:
-    module, _, name = method.rpartition(".")
+def _is_harmless(path: Path, value: str) -> bool:
+    """Whether this is a plain word that is not a file's, or the import path of a building block."""
+    if not PLAIN.fullmatch(value) or Path(value).is_file():
+        return False
+    module, _, _ = value.rpartition(".")
+    if not module:
+        return True
+    if module.partition(".")[0] not in PACKAGES:
+        return False
+    named = _imported(path, value)
+    return (inspect.isclass(named) or inspect.isfunction(named)) and f"{named.__module__}.".startswith(HOMES)
+
+
+def _imported(path: Path, name: str) -> Any:
+    """What a module defines or imports by this name; not an attribute of that, as in torch.os.system."""
+    module, _, last = name.rpartition(".")
     try:
-        kind = getattr(import_module(module), name)
+        return getattr(import_module(module), last)
     except (ImportError, AttributeError, ValueError) as error:
-        raise MetaLearningError(f"{path} is of the method {method}, which cannot be imported ({error})") from error
+        raise MetaLearningError(f"{path} names {name}, which cannot be imported ({error})") from error
+
+
+def _class_of(path: Path, method: str) -> type[MetaLearner]:
+    kind = _imported(path, method)
     if not (isinstance(kind, type) and issubclass(kind, MetaLearner)):
         raise MetaLearningError(f"{path} is of the method {method}, which is no MetaLearner")
     return kind

@@ -66,7 +66,9 @@ class AdaptedLearner(nn.Module):
 
     def steps(self, x: Tensor) -> Tensor:
         """Outputs before adaptation and after every inner step, (steps + 1, rows, outputs); kept by ``every_step``."""
-        return torch.stack([self._outputs(weights, x) for weights in self._every_step])
+        like: Tensor = self.support_x  # type: ignore[assignment]
+        every = ({name: value.to(like) for name, value in weights.items()} for weights in self._every_step)
+        return torch.stack([self._outputs(weights, x) for weights in every])
 
     def support_steps(self) -> Tensor:
         """The same for the support set in one batch, class by class, (steps + 1, support rows, outputs)."""
@@ -126,7 +128,7 @@ def adapt_to(
     with torch.inference_mode(False), torch.no_grad():
         width = _width(learner, x, y)
         if classes is not None and width is not None and len(classes) > width:
-            params, head, steps = _with_prototypes(learner, params, x, y, len(classes)), "prototypes", 0
+            head, steps = "prototypes", 0
         steps = learner.inner.evaluation_steps if steps is None else steps
         task = _task(x, y, classes, steps, learner.inner.evaluation_batch_size)
         carry = learner.evaluation_carry(Episode(*(tensor[None] for tensor in task)))
@@ -140,6 +142,8 @@ def adapt_to(
                 f"steps is {steps}, but the learner has rates or norms for {learner.inner.steps} inner steps: take "
                 "those or fewer"
             ) from None
+        if classes is not None and head == "prototypes":
+            every = [weights | _prototypes(learner, weights, x, y, len(classes)) for weights in every]
     if not all(value.isfinite().all() for value in every[-1].values()):
         raise MetaLearningError(
             f"adaptation by {steps} inner steps diverged on these {len(x)} examples: lower the number of steps"
@@ -198,18 +202,16 @@ def _width(learner: "MetaLearner", x: Tensor, y: Tensor) -> int | None:
     return outputs.shape[1]
 
 
-def _with_prototypes(learner: "MetaLearner", params: Params, x: Tensor, y: Tensor, ways: int) -> Params:
-    """Meta-parameters with a last layer that classifies by the nearest mean of features.
+def _prototypes(learner: "MetaLearner", weights: Params, x: Tensor, y: Tensor, ways: int) -> Params:
+    """A last layer that classifies by the nearest mean of features.
 
     ||f - mu||^2 = ||f||^2 - (2 mu . f - ||mu||^2), whose bracket is a linear layer: Snell et al., arXiv 1703.05175,
     section 2.4.
     """
-    weights: Params = dict(learner.backbone.named_parameters())
     features = learner.head.features(weights, x)
     means = torch.stack([features[y == number].mean(0) for number in range(ways)])
     names: Iterator[str] = iter(learner.head.of(weights))
-    made = {name: 2 * means if weights[name].dim() == 2 else -means.square().sum(1) for name in names}
-    return params | {f"backbone.{name}": value for name, value in made.items()}
+    return {name: 2 * means if weights[name].dim() == 2 else -means.square().sum(1) for name in names}
 
 
 def _scale(learner: "MetaLearner", rows: int) -> float:

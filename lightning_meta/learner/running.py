@@ -46,7 +46,7 @@ def run_alone(run: Callable[[Tensor], Tensor], support_x: Tensor, x: Tensor, vec
     Args:
         run: function of a batch of rows.
         support_x: the support set, (support rows, ...).
-        x: at least one row, (rows, ...).
+        x: (rows, ...).
         vectorised: whether rows are mapped by ``torch.func.vmap``.
 
     Returns:
@@ -56,6 +56,8 @@ def run_alone(run: Callable[[Tensor], Tensor], support_x: Tensor, x: Tensor, vec
     def alone(row: Tensor) -> Tensor:
         return run(torch.cat([support_x, row[None]]))[-1]
 
+    if x.shape[0] == 0:
+        return run(support_x)[:0]
     if not vectorised or (not torch.compiler.is_exporting() and len(x) == 1):  # mapping one row would double its time
         return torch.stack([alone(row) for row in x])
     rows = len(support_x) + 1

@@ -95,11 +95,25 @@ def _header(path: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "subprocess.Popen"}, "names subprocess.Popen, which is neither of this package nor of PyTorch"),
+        (
+            {"method": "subprocess.Popen"},
+            "names subprocess.Popen, which is no building block of this package or of PyTorch",
+        ),
         ({"method": "lightning_meta.algorithms.Nothing"}, "cannot be imported"),
         ({"method": "torch.nn.Linear"}, "no MetaLearner"),
         ({"hyper_parameters": {"backbone": {"class_path": "os.system", "init_args": {}}}}, "names os.system"),
         ({"hyper_parameters": {"loss": "shutil.rmtree"}}, "names shutil.rmtree"),
+        ({"hyper_parameters": {"loss": "torch.hub.load"}}, "names torch.hub.load, which is no building block"),
+        ({"hyper_parameters": {"loss": "lightning_meta.inner.../a"}}, "names lightning_meta.inner.../a"),
+        ({"method": 3}, "method is 3, expected str"),
+        ({"meta_steps": None}, "global_step is None, expected int"),
+        ({"hyper_parameters": [1]}, "hyper_parameters is .1., expected dict"),
+        ({"preprocessing": "grey"}, "preprocessing is 'grey'"),
+        ({"preprocessing": {"side": "x", "channels": 1}}, "side x"),
+        ({"preprocessing": {"side": 10**9, "channels": 1}}, "expected 1 to 4096 pixels"),
+        ({"preprocessing": {"side": 28, "channels": 1, "mean": 0.5}}, "mean is 0.5"),
+        ({"preprocessing": {"side": 28, "channels": 1, "background": "x"}}, "background is 'x'"),
+        ({"preprocessing": {"side": 28, "channels": 1, "resample": "x"}}, "resample is 'x'"),
         ({"hyper_parameters": {"backbone": {"class_path": "lightning_meta.backbones.Conv4"}}}, "cannot be rebuilt"),
         ({"hyper_parameters": {"nothing": 1}}, "cannot be rebuilt as MAML"),
     ],
@@ -109,6 +123,43 @@ def test_a_description_builds_only_what_is_of_this_package(
 ) -> None:
     with pytest.raises(MetaLearningError, match=message):
         load_learner(rewritten(tmp_path / "a.safetensors", changes))
+
+
+@pytest.mark.parametrize(
+    "path", ["torch.os.system", "torch.hub.os.popen", r"torch\x2eos\x2esystem", "lightning_meta.cli.main"]
+)
+@pytest.mark.parametrize("written", [dict, json.dumps])
+@pytest.mark.parametrize("setting", ["optimizer", "loss", "lr_scheduler"])
+def test_a_description_runs_nothing(tmp_path: Path, setting: str, written: Any, path: str) -> None:
+    """Import paths are followed through attributes, and strings are read as YAML, by what builds the settings."""
+    about = json.loads(_header(pretrained()[NAME])["lightning_meta"])
+    built = {"class_path": path, "init_args": {"command": f"touch {tmp_path / 'ran'}"}}
+    settings = about["hyper_parameters"] | {
+        setting: written(built).replace("\\\\", "\\") if written is json.dumps else built
+    }
+    with pytest.raises(MetaLearningError, match="names "):
+        load_learner(rewritten(tmp_path / "a.safetensors", {"hyper_parameters": settings}))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_setting_is_not_read_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("evil").write_text(
+        f"optimizer: {{class_path: torch.os.system, init_args: {{command: touch {tmp_path / 'ran'}}}}}"
+    )
+    about = json.loads(_header(pretrained()[NAME])["lightning_meta"])
+    with pytest.raises(MetaLearningError, match="names evil"):
+        load_learner(
+            rewritten(tmp_path / "a.safetensors", {"hyper_parameters": about["hyper_parameters"] | {"inner": "evil"}})
+        )
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("text", ["[1]", "null", '"a"', "[" * 100_000])
+def test_a_description_of_another_form(tmp_path: Path, text: str) -> None:
+    save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors", {"lightning_meta": text})
+    with pytest.raises(MetaLearningError, match="damaged"):
+        load_learner(tmp_path / "a.safetensors")
 
 
 def test_the_instantiator_of_a_file_is_not_called(tmp_path: Path) -> None:

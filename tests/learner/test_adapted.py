@@ -125,8 +125,9 @@ def test_fewer_classes_than_outputs() -> None:
     assert adapted.classes == ["a", "b"]
 
 
-def test_more_classes_than_outputs_are_told_apart_by_their_means() -> None:
-    learner, task = classifier("MAML"), drawn_task(ways=5)
+@pytest.mark.parametrize("name", ["MAML", "FineTuning"])
+def test_more_classes_than_outputs_are_told_apart_by_their_means(name: str) -> None:
+    learner, task = classifier(name), drawn_task(ways=5)
     adapted = learner.adapt_to(task.support_x, task.support_y, together=True)
     assert adapted.head == "prototypes"
     body = nn.Sequential(*list(learner.backbone)[:-1])
@@ -135,6 +136,14 @@ def test_more_classes_than_outputs_are_told_apart_by_their_means() -> None:
     expected = -(rows[:, None] - means).square().sum(-1) + rows.square().sum(-1, keepdim=True)
     torch.testing.assert_close(adapted(task.query_x), expected)
     torch.testing.assert_close(adapted.backbone(task.query_x), expected)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_no_rows_and_other_precision(together: bool) -> None:
+    task = drawn_task()
+    adapted = classifier("MAML").adapt_to(task.support_x, task.support_y, together=together, every_step=True).float()
+    assert adapted(task.query_x[:0]).shape == (0, 3)
+    torch.testing.assert_close(adapted.steps(task.query_x)[-1], adapted(task.query_x))
 
 
 @pytest.mark.parametrize("name", ["PrototypicalNetworks", "MatchingNetworks", "NearestNeighbour"])

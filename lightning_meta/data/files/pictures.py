@@ -1,9 +1,9 @@
 """Picture files of any kind, and how a picture becomes a network's input: the same at training and at use."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ Resample = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others would run programs, as EPS runs Ghostscript
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+MAX_SIDE = 4096  # pixels of an input, several times those of any network here
 MAX_PIXELS = 50_000_000  # of a picture that is decoded: a file of a few kB can claim to hold terabytes
 CONTRAST = 0.25  # a border darker than this is dark, one brighter than 1 - this is light
 
@@ -50,18 +51,34 @@ class Preprocessing:
     deviation: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.side < 1 or self.channels not in (1, 3):
+        if not isinstance(self.side, int) or not 1 <= self.side <= MAX_SIDE or self.channels not in (1, 3):
             raise MetaLearningError(
-                f"pictures of side {self.side} with {self.channels} channels: expected 1 or 3 channels"
+                f"pictures of side {self.side} with {self.channels} channels: expected 1 to {MAX_SIDE} pixels, "
+                "and 1 or 3 channels"
             )
+        if self.resample not in get_args(Resample):
+            raise MetaLearningError(f"resample is {self.resample!r}, expected one of {', '.join(get_args(Resample))}")
+        for name in ("background", "threshold"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
+                raise MetaLearningError(f"{name} is {value!r}, expected a number from 0 to 1, or None")
         for name in ("mean", "deviation"):
             values = getattr(self, name)
-            if values is not None and len(values) != self.channels:
-                raise MetaLearningError(f"{name} is {values}, expected one number for each of {self.channels} channels")
+            if values is not None and not (
+                isinstance(values, tuple)
+                and len(values) == self.channels
+                and all(isinstance(value, int | float) for value in values)
+            ):
+                raise MetaLearningError(
+                    f"{name} is {values!r}, expected one number for each of {self.channels} channels"
+                )
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> "Preprocessing":
         """From what `plain` gave, also by way of JSON."""
+        known = {field.name for field in fields(cls)}
+        if not isinstance(plain, dict) or not {"side", "channels"} <= plain.keys() <= known:
+            raise MetaLearningError(f"preprocessing is {plain!r:.100}, expected side, channels and what else is known")
         settings: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()
         }
