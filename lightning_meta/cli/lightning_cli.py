@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ActionConfigFile, ArgumentError
+from jsonargparse import ArgumentError
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 # Imported so that their classes are known by their short names.
@@ -21,10 +20,12 @@ from lightning_meta import algorithms as algorithms
 from lightning_meta import backbones as backbones
 from lightning_meta import distributed as distributed
 from lightning_meta.allocator import keep_freed_memory
-from lightning_meta.callbacks import Ensemble, Figures, PredictionFile, Results, TasksPerSecond
-from lightning_meta.cli.configurations import find_configuration, read_configuration
+from lightning_meta.callbacks import Ensemble
+from lightning_meta.cli import seeds
 from lightning_meta.cli.help import DESCRIPTIONS, HelpfulParser
 from lightning_meta.cli.mistakes import explain
+from lightning_meta.cli.options import ConfigurationOption
+from lightning_meta.cli.trainer import RunConfig, allowed, check_experiment, default_callbacks, trainer_arguments
 from lightning_meta.data import EpisodeDataModule
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner import MetaLearner
@@ -54,6 +55,7 @@ NOISE = [
     ".*across ranks is zero",  # a split without validation classes has no loader
     "The dirpath has changed",  # every command has a run folder of its own
     ".*your dataloader is not resumable",  # the data module goes on where the checkpoint was
+    "You are trying to `self.log",  # without a logger by trainer.barebones
     "Couldn.t infer the batch indices",  # predictions carry the numbers of their tasks
     "LightningCLI's args parameter",  # `main` is called from Python in tests and notebooks
 ]
@@ -70,19 +72,6 @@ FOLDERS = (
 MISTAKES = (MetaLearningError, MisconfigurationException)
 
 
-class ConfigurationOption(ActionConfigFile):
-    """The option ``-c``: a file, or the name of a shipped configuration."""
-
-    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
-        """Merge the file into the settings so far."""
-        if not values.lstrip().startswith("{"):  # settings themselves
-            path = find_configuration(values)
-            if not isinstance(read_configuration(path), dict):  # whose errors jsonargparse reports without the file
-                raise MetaLearningError(f"{path} holds no settings, expected lines such as `experiment: NAME`")
-            values = str(path)
-        super().__call__(parser, cfg, values, option_string)
-
-
 class MetaCLI(LightningCLI):
     """LightningCLI for episodic data: run folders, callbacks, and a test at the end of a fit.
 
@@ -92,7 +81,7 @@ class MetaCLI(LightningCLI):
     """
 
     def __init__(self, name: str, arguments: list[str]) -> None:
-        self.name = name
+        self.name, self.arguments = name, arguments
         self.command = _recorded([name, *arguments])
         super().__init__(
             MetaLearner,
@@ -100,6 +89,7 @@ class MetaCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
+            save_config_callback=RunConfig,
             trainer_defaults=dict(TRAINER_DEFAULTS),
             seed_everything_default=0,
             parser_class=HelpfulParser,
@@ -119,7 +109,7 @@ class MetaCLI(LightningCLI):
         parser.add_argument("--ensemble", type=int, default=1)
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(CHECKPOINT_DEFAULTS)
-        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_task_seed)
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=seeds.task_seed)
         parser.link_arguments("data.outputs", "model.init_args.backbone.init_args.outputs", apply_on="instantiate")
 
     def instantiate_classes(self) -> None:
@@ -132,16 +122,10 @@ class MetaCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, which logs to TensorBoard and CSV under ROOT/EXPERIMENT/version_K unless loggers are given."""
-        config = self._get(self.config_init, "trainer")
+        settings = self._get(self.config_init, "trainer")
         experiment = self._get(self.config_init, "experiment")
-        callbacks: list[Callback] = [Results(experiment, self.command), TasksPerSecond(), PredictionFile()]
-        if config["logger"] in (None, True):
-            board = TensorBoardLogger(config["default_root_dir"], experiment)
-            kwargs["logger"] = [board, CSVLogger(config["default_root_dir"], experiment, board.version)]
-        if config["logger"] is not False:
-            callbacks += [LearningRateMonitor(), Figures()]
-        if config["enable_progress_bar"] is not False:
-            callbacks.append(TQDMProgressBar())
+        kwargs |= trainer_arguments(settings, experiment)
+        callbacks = default_callbacks(settings, experiment, self.command)
         if self.subcommand == "test":
             callbacks += self._ensemble()
         self.trainer_defaults["callbacks"] = callbacks
@@ -150,14 +134,20 @@ class MetaCLI(LightningCLI):
         except (TypeError, ValueError) as error:
             raise MetaLearningError(f"trainer: {error}") from error
 
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Without the callbacks that the trainer would refuse."""
+        return super()._instantiate_trainer(config, allowed(config, callbacks))
+
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Say what is wrong in terms of the settings, and keep the checkpoints that an ensemble needs."""
+        seeds.check_options(self.arguments)
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
             raise _mistake(error) or explain(str(error), self.name, self._parser(self.name)) from error
         settings = self.config[self.config.subcommand]
         checkpoint, size = settings["checkpoint"], settings["ensemble"]
+        check_experiment(settings["experiment"])
         if size < 1:
             raise MetaLearningError(f"ensemble is {size}, expected a number of checkpoints that is at least 1")
         if size > 1 and self.config.subcommand == "fit" and checkpoint["monitor"] is None:
@@ -189,6 +179,11 @@ class MetaCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Test the best checkpoint, or the last where nothing was monitored."""
+        if not self.model.meta_steps:
+            raise MetaLearningError(
+                "the fit ended before its first meta-step, so there is nothing to test: raise trainer.max_steps, "
+                "trainer.max_epochs or trainer.max_time"
+            )
         checkpoint = self.trainer.checkpoint_callback
         path = None
         if isinstance(checkpoint, ModelCheckpoint) and checkpoint.dirpath:
@@ -197,7 +192,7 @@ class MetaCLI(LightningCLI):
             self.trainer.save_checkpoint(path)
             best = checkpoint.best_model_path
             path = best if best and Path(best).parent == Path(checkpoint.dirpath) else path
-        if self.datamodule.test_tasks:
+        if self.datamodule.test_tasks and self.trainer.limit_test_batches:
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=path, verbose=False)
             if ensemble := self._ensemble():
                 self.trainer.callbacks += ensemble  # type: ignore[attr-defined]
@@ -237,6 +232,8 @@ def run(name: str, args: list[str]) -> int:
             mistake = _mistake(error)
             if mistake is None and isinstance(error, ValueError) and _raised_in("configure_optimizers", error):
                 mistake = MetaLearningError(f"model.optimizer or model.lr_scheduler: {error}")
+            if mistake is None and isinstance(error, RuntimeError) and _raised_in("_validate_condition_metric", error):
+                mistake = MetaLearningError(f"trainer.callbacks: {error}")
             if mistake is None:
                 raise
             raise MetaLearningError(str(mistake)) from error
@@ -256,14 +253,6 @@ def _recorded(args: list[str]) -> str:
         elif name in FOLDERS and place + 1 < len(args):
             shown[place + 1] = "DIR"
     return shlex.join(["lightning-meta", *shown])
-
-
-def _task_seed(seed_everything: bool | int) -> int:
-    if isinstance(seed_everything, bool):
-        raise MetaLearningError(
-            f"seed_everything is {seed_everything}, expected a number: it names the stream of tasks as well"
-        )
-    return seed_everything
 
 
 def _mistake(error: BaseException | None) -> BaseException | None:

@@ -53,6 +53,9 @@ class Compiled(Generic[Arguments, Result]):
 
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         """The result, as a constant."""
+        if torch.is_anomaly_enabled():  # names the operations of a backward pass, which a graph no longer has
+            with torch.no_grad():
+                return self._function(*args, **kwargs)
         leaves, spec = pytree.tree_flatten((args, kwargs))
         kinds = tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves)
         autocast = tuple(

@@ -3,8 +3,15 @@
 from typing import TYPE_CHECKING
 
 import torch
-from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import (
+    BatchSizeFinder,
+    Checkpoint,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    ModelCheckpoint,
+)
+from pytorch_lightning.profilers import Profiler, PyTorchProfiler
 from pytorch_lightning.strategies import Strategy
 
 from lightning_meta.episode import Episode
@@ -21,7 +28,66 @@ def check_trainer(learner: "MetaLearner", trainer: Trainer) -> None:
     """Check the settings of the trainer that a learner depends on."""
     carries = learner.carry_per_task or bool(list(learner.carry.buffers()))
     check_ranks(learner.serial, learner.carry_per_task, type(learner).__name__, trainer.world_size)
-    check_accumulation(carries, trainer.accumulate_grad_batches)
+    check_accumulation(carries, _accumulated(trainer))
+    check_profiler(trainer.profiler)  # type: ignore[attr-defined]
+    check_callbacks(trainer.callbacks)  # type: ignore[attr-defined]
+    if trainer.state.fn == "fit":
+        check_run(trainer)
+    check_evaluation(str(trainer.state.fn.value if trainer.state.fn else ""), trainer)
+
+
+def check_run(trainer: Trainer) -> None:
+    """Refuse flags by which a fit trains nothing, repeats tasks, or cannot tell when to validate."""
+    overfit: float = trainer.overfit_batches  # type: ignore[attr-defined]
+    if overfit:
+        raise MetaLearningError(
+            f"trainer.overfit_batches is {overfit}, but training tasks are a stream that never comes "
+            "back, so there is no batch to overfit: leave it out, and take data of few classes to see a network overfit"
+        )
+    if trainer.limit_train_batches == 0:
+        raise MetaLearningError(
+            "trainer.limit_train_batches is 0, which trains nothing: leave it out, or evaluate with validate or test"
+        )
+    if trainer.min_steps is not None and trainer.min_steps > trainer.max_steps > 0:
+        raise MetaLearningError(
+            f"trainer.min_steps is {trainer.min_steps}, but trainer.max_steps is {trainer.max_steps}: raise the latter"
+        )
+    for name in ("gradient_clip_val", "log_every_n_steps"):
+        if (getattr(trainer, name) or 0) < 0:
+            raise MetaLearningError(f"trainer.{name} is {getattr(trainer, name)}, expected at least 0")
+    for name in ("val_check_interval", "check_val_every_n_epoch"):
+        if getattr(trainer, name) == 0:
+            raise MetaLearningError(
+                f"trainer.{name} is 0, expected at least 1: set trainer.limit_val_batches to 0 to leave validation out"
+            )
+
+
+def check_callbacks(callbacks: list[Callback]) -> None:
+    """Refuse callbacks that look for what a learner has elsewhere, or does not have."""
+    for callback in callbacks:
+        if isinstance(callback, LearningRateFinder | BatchSizeFinder):
+            raise MetaLearningError(
+                f"trainer.callbacks holds {type(callback).__name__}, which looks for a number of its own to set in the "
+                "learner: leave it out, and try values of model.optimizer.lr or data.meta_batch_size with "
+                "`lightning-meta sweep`"
+            )
+
+
+def check_evaluation(function: str, trainer: Trainer) -> None:
+    """Refuse to evaluate no batch at all, which would end without a word."""
+    name = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
+    if function in name and getattr(trainer, name[function]) == 0:
+        raise MetaLearningError(f"trainer.{name[function]} is 0, so there is nothing to {function}: leave it out")
+
+
+def check_profiler(profiler: Profiler) -> None:
+    """Refuse marks that cannot be copied on the modules, whose copies are what the checks run."""
+    if isinstance(profiler, PyTorchProfiler) and profiler._record_module_names:
+        raise MetaLearningError(
+            "trainer.profiler is PyTorchProfiler, which marks every module by its name, but a meta-step runs modules "
+            "that are vectorised or copied: set its record_module_names to false (trainer.profiler.class_path "
+            "PyTorchProfiler, trainer.profiler.init_args.record_module_names false)"
+        )
 
 
 def check_monitor(callbacks: list[Checkpoint], episode: Episode) -> None:
@@ -35,13 +101,25 @@ def check_monitor(callbacks: list[Checkpoint], episode: Episode) -> None:
 
 
 def check_accumulation(carries: bool, batches: int) -> None:
-    """Refuse to accumulate batches where each would start from the moments that the one before it left."""
+    """Refuse to accumulate no batch, or several where each would start from the moments that the one before it left."""
+    if batches < 1:
+        raise MetaLearningError(
+            f"trainer.accumulate_grad_batches is {batches}, expected at least 1: the number of meta-batches whose "
+            "gradients make one step of the outer optimizer"
+        )
     if carries and batches > 1:
         raise MetaLearningError(
             f"trainer.accumulate_grad_batches is {batches}, but the inner optimizer's moments are carried from one "
             "to the next: raise data.meta_batch_size instead (model.task_chunk bounds the memory), or set "
             "model.carry_moments to false"
         )
+
+
+def _accumulated(trainer: Trainer) -> int:
+    """The most batches that make one step, also by a schedule; the fewest where that is too few."""
+    schedules = [c.scheduling for c in trainer.callbacks if isinstance(c, GradientAccumulationScheduler)]  # type: ignore[attr-defined]
+    numbers = [trainer.accumulate_grad_batches, *(number for schedule in schedules for number in schedule.values())]
+    return min(numbers) if min(numbers) < 1 else max(numbers)
 
 
 def check_ranks(serial: bool, carry_per_task: bool, algorithm: str, ranks: int) -> None:

@@ -1,0 +1,34 @@
+"""Options of the command line that are more than one value."""
+
+from typing import Any
+
+import yaml
+from jsonargparse import ActionConfigFile
+
+from lightning_meta.cli import seeds
+from lightning_meta.cli.configurations import find_configuration, read_configuration
+from lightning_meta.errors import MetaLearningError
+
+
+class ConfigurationOption(ActionConfigFile):
+    """The option ``-c``: a file, or the name of a shipped configuration."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        """Merge the file into the settings so far."""
+        if values.lstrip().startswith("{"):  # settings themselves
+            settings = _inline(values)
+        else:
+            path = find_configuration(values)
+            settings, values = read_configuration(path), str(path)
+            if not isinstance(settings, dict):  # whose errors jsonargparse reports without the file
+                raise MetaLearningError(f"{path} holds no settings, expected lines such as `experiment: NAME`")
+        seeds.check_settings(settings)
+        super().__call__(parser, cfg, values, option_string)
+
+
+def _inline(values: str) -> Any:
+    """Settings on the command line themselves; jsonargparse says what is wrong with them."""
+    try:
+        return yaml.safe_load(values)
+    except yaml.YAMLError:
+        return None
