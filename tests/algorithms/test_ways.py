@@ -153,7 +153,8 @@ def test_two_classes_are_enough(tmp_path: Path) -> None:
 
 
 def test_a_run_of_many_ways_is_tested_at_few_by_its_configuration(tmp_path: Path) -> None:
-    arguments = ["--model=PrototypicalNetworks", "--model.backbone=lightning_meta.backbones.MLP", "--model.backbone.inputs=784"]
+    arguments = ["--model=PrototypicalNetworks", "--model.backbone=lightning_meta.backbones.MLP"]
+    arguments += ["--model.backbone.inputs=784"]
     arguments += ["--model.compile=false", "--data=GlyphEpisodes", "--data.ways=6", "--data.train_classes=8"]
     arguments += ["--data.test_classes=8", "--data.validation_classes=0", "--data.test_tasks=4"]
     arguments += ["--data.validation_tasks=0", "--data.meta_batch_size=2", "--trainer.max_steps=2"]
