@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 from torch import Tensor
 
 Split = Literal["train", "validation", "test"]
+UNKNOWN_CLASS = -1  # in `Episode.classes`, where the data do not number the classes of a split
 
 
 class Episode(NamedTuple):
@@ -21,7 +22,7 @@ class Episode(NamedTuple):
     query_y: Tensor  # (tasks, ways * queries) or (tasks, queries, outputs)
     inner_order: Tensor  # (tasks, inner steps, inner batch): the support rows of every inner step
     task_ids: Tensor  # (tasks,): the place of each task in its endless stream
-    classes: Tensor  # (tasks, ways): which of the split's classes each label is; (tasks, 0) where none
+    classes: Tensor  # (tasks, ways): which of the split's classes a label is, or `UNKNOWN_CLASS`; (tasks, 0) where none
 
     @property
     def tasks(self) -> int:
@@ -62,13 +63,16 @@ class EpisodeSource(Protocol):
     """What an algorithm may ask of a data module and tell it, so that neither has to import the other."""
 
     seed: int
-    ways: int
+    ways: int  # classes in the tasks that are evaluated
     outputs: int  # width that the backbone's output must have: the ways, or the targets of a regression
     train_class_count: int  # classes in the training split; 0 where tasks do not name theirs
     preprocessing: SupportsPlain | None  # how a picture becomes an input; None where inputs are no pictures
 
     def connect(self, train: InnerBatches, evaluation: InnerBatches) -> None:
         """Take what the learner needs drawn for its inner loop; it says so at setup, before anything is drawn."""
+
+    def ways_in(self, split: Split) -> int:
+        """Classes in the tasks of this split."""
 
     def shots_in(self, split: Split) -> int:
         """Support examples of each class in the tasks of this split."""

@@ -1,6 +1,7 @@
 """Fine-tuning, a baseline: Chen et al., "A Closer Look at Few-shot Classification", arXiv 1904.04232."""
 
 from lightning_meta.algorithms.joint_training import JointTraining
+from lightning_meta.episode import Episode
 from lightning_meta.params import Params
 
 
@@ -12,6 +13,8 @@ class FineTuning(JointTraining):
     from scratch on the support set.
     """
 
-    def adapted_params(self, params: Params) -> Params:
-        """The backbone with a new last layer."""
-        return super().adapted_params(params) | self.head.zeros()
+    any_ways = True
+
+    def start(self, params: Params, task: Episode) -> Params:
+        """The backbone with a new last layer, of one output for each class of the task."""
+        return super().start(params, task) | self.head.zeros(len(task.classes) or self.head.out_features)

@@ -11,6 +11,7 @@ from lightning_meta.episode import Episode, EpisodeSource
 from lightning_meta.inner import InnerLoop
 from lightning_meta.learner import MetaLearner
 from lightning_meta.learner.checks import check_regression
+from lightning_meta.learner.linear_head import ends_with_linear
 from lightning_meta.params import Params
 
 NO_STEPS = InnerLoop(steps=0, evaluation_steps=0)
@@ -19,15 +20,16 @@ NO_STEPS = InnerLoop(steps=0, evaluation_steps=0)
 class MetricLearner(MetaLearner):
     """Base of methods that learn features by comparing those of queries with those of the support set.
 
-    The features are what the backbone gives its last layer, which must be an ``nn.Linear`` and is not used. A subclass
-    says how to compare.
+    The features are what the backbone gives its last layer, if that is an ``nn.Linear``, which may have any width and
+    is not used; otherwise they are the backbone's outputs, whose number must differ from that of the classes. A
+    subclass says how to compare.
 
     Args:
-        backbone: a network that ends with an ``nn.Linear``.
+        backbone: a network that gives features, or ends with an ``nn.Linear`` after them.
     """
 
-    needs_linear_head = True
     compares = True
+    any_ways = True
 
     def __init__(self, backbone: nn.Module, **settings: Any) -> None:
         super().__init__(backbone, NO_STEPS, **settings)
@@ -54,7 +56,7 @@ class MetricLearner(MetaLearner):
 
     def encode(self, weights: Params, x: Tensor) -> Tensor:
         """Features of ``x``, (rows, features)."""
-        return self.head.features(weights, x)
+        return self.head.features(weights, x) if ends_with_linear(self.backbone) else self.run_backbone(weights, x)
 
     def decide(self, task: Episode, support: Tensor, rows: Tensor) -> Tensor:
         """Compare features, (rows, ways)."""

@@ -20,10 +20,11 @@ class NearestNeighbour(JointTraining):
     On raw pixels: a backbone `MLP` without hidden layers, whose last layer is given the pixels themselves.
 
     Args:
-        backbone: a network that ends with an ``nn.Linear``, which is not used.
+        backbone: a network that ends with an ``nn.Linear`` of any width, which is not used.
     """
 
     compares = True
+    any_ways = True
 
     def __init__(self, backbone: nn.Module, **settings: Any) -> None:
         super().__init__(backbone, NO_STEPS, **settings)

@@ -31,9 +31,6 @@ class FolderEpisodes(FileEpisodes):
     a light border, or nearly all a dark one, they count as drawings on that background and are padded to a square;
     others are cropped to one.
 
-    Classes with fewer pictures than a task of their split needs are left out; this happens after the split, so that
-    the number of shots never moves a class from one split to another.
-
     Args:
         image_size: height and width of the images, in pixels.
         channels: 1 for grey, 3 for colours.
@@ -125,8 +122,6 @@ class FolderEpisodes(FileEpisodes):
     def more_classes(self, split: Split) -> str:
         """How to get more classes in this split (for error messages)."""
         remedies = []
-        if self.class_splits[split] and len(self.data.splits[split]) < len(self.class_splits[split]):
-            remedies.append("lower data.shots or data.queries, for which some of its classes have too few pictures")
         if self.folders.splits is not None:
             remedies.append(f"add folders to {self.folder}/{'val' if split == 'validation' else split}")
         elif self.split_file is not None:
@@ -151,7 +146,8 @@ class FolderEpisodes(FileEpisodes):
                 cannot be read.
         """
         splits = self.class_splits
-        classes = sorted(name for names in splits.values() for name in names)
+        empty = (name for name, pictures in self.folders.files.items() if not pictures)  # to be named as left out
+        classes = sorted({name for names in splits.values() for name in names}.union(empty))
         files = {name: self.folders.files[name] for name in classes}
         plain = Preprocessing(side=self.image_size, channels=self.channels, resample=self.resample)
         pictures = cached_pictures(self.folder, files, set(splits["train"]), plain, self.cache_folder)
@@ -161,12 +157,7 @@ class FolderEpisodes(FileEpisodes):
                 f"data.normalise is true, but {self.folder} holds no training pictures, whose mean it takes: set it to "
                 "false, or add them"
             )
-        counts = dict(zip(classes, pictures.counts, strict=True))
-        usable = {
-            split: [name for name in names if counts[name] >= self.shots_in(split) + self.queries_in(split)]
-            for split, names in splits.items()
-        }
-        self._report_left_out(counts, {name for names in usable.values() for name in names})
+        self._report_unnamed(set(classes))
         places = {name: place for place, name in enumerate(classes)}
         sizes = torch.tensor(pictures.counts)
         return ClassImages(
@@ -175,7 +166,7 @@ class FolderEpisodes(FileEpisodes):
             sizes,
             {
                 split: torch.tensor([places[name] for name in names], dtype=torch.int64)
-                for split, names in usable.items()
+                for split, names in splits.items()
             },
             torch.tensor(pictures.moments)[..., None, None] if self.normalise else None,
             classes,
@@ -194,16 +185,9 @@ class FolderEpisodes(FileEpisodes):
             raise MetaLearningError(f"{found}: {remedy}: {reason}")
         rank_zero_warn(f"{found} and are left out: {reason}")
 
-    def _report_left_out(self, counts: dict[str, int], usable: set[str]) -> None:
-        """Name classes without a task."""
-        small = [f"{name} ({count})" for name, count in counts.items() if name not in usable]
-        small += [f"{name} (0)" for name, files in self.folders.files.items() if name not in counts and not files]
-        unnamed = [name for name, files in self.folders.files.items() if name not in counts and files]
-        if small:
-            rank_zero_warn(
-                f"{len(small):,} of {len(self.folders.files):,} classes in {self.folder} have fewer pictures than a "
-                f"task needs and are left out: {few(small)}"
-            )
+    def _report_unnamed(self, named: set[str]) -> None:
+        """Name classes that the split file leaves out."""
+        unnamed = [name for name, files in self.folders.files.items() if name not in named and files]
         if unnamed:
             rank_zero_warn(f"{self.split_file} does not name {few(unnamed)}, which {self.folder} has: left out")
 

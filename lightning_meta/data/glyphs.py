@@ -48,7 +48,11 @@ class GlyphEpisodes(ImageEpisodes):
 
     def load(self) -> ClassImages:
         """Draw all characters; a few seconds."""
-        sizes = {"test": self.test_classes, "validation": self.validation_classes, "train": self.train_classes}
+        sizes: dict[Split, int] = {
+            "test": self.test_classes,
+            "validation": self.validation_classes,
+            "train": self.train_classes,
+        }
         classes = torch.arange(sum(sizes.values()))
         per_chunk = max(_DRAWINGS_AT_ONCE // self.drawings, 1)
         images = torch.cat([_draw(self.alphabet, chunk, self.drawings) for chunk in classes.split(per_chunk)])

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lightning_meta.data.drawing.data_module import EpisodeDataModule
 from lightning_meta.data.drawing.task_random import TaskRandom, inner_order
-from lightning_meta.episode import Episode, Split
+from lightning_meta.episode import UNKNOWN_CLASS, Episode, Split
 from lightning_meta.errors import MetaLearningError
 
 _TASKS_COMPARED = 300  # tasks of each split that are sampled, not loaded, to see which classes they use
@@ -129,9 +129,10 @@ class TasksetEpisodes(EpisodeDataModule):
         random = TaskRandom(self.seed, split, drawn if taskset.num_tasks == -1 else drawn % taskset.num_tasks)
         tasks = [self._rows(split, taskset, seed) for seed in random.bits().tolist()]
         x = torch.stack(tasks)  # (T, N, K+Q, ...)
-        labels = torch.arange(self.ways)[:, None].expand(*x.shape[:3])
+        ways = self.ways_in(split)
+        labels = torch.arange(ways)[:, None].expand(*x.shape[:3])
         shots = self.shots_in(split)
-        order = inner_order(random, self.ways * shots, *self.inner_batches(split))
+        order = inner_order(random, ways * shots, *self.inner_batches(split))
         episode = Episode(
             x[:, :, :shots].flatten(1, 2),
             labels[:, :, :shots].flatten(1, 2),
@@ -139,7 +140,7 @@ class TasksetEpisodes(EpisodeDataModule):
             labels[:, :, shots:].flatten(1, 2),
             order,
             drawn,
-            drawn.new_empty(len(drawn), 0),
+            drawn.new_full((len(drawn), ways), UNKNOWN_CLASS),
         )
         return Episode(*(tensor[: len(numbers)] for tensor in episode))
 
@@ -152,16 +153,16 @@ class TasksetEpisodes(EpisodeDataModule):
                 description = taskset.sample_task_description()
             except ValueError as error:
                 raise MetaLearningError(
-                    f"learn2learn cannot draw a {split} task of {self.ways} ways with {shots} shots + {queries} "
-                    f"queries ({error}): lower data.ways, data.shots or data.queries"
+                    f"learn2learn cannot draw a {split} task of {self.ways_in(split)} ways with {shots} shots + "
+                    f"{queries} queries ({error}): lower {self.ways_setting(split)}, data.shots or data.queries"
                 ) from error
             x, y = taskset.get_task(description)
         rows: Tensor = x[y.argsort(stable=True)]
         classes, counts = y.unique(return_counts=True)
-        if len(classes) != self.ways:
+        if len(classes) != self.ways_in(split):
             raise MetaLearningError(
-                f"data.ways is {self.ways}, but a task of the {split} taskset has {len(classes)} classes: "
-                "make the two equal"
+                f"{self.ways_setting(split)} is {self.ways_in(split)}, but a task of the {split} taskset has "
+                f"{len(classes)} classes: make the two equal"
             )
         if counts.min() < shots + queries:
             raise MetaLearningError(
@@ -183,9 +184,9 @@ class TasksetEpisodes(EpisodeDataModule):
             with _seeded(seed):  # the Omniglot benchmark shuffles its classes with Python's generator
                 tasksets = learn2learn.vision.benchmarks.get_tasksets(
                     name,
-                    train_ways=self.ways,
+                    train_ways=self.ways_in("train"),
                     train_samples=self.shots_in("train") + self.queries_in("train"),
-                    test_ways=self.ways,
+                    test_ways=self.ways_in("test"),
                     test_samples=self.shots_in("test") + self.queries_in("test"),
                     num_tasks=-1,
                     root=self.root,

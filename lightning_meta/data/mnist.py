@@ -5,12 +5,14 @@ LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document 
 """
 
 from dataclasses import dataclass, field
+from typing import get_args
 
 import torch
 from torchvision.datasets import MNIST
 
 from lightning_meta.data.drawing.images import ClassImages, FileEpisodes, Rotations
 from lightning_meta.data.files.pictures import Preprocessing
+from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
 
 VALIDATION = 10000  # images at the end of the training set
@@ -64,8 +66,5 @@ class MNISTEpisodes(FileEpisodes):
             images[classes.argsort(stable=True)][:, None],
             counts.cumsum(0) - counts,
             counts,
-            {
-                name: torch.arange(CLASSES) + CLASSES * place
-                for place, name in enumerate(("train", "validation", "test"))
-            },
+            {split: torch.arange(CLASSES) + CLASSES * place for place, split in enumerate(get_args(Split))},
         )

@@ -86,8 +86,8 @@ class OmniglotEpisodes(FileEpisodes):
 
     def more_classes(self, split: Split) -> str:
         """How to get more classes in this split (for error messages): the splits of the characters that have enough."""
-        turns = self._turns(split)
-        wider = [name for name in get_args(OmniglotSplit) if len(read_splits(name)[split]) * turns >= self.ways]
+        needed = self.ways_in(split) / self._turns(split)
+        wider = [name for name in get_args(OmniglotSplit) if len(read_splits(name)[split]) >= needed]
         return f"set data.split to {' or '.join(wider)}" if wider else super().more_classes(split)
 
     def load(self) -> ClassImages:

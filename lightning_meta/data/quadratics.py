@@ -27,6 +27,7 @@ class QuadraticEpisodes(EpisodeDataModule):
     ways: int = field(default=1, init=False)
     shots: int = field(init=False)
     queries: int = field(init=False)
+    train_ways: int | None = field(default=None, init=False)
     train_shots: int | None = field(default=None, init=False)
     train_queries: int | None = field(default=None, init=False)
     meta_batch_size: int = 128

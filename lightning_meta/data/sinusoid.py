@@ -25,6 +25,7 @@ class SinusoidEpisodes(EpisodeDataModule):
     outputs = 1
 
     ways: int = field(default=1, init=False)
+    train_ways: int | None = field(default=None, init=False)
     shots: int = 10
     queries: int = 10
     max_phase: float = math.pi

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.learner.linear_head import LinearHead, ends_with_linear
 from lightning_meta.learner.losses import loss_name
 from lightning_meta.learner.running import run_alone
 from lightning_meta.params import Params, detach
@@ -27,8 +28,8 @@ class AdaptedLearner(nn.Module):
         backbone: the network, with the adapted weights.
         support_x: what was learned from, (support rows, ...), class by class.
         classes: the labels that the columns of an output stand for; None for a regression.
-        head: ``own`` where the classes fit the network's outputs or are compared, ``prototypes`` where there are more,
-            and the last layer was made from the mean features of each class.
+        head: ``own`` where the classes fit the network's outputs or the method takes any number of them, ``prototypes``
+            where there are more, and the last layer was made from the mean features of each class.
         together: whether all rows that are given at once share their batch statistics; otherwise each is seen alone
             beside the support set.
 
@@ -52,6 +53,8 @@ class AdaptedLearner(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = copy.deepcopy(learner.backbone)
+        if learner.any_ways and ends_with_linear(self.backbone):
+            LinearHead(self.backbone).resize(weights[-1])
         own = dict((*self.backbone.named_parameters(), *self.backbone.named_buffers()))
         for name, value in weights[-1].items():
             own[name].data = value.clone()
@@ -175,7 +178,7 @@ def _task(x: Tensor, y: Tensor, classes: list[Any] | None, steps: int, size: int
 
 
 def _width(learner: "MetaLearner", x: Tensor, y: Tensor) -> int | None:
-    """Outputs of the network for these inputs; None for a method that compares, which takes any number of classes."""
+    """Outputs of the network for these inputs; None for a method that takes any number of classes."""
     try:
         outputs = learner.encode(dict(learner.backbone.named_parameters()), x)
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
@@ -183,7 +186,7 @@ def _width(learner: "MetaLearner", x: Tensor, y: Tensor) -> int | None:
             f"the learner's {type(learner.backbone).__name__} cannot take inputs of shape {tuple(x.shape)} ({error}): "
             "give examples of the shape that it was trained on"
         ) from error
-    if learner.compares and not y.is_floating_point():
+    if learner.any_ways and not y.is_floating_point():
         return None
     try:
         with warnings.catch_warnings():

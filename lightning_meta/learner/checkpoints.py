@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 from lightning_meta.episode import EpisodeSource
 from lightning_meta.learner.checks import check_checkpoint
 from lightning_meta.learner.hyperparameters import public_path
+from lightning_meta.learner.linear_head import ends_with_linear
+from lightning_meta.params import named
 
 if TYPE_CHECKING:
     from lightning_meta.learner.meta_learner import MetaLearner
@@ -31,6 +33,8 @@ def restore(learner: "MetaLearner", checkpoint: dict[str, Any], not_plain: set[s
         not_plain: arguments of this learner that have no plain form, so that they were given again.
         scheduled: whether its outer rate follows a schedule, which is made for a run of one length.
     """
+    if learner.any_ways and ends_with_linear(learner.backbone):
+        learner.head.resize(named("backbone", checkpoint["state_dict"]))
     training = learner._trainer is not None and learner._trainer.state.fn == "fit"
     planned = learner.trainer.max_steps if training and scheduled else None
     check_checkpoint(learner.state_dict(), checkpoint, not_plain, planned)

@@ -24,8 +24,7 @@ class LinearHead:
     """
 
     def __init__(self, backbone: nn.Module) -> None:
-        layers = [(name, part) for name, part in backbone.named_modules() if not list(part.children())]
-        name, layer = [("", backbone), *(item for item in layers if not isinstance(item[1], _NOTHING))][-1]
+        name, layer = _last_layer(backbone)
         if not isinstance(layer, nn.Linear):
             raise MetaLearningError(
                 f"model.backbone {type(backbone).__name__} ends with {type(layer).__name__} at {name or 'its root'}, "
@@ -38,9 +37,14 @@ class LinearHead:
                 f"model.backbone {type(backbone).__name__} shares the {shared[0]} of its last layer, {name}, with "
                 "another: give that layer its own, since this algorithm treats it apart from the features before it"
             )
-        self.name, self.in_features, self.out_features = name, layer.in_features, layer.out_features
+        self.name, self.in_features = name, layer.in_features
         self._start = f"{name}." if name else ""
         self._backbone, self._layer = backbone, layer
+
+    @property
+    def out_features(self) -> int:
+        """Outputs of the layer."""
+        return self._layer.out_features
 
     def of(self, weights: Params) -> Params:
         """The head's weights, by their names in the network."""
@@ -50,10 +54,18 @@ class LinearHead:
         """All other weights."""
         return {name: tensor for name, tensor in weights.items() if not name.startswith(self._start)}
 
-    def zeros(self) -> Params:
-        """Weights of a new head, all zero, also where the network's own one is frozen."""
+    def zeros(self, outputs: int) -> Params:
+        """Weights of a new head of so many outputs, all zero, also where the network's own one is frozen."""
         own = self._layer.named_parameters()
-        return {f"{self._start}{name}": tensor.detach().new_zeros(tensor.shape) for name, tensor in own}
+        return {f"{self._start}{name}": tensor.detach().new_zeros(outputs, *tensor.shape[1:]) for name, tensor in own}
+
+    def resize(self, weights: Params) -> None:
+        """Make room for other weights of the network whose head has more outputs or fewer; its own are lost then."""
+        for name, parameter in self._layer.named_parameters():
+            other = weights.get(f"{self._start}{name}")
+            if other is not None and other.shape[1:] == parameter.shape[1:] and len(other) != len(parameter):
+                parameter.data = parameter.data.new_zeros(other.shape)
+                self._layer.out_features = len(other)
 
     def features(self, weights: Params, x: Tensor) -> Tensor:
         """What the head is given for ``x`` of shape (rows, ...), (rows, features), in float32 at least.
@@ -89,3 +101,13 @@ class LinearHead:
             yield features
         finally:
             handle.remove()
+
+
+def ends_with_linear(backbone: nn.Module) -> bool:
+    """Whether the last layer, in the order of the modules, is an ``nn.Linear``, so that there is a head."""
+    return isinstance(_last_layer(backbone)[1], nn.Linear)
+
+
+def _last_layer(backbone: nn.Module) -> tuple[str, nn.Module]:
+    layers = [(name, part) for name, part in backbone.named_modules() if not list(part.children())]
+    return [("", backbone), *(item for item in layers if not isinstance(item[1], _NOTHING))][-1]

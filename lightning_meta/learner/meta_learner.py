@@ -54,7 +54,8 @@ class MetaLearner(LightningModule, ABC):
     needs_linear_head = False  # whether the backbone's last layer is treated apart
     trains_inner_rule = True  # whether what the inner rule learns gets a gradient
     serial = False  # whether the tasks of a meta-step run one after another, each with the carry of the one before it
-    compares = False  # whether outputs come from comparing features, so that the number of classes is free
+    compares = False  # whether outputs come from comparing features
+    any_ways = False  # whether the number of classes is free: features are compared, or the last layer is made per task
     carry_per_task = False  # whether every task has a carry of its own, the task axis in front, instead of one for all
 
     def __init__(
@@ -228,9 +229,7 @@ class MetaLearner(LightningModule, ABC):
 
     def check_data(self, source: EpisodeSource, episode: Episode) -> None:
         """Compare the data with the backbone, by one episode of them."""
-        checks.check_width(self.backbone, self.loss, episode, source.outputs)
-        if self.needs_linear_head:
-            checks.check_cut(self.backbone, self.head, episode)
+        checks.check_backbone(self, source, episode)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The outer optimizer, and its schedule over the run's own length."""

@@ -12,7 +12,7 @@ from lightning_meta.data import FolderEpisodes
 CLASSES = {"ash": 6, "birch": 7, "cedar": 8, "elm": 6, "fir": 7, "hazel": 8, "larch": 6, "maple": 7, "oak": 8}
 IN_SPLIT = {"train": ["ash", "elm", "fir", "larch"], "val": ["birch", "oak"], "test": ["cedar", "hazel", "maple"]}
 SIDE = 6
-LEFT_OUT = "have fewer pictures than a task needs and are left out"
+LEFT_OUT = "have fewer examples than a task needs and are left out"
 
 
 def pixels(name: str) -> np.ndarray:

@@ -122,7 +122,12 @@ REFUSED: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "less than none": (X, Y, {"validation_classes": -1}, "data.validation_classes is -1"),
     "ways": (X, Y, {"ways": 4}, "data.ways is 4, but the validation split has 2 classes"),
     "ways at test": (X, Y, {"ways": 3, "test_classes": 2, "validation_classes": 3}, "the test split has 2 classes"),
-    "examples": (X, Y, {"shots": 5}, "5 shots + 3 queries = 8 examples a class, but the smallest class of the split, "),
+    "examples": (
+        X,
+        Y,
+        {"shots": 6},
+        "6 shots + 3 queries = 9 examples of each of 2 classes, but 0 of the 4 classes of",
+    ),
 }
 
 
@@ -134,12 +139,50 @@ def test_arrays_that_make_no_tasks_are_refused(case: str) -> None:
     assert said in str(error.value)
 
 
-def test_the_smallest_class_is_named() -> None:
-    data = episodes(X, Y, shots=4)
-    with pytest.raises(MetaLearningError) as error:
+def test_classes_that_are_too_small_for_a_task_are_left_out_and_named() -> None:
+    every = episodes(X, Y, validation_classes=0, test_classes=4).data.splits
+    data = episodes(X, Y, shots=4, train_shots=3, validation_classes=0, test_classes=4)
+    small = [f"{NAMES[place]} ({COUNTS[place]})" for place in every["test"] if COUNTS[place] < 7]
+    with pytest.warns(UserWarning) as told:
         data.setup("fit")
-    train = data.data.splits["train"]
-    assert f"split, {NAMES[train[COUNTS[train].argmin()]]}, has 6" in str(error.value)
+    data.setup("test")  # says no more
+    assert [str(warning.message) for warning in told] == [
+        f"{len(small)} of 9 classes have fewer examples than a task needs and are left out: {', '.join(small)}"
+    ]
+    kept = data.data.splits
+    assert torch.equal(kept["train"], every["train"]) and 2 <= len(kept["test"]) == 4 - len(small)
+    assert set(data.draw("test", torch.arange(200)).classes.unique().tolist()) == set(range(len(kept["test"])))
+
+
+def test_what_the_classes_can_fill_is_said() -> None:
+    data = episodes(X, Y, shots=6, ways=3, test_classes=0, validation_classes=0, test_tasks=0)
+    with pytest.raises(MetaLearningError, match="and 3 have 8 or more: lower data.shots or data.queries"):
+        data.setup("fit")
+
+
+def test_classes_of_unequal_sizes_give_all_their_examples() -> None:
+    x = np.arange(63, dtype=np.float64)[:, None]
+    y = NAMES.repeat(COUNTS)
+    data = episodes(x, y)
+    episode = data.draw("train", torch.arange(500))
+    seen = torch.cat([episode.support_x, episode.query_x], 1).unique()
+    assert len(seen) == int(COUNTS[data.data.splits["train"]].sum())
+
+
+def test_a_training_task_may_have_more_classes_than_a_test_task() -> None:
+    data = episodes(X, Y, train_ways=4, validation_classes=2, test_classes=3)
+    for split, ways in {"train": 4, "validation": 2, "test": 2}.items():
+        episode = data.draw(split, torch.arange(3))  # type: ignore[arg-type]
+        assert data.ways_in(split) == ways  # type: ignore[arg-type]
+        assert episode.classes.shape == (3, ways) and episode.support_y.shape == (3, 2 * ways)
+        assert episode.query_y[0].tolist() == torch.arange(ways).repeat_interleave(3).tolist()
+    assert_same(data.draw("test", torch.arange(9)), episodes(X, Y).draw("test", torch.arange(9)))
+    with pytest.raises(
+        MetaLearningError, match="data.train_ways is 5, but the train split has 4 classes: lower data.tr"
+    ):
+        episodes(X, Y, train_ways=5).setup("fit")
+    with pytest.raises(MetaLearningError, match="data.train_ways is 0, expected at least 1"):
+        episodes(X, Y, train_ways=0)
 
 
 def test_a_fit_without_a_test_needs_no_test_classes() -> None:

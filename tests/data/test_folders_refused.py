@@ -110,7 +110,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "all small": (
         "split_tree",
         {"shots": 9},
-        "the train split has 0 classes: lower data.shots or data.queries, for wh",
+        "a train task needs 9 shots",
     ),
 }
 

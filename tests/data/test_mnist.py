@@ -61,7 +61,7 @@ def test_files_that_cannot_be_read_are_refused(change: str, root: Path) -> None:
 
 
 def test_tasks_that_the_images_cannot_fill_are_refused(root: Path) -> None:
-    with pytest.raises(MetaLearningError, match=r"3 shots \+ 1 queries = 4 .* has 3"):
+    with pytest.raises(MetaLearningError, match=r"3 shots \+ 1 queries = 4 .* have 3 or more"):
         small(root, shots=3).setup("test")
 
 

@@ -100,10 +100,10 @@ def test_a_new_head_is_zero_and_whole() -> None:
     """Also where some of the network's own is frozen."""
     network = MLP(3, 6, (4,))
     network.get_submodule("3").bias.requires_grad_(False)
-    fresh = LinearHead(network).zeros()
+    fresh = LinearHead(network).zeros(5)
     assert {name: (tensor.shape, int(tensor.count_nonzero())) for name, tensor in fresh.items()} == {
-        "3.weight": ((3, 4), 0),
-        "3.bias": ((3,), 0),
+        "3.weight": ((5, 4), 0),
+        "3.bias": ((5,), 0),
     }
 
 

@@ -32,6 +32,7 @@ class EpisodeDataModule(LightningDataModule, ABC):
         ways: classes in a task.
         shots: support examples of each class.
         queries: query examples of each class.
+        train_ways: classes in a training task; ``ways`` when None. Only for methods that take any number of classes.
         train_shots: support examples of each class in training; ``shots`` when None.
         train_queries: query examples of each class in training; ``queries`` when None. Some methods, such as Reptile,
             need none.
@@ -48,6 +49,7 @@ class EpisodeDataModule(LightningDataModule, ABC):
     ways: int = 5
     shots: int = 1
     queries: int = 1
+    train_ways: int | None = None
     train_shots: int | None = None
     train_queries: int | None = None
     meta_batch_size: int = 32
@@ -61,7 +63,7 @@ class EpisodeDataModule(LightningDataModule, ABC):
         self._train_batches = self._evaluation_batches = InnerBatches()
         self._restored = {"consumed_tasks": 0, "visit": 0, "consumed_batches": 0, "seed": self.seed}
         check_at_least(1, ways=self.ways, shots=self.shots, queries=self.queries, meta_batch_size=self.meta_batch_size)
-        check_at_least(1, train_shots=self.shots_in("train"))
+        check_at_least(1, train_ways=self.ways_in("train"), train_shots=self.shots_in("train"))
         check_at_least(0, train_queries=self.queries_in("train"))
         check_at_least(0, validation_tasks=self.validation_tasks, test_tasks=self.test_tasks)
 
@@ -96,6 +98,14 @@ class EpisodeDataModule(LightningDataModule, ABC):
     def inner_batches(self, split: Split) -> InnerBatches:
         """What the learner needs drawn for its inner loop in this split."""
         return self._train_batches if split == "train" else self._evaluation_batches
+
+    def ways_in(self, split: Split) -> int:
+        """Classes in the tasks of this split."""
+        return self.train_ways if split == "train" and self.train_ways is not None else self.ways
+
+    def ways_setting(self, split: Split) -> str:
+        """Name of the setting that `ways_in` comes from (for error messages)."""
+        return "data.train_ways" if split == "train" and self.train_ways is not None else "data.ways"
 
     def shots_in(self, split: Split) -> int:
         """Support examples of each class in the tasks of this split."""

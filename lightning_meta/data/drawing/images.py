@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_meta.data.drawing.data_module import EpisodeDataModule
 from lightning_meta.data.drawing.task_random import TaskRandom, inner_order
+from lightning_meta.data.files.class_folders import few
 from lightning_meta.data.files.image_cache import CACHE_FOLDER, MAX_IN_MEMORY
 from lightning_meta.episode import Episode, Split
 from lightning_meta.errors import MetaLearningError
@@ -24,7 +26,7 @@ class ClassImages(NamedTuple):
     images: Tensor  # uint8 (images, channels, height, width), scaled to [0, 1]; or floats (examples, ...), unchanged
     starts: Tensor  # (classes,): the first image of each class
     counts: Tensor  # (classes,): how many images it has
-    splits: dict[str, Tensor]  # split -> its classes
+    splits: dict[Split, Tensor]  # split -> its classes
     moments: Tensor | None = None  # (2, channels, 1, 1): mean and standard deviation of values in 0..1 to normalise by
     names: list[str] | None = None  # of the classes, for messages
     background: float | None = None  # brightness around what is drawn, as in `Preprocessing`
@@ -33,6 +35,9 @@ class ClassImages(NamedTuple):
 @dataclass(kw_only=True, eq=False)
 class ImageEpisodes(EpisodeDataModule):
     """Few-shot classification of images. A subclass says where the images come from (`load`).
+
+    Classes with fewer images than a task of their split needs are left out; this happens after the split, so that the
+    number of shots never moves a class from one split to another.
 
     Args:
         rotations: ``none``; ``classes``: every class turned by 90, 180 and 270 degrees is a further class in training
@@ -48,6 +53,8 @@ class ImageEpisodes(EpisodeDataModule):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._data: ClassImages | None = None
+        self._every_class: dict[Split, Tensor] = {}  # of the splits, also those that have too few images for a task
+        self._reported = False
 
     @property
     def outputs(self) -> int:
@@ -65,16 +72,25 @@ class ImageEpisodes(EpisodeDataModule):
 
     @property
     def data(self) -> ClassImages:
-        """The images, loaded on first use; with rotations, all of them in each of the four turns, turn by turn."""
+        """The images, loaded on first use, and the classes with enough of them for a task.
+
+        With rotations, all images are there in each of the four turns, turn by turn.
+        """
         if self._data is None:
-            self._data = self.load()
+            self._data = self._with_large_classes(self.load())
             if self.rotations != "none":
                 images = self._data.images
                 self._data = self._data._replace(images=torch.cat([images.rot90(turn, (-2, -1)) for turn in range(4)]))
         return self._data
 
+    def _with_large_classes(self, data: ClassImages) -> ClassImages:
+        self._every_class = data.splits
+        needed = {split: self.shots_in(split) + self.queries_in(split) for split in data.splits}
+        large = {split: classes[data.counts[classes] >= needed[split]] for split, classes in data.splits.items()}
+        return data._replace(splits=large)
+
     def setup(self, stage: str) -> None:
-        """Load the images and refuse tasks that they cannot fill."""
+        """Load the images, refuse tasks that they cannot fill, and name the classes that are too small for a task."""
         super().setup(stage)
         splits: dict[str, tuple[Split, ...]] = {
             "fit": ("train", "validation", "test"), "validate": ("validation",), "test": ("test",),
@@ -84,6 +100,7 @@ class ImageEpisodes(EpisodeDataModule):
         for split in splits[stage]:
             if asked_for[split]:  # the test after a fit, too, before the fit
                 self._check_fits(split)
+        self._report_left_out()
 
         device = self.root_device
         drawn_there = self.cache_device == "auto" and not self.num_workers and device.type == "cuda"
@@ -98,27 +115,39 @@ class ImageEpisodes(EpisodeDataModule):
         return super().pins_memory() and not self.data.images.is_cuda
 
     def _check_fits(self, split: Split) -> None:
-        classes = self.data.splits[split]
-        turns = self._turns(split)
-        if self.ways > len(classes) * turns:
-            remedies = ["lower data.ways"] if len(classes) else []
-            remedies.append(self.more_classes(split))
-            if split != "train":
-                remedies.append(f"set data.{split}_tasks to 0 for a fit that skips the {split}")
+        data, ways, turns = self.data, self.ways_in(split), self._turns(split)
+        every, usable = self._every_class[split], len(data.splits[split])
+        fewer_ways = [f"lower {self.ways_setting(split)}"] if usable else []
+        skipped = [] if split == "train" else [f"set data.{split}_tasks to 0 for a fit that skips the {split}"]
+        if ways > len(every) * turns:
             raise MetaLearningError(
-                f"data.ways is {self.ways}, but the {split} split has {len(classes) * turns} classes: "
-                + ", or ".join(remedies)
+                f"{self.ways_setting(split)} is {ways}, but the {split} split has {len(every) * turns} classes: "
+                + ", or ".join([*fewer_ways, self.more_classes(split), *skipped])
             )
-        shots, queries = self.shots_in(split), self.queries_in(split)
-        fewest = int(self.data.counts[classes].min())
-        if shots + queries > fewest:
-            smallest = int(classes[self.data.counts[classes].argmin()])
-            name = f", {self.data.names[smallest]}," if self.data.names else ""
+        if ways > usable * turns:
+            shots, queries = self.shots_in(split), self.queries_in(split)
+            largest = data.counts[every].sort(descending=True).values[-(-ways // turns) - 1]
+            fewer_examples = "lower data.shots or data.queries"
+            if split == "train":
+                fewer_examples += " (or data.train_shots, data.train_queries)"
             raise MetaLearningError(
-                f"a {split} task needs {shots} shots + {queries} queries = {shots + queries} examples a "
-                f"class, but the smallest class of the split{name} has {fewest}: lower data.shots or data.queries"
-                + (" (or data.train_shots, data.train_queries)" if split == "train" else "")
+                f"a {split} task needs {shots} shots + {queries} queries = {shots + queries} examples of each of "
+                f"{ways} classes, but {usable * turns} of the {len(every) * turns} classes of the split have as many, "
+                f"and {ways} have {largest} or more: " + ", or ".join([fewer_examples, *fewer_ways, *skipped])
             )
+
+    def _report_left_out(self) -> None:
+        """Name the classes without a task, once."""
+        data = self.data
+        every, usable = (set(torch.cat(list(of.values())).tolist()) for of in (self._every_class, data.splits))
+        small = sorted(every - usable | set((data.counts == 0).nonzero()[:, 0].tolist()))
+        if small and not self._reported:
+            named = [f"{data.names[place] if data.names else place} ({data.counts[place]})" for place in small]
+            rank_zero_warn(
+                f"{len(small):,} of {len(data.counts):,} classes have fewer examples than a task needs and "
+                f"are left out: {few(named)}"
+            )
+        self._reported = True
 
     def _turns(self, split: Split) -> int:
         return 4 if self.rotations == "classes" and split == "train" else 1
@@ -141,13 +170,12 @@ class ImageEpisodes(EpisodeDataModule):
         data, random = self.data, TaskRandom(self.seed, split, numbers)
         shots, size = self.shots_in(split), self.shots_in(split) + self.queries_in(split)
         pool = data.splits[split]
-        picked = random.choose(len(pool) * self._turns(split), self.ways)  # (T, N)
+        ways = self.ways_in(split)
+        picked = random.choose(len(pool) * self._turns(split), ways)  # (T, N)
         classes, turns = pool[picked % len(pool)], picked // len(pool)
         if self.rotations == "tasks":
-            turns = random.integers(4, self.ways)
-        images = data.starts[classes][..., None] + random.choose(
-            data.counts[classes], size, (self.ways,)
-        )  # (T, N, K+Q)
+            turns = random.integers(4, ways)
+        images = data.starts[classes][..., None] + random.choose(data.counts[classes], size, (ways,))  # (T, N, K+Q)
         if self.rotations != "none":
             images = images + turns[..., None] * (len(data.images) // 4)
         rows = images.flatten().to(data.images.device, non_blocking=True)
@@ -156,8 +184,8 @@ class ImageEpisodes(EpisodeDataModule):
         x = x.float().div_(255) if x.dtype == torch.uint8 else x.float()
         if data.moments is not None:
             x.sub_(data.moments[0]).div_(data.moments[1])
-        labels = torch.arange(self.ways)[:, None].expand(len(numbers), -1, size)
-        order = inner_order(random, self.ways * shots, *self.inner_batches(split))
+        labels = torch.arange(ways)[:, None].expand(len(numbers), -1, size)
+        order = inner_order(random, ways * shots, *self.inner_batches(split))
         return Episode(
             x[:, :, :shots].flatten(1, 2),
             labels[:, :, :shots].flatten(1, 2),
@@ -211,7 +239,7 @@ class FileEpisodes(ImageEpisodes):
         return self.__dict__ | ({"_data": None} if mapped else {})
 
 
-def split_by_seed(classes: int, validation: int, test: int, seed: int) -> dict[str, Tensor]:
+def split_by_seed(classes: int, validation: int, test: int, seed: int) -> dict[Split, Tensor]:
     """Shuffle classes 0..classes-1 and hold some of them out; the rest is trained on.
 
     Args:
@@ -225,4 +253,5 @@ def split_by_seed(classes: int, validation: int, test: int, seed: int) -> dict[s
     """
     order = TaskRandom(seed, "array classes", torch.zeros(1, dtype=torch.int64)).order(classes)[0]
     parts = order.split([validation, test, classes - validation - test])
-    return {split: part.sort().values for split, part in zip(("validation", "test", "train"), parts, strict=True)}
+    names: tuple[Split, ...] = ("validation", "test", "train")
+    return {split: part.sort().values for split, part in zip(names, parts, strict=True)}

@@ -1,6 +1,6 @@
 """Checks by subject: each names the setting, its value, what was expected and what to do."""
 
-from lightning_meta.learner.checks.backbone import check_cut, check_dropout, check_frozen, check_norms, check_width
+from lightning_meta.learner.checks.backbone import check_backbone, check_dropout, check_frozen, check_norms
 from lightning_meta.learner.checks.checkpoint import check_checkpoint
 from lightning_meta.learner.checks.data import check_episodes, check_no_classes, check_other_classes, check_regression
 from lightning_meta.learner.checks.settings import check_learned_rule, check_settings
@@ -8,8 +8,8 @@ from lightning_meta.learner.checks.trainer import check_divergence, check_traine
 from lightning_meta.learner.checks.vectorising import check_vectorising
 
 __all__ = [
+    "check_backbone",
     "check_checkpoint",
-    "check_cut",
     "check_divergence",
     "check_dropout",
     "check_episodes",
@@ -22,5 +22,4 @@ __all__ = [
     "check_settings",
     "check_trainer",
     "check_vectorising",
-    "check_width",
 ]

@@ -3,17 +3,21 @@
 import copy
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from lightning_meta.backbones import replace_norms, unmappable_norms
-from lightning_meta.episode import Episode
+from lightning_meta.episode import Episode, EpisodeSource
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import InnerLoop
-from lightning_meta.learner.linear_head import LinearHead
+from lightning_meta.learner.linear_head import LinearHead, ends_with_linear
 from lightning_meta.params import Params, call
+
+if TYPE_CHECKING:
+    from lightning_meta.learner.meta_learner import MetaLearner
 
 _WITH_DROPOUT = (nn.MultiheadAttention, nn.RNNBase)  # of their own, in no module
 
@@ -53,8 +57,27 @@ def check_norms(backbone: nn.Module, replace: bool) -> None:
         )
 
 
-def check_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Episode, outputs: int) -> None:
-    """Run the backbone and the loss once; refuse inputs, outputs and targets that do not go together."""
+def check_backbone(learner: "MetaLearner", source: EpisodeSource, episode: Episode) -> None:
+    """Refuse a backbone that does not go with the method or the data, of which this is one episode."""
+    backbone = learner.backbone
+    ways = episode.classes.shape[1] if learner.any_ways else 0
+    check_width(backbone, learner.loss, episode, source.outputs, ways)
+    if learner.compares and not learner.needs_linear_head and not ends_with_linear(backbone):
+        check_features(backbone, episode, source.outputs)
+    elif learner.needs_linear_head or learner.compares:
+        check_cut(backbone, learner.head, episode)
+
+
+def check_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Episode, outputs: int, ways: int) -> None:
+    """Run the backbone and the loss once; refuse inputs, outputs and targets that do not go together.
+
+    Args:
+        backbone: the network.
+        loss: the learner's.
+        episode: of the data.
+        outputs: width that the backbone's outputs must have for these data.
+        ways: width of what the method makes of them, where their own is free; otherwise 0.
+    """
     x, targets = episode.support_x[0], episode.support_y[0]
     name = type(backbone).__name__
     if not any(parameter.requires_grad for parameter in backbone.parameters()):
@@ -84,7 +107,9 @@ def check_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Episo
     if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != len(x):
         shown = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
         raise MetaLearningError(f"model.backbone {name} gives {shown}, expected a tensor (rows, outputs)")
-    if found.shape[1] != outputs:
+    if ways:
+        found = found.new_zeros(len(found), ways)
+    elif found.shape[1] != outputs:
         raise MetaLearningError(
             f"model.backbone {name} has {found.shape[1]} outputs, but the tasks need {outputs}. The command line sets "
             "the backbone's argument `outputs`; set it by its own name where it has another"
@@ -102,6 +127,31 @@ def check_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Episo
         raise MetaLearningError(
             f"model.loss does not fit outputs {tuple(found.shape)} and targets {tuple(targets.shape)} of "
             f"{targets.dtype} ({reason}): set it to torch.nn.functional.{kind}"
+        )
+
+
+def check_features(backbone: nn.Module, episode: Episode, outputs: int) -> None:
+    """Refuse to take for features what looks like the outputs of a classifier.
+
+    That is: one for each class of a test task, or what an ``nn.Linear`` gives that is not last in the order of modules.
+    """
+    given: list[tuple[str, Tensor]] = []
+    trial = copy.deepcopy(backbone)
+    for name, part in trial.named_modules():
+        if isinstance(part, nn.Linear):
+            part.register_forward_hook(lambda layer, inputs, output, name=name: given.append((name, output)))
+    like = next(trial.parameters())
+    x = episode.support_x[0]
+    with torch.no_grad():
+        found = trial(x.to(like) if x.is_floating_point() else x.to(like.device))
+    if found.shape[1] == outputs:
+        LinearHead(backbone)  # says what a classifier must end with
+    last = [name for name, output in given if output is found]
+    if last:
+        raise MetaLearningError(
+            f"model.backbone {type(backbone).__name__} gives what its torch.nn.Linear at {last[0]} gives, but another "
+            "module comes after that: let it be the last that the network makes, as the head that is not used, or "
+            "leave it out, so that the network gives features"
         )
 
 

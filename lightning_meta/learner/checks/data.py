@@ -19,6 +19,7 @@ _SPLITS: dict[str, Split] = {"fit": "train", "validate": "validation"}
 
 def check_episodes(learner: "MetaLearner", source: EpisodeSource, stage: str) -> None:
     """Check by one episode that data, backbone and method go together, and before a fit that the method is sound."""
+    check_train_ways(source, learner.any_ways, type(learner).__name__)
     episode = source.draw(_SPLITS.get(stage, "test"), torch.zeros(1, dtype=torch.int64))
     method = type(learner).__name__
     batches = learner.training_batches() if stage == "fit" else learner.evaluation_batches()
@@ -45,6 +46,16 @@ def check_inner_order(episode: Episode, batches: InnerBatches, data: str) -> Non
         raise MetaLearningError(
             f"data.class_path is {data}, whose episodes bring an inner_order of {found} steps, but model.inner asks "
             f"for {expected}: let `draw` give as many as `connect` was told"
+        )
+
+
+def check_train_ways(source: EpisodeSource, any_ways: bool, algorithm: str) -> None:
+    """Refuse training tasks of another number of classes for an algorithm whose outputs are one for each way."""
+    found = source.ways_in("train")
+    if found != source.ways and not any_ways:
+        raise MetaLearningError(
+            f"data.train_ways is {found} and data.ways {source.ways}, but {algorithm} has one output for each way: "
+            "make them equal, or take PrototypicalNetworks, MatchingNetworks, NearestNeighbour or FineTuning"
         )
 
 

@@ -25,7 +25,11 @@ def test_a_split_without_validation_tasks_has_no_loader() -> None:
         ({"ways": 25, "rotations": "classes"}, "fit", "data.ways is 25, but the train split has 24 classes"),
         ({"ways": 6}, "validate", "lower data.ways, or take data with more validation classes, or set data."),
         ({"validation_tasks": 0}, "validate", "data.validation_tasks is 0, so there are no validation tasks: raise it"),
-        ({"shots": 5, "queries": 2}, "predict", "5 shots . 2 queries = 7 examples .* has 6: lower data.shots"),
+        (
+            {"shots": 6, "queries": 2},
+            "predict",
+            "6 shots . 2 queries = 8 examples .* 2 of the 5 classes .* 3 have 7 or more: lower data.shots",
+        ),
         ({"train_shots": 5}, "fit", "5 shots . 3 queries = 8 examples .* data.train_shots"),
     ],
 )
