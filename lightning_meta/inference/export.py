@@ -4,7 +4,6 @@ import warnings
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from lightning_meta.errors import MetaLearningError
@@ -22,7 +21,7 @@ def export_program(adapted: AdaptedLearner) -> ExportedProgram:
     Raises:
         MetaLearningError: the program would give other outputs than the network.
     """
-    x: Tensor = adapted.support_x  # type: ignore[assignment]
+    x = adapted.support_x
     example = torch.stack([x[0] * (row + 1) for row in range(ROWS)])  # rows that differ
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of torch about itself

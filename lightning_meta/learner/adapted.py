@@ -15,7 +15,7 @@ from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner.linear_head import LinearHead, ends_with_linear
 from lightning_meta.learner.losses import loss_name
 from lightning_meta.learner.running import run_alone
-from lightning_meta.params import Params, detach
+from lightning_meta.params import Params, detach, map_params
 
 if TYPE_CHECKING:
     from lightning_meta.learner.meta_learner import MetaLearner
@@ -41,6 +41,8 @@ class AdaptedLearner(nn.Module):
         head: as above.
         together: as above.
     """
+
+    support_x: Tensor
 
     def __init__(
         self,
@@ -69,23 +71,28 @@ class AdaptedLearner(nn.Module):
 
     def steps(self, x: Tensor) -> Tensor:
         """Outputs before adaptation and after every inner step, (steps + 1, rows, outputs); kept by ``every_step``."""
-        like: Tensor = self.support_x  # type: ignore[assignment]
-        every = ({name: value.to(like) for name, value in weights.items()} for weights in self._every_step)
-        return torch.stack([self._outputs(weights, x) for weights in every])
+        return torch.stack([self._outputs(map_params(self._moved, weights), x) for weights in self._every_step])
 
     def support_steps(self) -> Tensor:
         """The same for the support set in one batch, class by class, (steps + 1, support rows, outputs)."""
-        learner, task = self._learner
-        encoded = [learner.encode(weights, task.support_x) for weights in self._every_step]
+        learner, task = self._learner_and_task()
+        encoded = [learner.encode(map_params(self._moved, weights), task.support_x) for weights in self._every_step]
         return torch.stack([self._columns(learner.decide(task, rows, rows)) for rows in encoded])
 
     def _outputs(self, weights: Params, x: Tensor) -> Tensor:
+        learner, task = self._learner_and_task()
+        encode, x = partial(learner.encode, weights), self._moved(x)
+        rows = encode(x) if self.together else run_alone(encode, task.support_x, x, learner.task_map.vectorised)
+        return self._columns(learner.decide(task, encode(task.support_x) if learner.compares else rows[:0], rows))
+
+    def _learner_and_task(self) -> tuple["MetaLearner", Episode]:
         learner, task = self._learner
-        support_x: Tensor = self.support_x  # type: ignore[assignment]
-        encode = partial(learner.encode, weights)
-        x = x.to(support_x)
-        rows = encode(x) if self.together else run_alone(encode, support_x, x, learner.task_map.vectorised)
-        return self._columns(learner.decide(task, encode(support_x) if learner.compares else rows[:0], rows))
+        labels, classes = self._moved(task.support_y), self._moved(task.classes)
+        return learner, task._replace(support_x=self.support_x, support_y=labels, classes=classes)
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        """To where this module has been moved, and to its precision."""
+        return tensor.to(self.support_x if tensor.is_floating_point() else self.support_x.device)
 
     def _columns(self, outputs: Tensor) -> Tensor:
         return outputs if self.classes is None else outputs[:, : len(self.classes)]

@@ -73,6 +73,20 @@ def test_the_weights_are_the_modules_own() -> None:
     assert adapted.state_dict().keys() == {f"backbone.{name}" for name in learner.backbone.state_dict()} | {"support_x"}
 
 
+@pytest.mark.parametrize("name", ["MAML", "PrototypicalNetworks"])
+def test_an_adapted_learner_moves_as_a_module_does(name: str) -> None:
+    learner, task = classifier(name), drawn_task()
+    adapted = learner.adapt_to(task.support_x, task.support_y, every_step=True)
+    expected, every, support = adapted(task.query_x), adapted.steps(task.query_x), adapted.support_steps()
+    copied = copy.deepcopy(adapted).float()
+    single = task.query_x.float()
+    for found, double in (
+        (copied(single), expected), (copied.steps(single), every), (copied.support_steps(), support),
+    ):  # fmt: skip
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found.double(), double, rtol=1e-3, atol=1e-3)
+
+
 def test_mini_batches_are_dealt_in_turn() -> None:
     """Two rows a step: the first shots of classes 0 and 1, the first of 2 and the second of 0, and so on."""
     learner, task = (
@@ -125,9 +139,8 @@ def test_fewer_classes_than_outputs() -> None:
     assert adapted.classes == ["a", "b"]
 
 
-@pytest.mark.parametrize("name", ["MAML", "FineTuning"])
-def test_more_classes_than_outputs_are_told_apart_by_their_means(name: str) -> None:
-    learner, task = classifier(name), drawn_task(ways=5)
+def test_more_classes_than_outputs_are_told_apart_by_their_means() -> None:
+    learner, task = classifier("MAML"), drawn_task(ways=5)
     adapted = learner.adapt_to(task.support_x, task.support_y, together=True)
     assert adapted.head == "prototypes"
     body = nn.Sequential(*list(learner.backbone)[:-1])
