@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("name")
     parser.add_argument("--title", required=True)
+    parser.add_argument("--bfloat16", action="store_true", help="halve the file, where it would be too large")
     given = parser.parse_args()
 
     config = yaml.safe_load((given.run / "config.yaml").read_text("utf-8"))
@@ -44,6 +45,8 @@ def main() -> None:
         for entry in results_file.read(path)
         if entry.split == "test" and entry.checkpoint == given.checkpoint.name
     )
+    if given.bfloat16:
+        learner.bfloat16()
     path = PRETRAINED / f"{given.name}.safetensors"
     path.parent.mkdir(exist_ok=True)
     settings = {name: value for name, value in about["init_args"].items() if name not in OF_A_MACHINE}
@@ -51,7 +54,7 @@ def main() -> None:
     save_learner(learner, path, title=given.title, **facts, **figures(test))
     if path.stat().st_size > MOST_BYTES:
         path.unlink()
-        raise SystemExit(f"{path} would take more than {MOST_BYTES:,} bytes: train fewer filters")
+        raise SystemExit(f"{path} would take more than {MOST_BYTES:,} bytes: train fewer filters, or give --bfloat16")
     print(f"{path}: {path.stat().st_size:,} bytes")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from lightning_meta.learner import MetaLearner
@@ -26,12 +27,14 @@ def run(engine: Path = ENGINE, **job: Any) -> Any:
     return json.loads(done.stdout)
 
 
-def save(learner: MetaLearner, path: Path, settings: dict[str, Any], **description: Any) -> Path:
-    """A checkpoint in the package's form, of a backbone with these settings."""
+def save(
+    learner: MetaLearner, path: Path, settings: dict[str, Any], dtype: torch.dtype | None = None, **description: Any
+) -> Path:
+    """A checkpoint in the package's form, of a backbone with these settings, its numbers as they are or of a type."""
     backbone = {"class_path": f"lightning_meta.backbones.{type(learner.backbone).__name__}", "init_args": settings}
     settings = {"backbone": backbone} | {name: value for name, value in learner.hparams.items() if name[0] != "_"}
     method = f"lightning_meta.algorithms.{type(learner).__name__}"
     known = {"method": method, "hyper_parameters": settings, "preprocessing": None} | description
-    tensors = {name: tensor.contiguous() for name, tensor in learner.state_dict().items()}
+    tensors = {name: tensor.to(dtype or tensor.dtype).contiguous() for name, tensor in learner.state_dict().items()}
     save_file(tensors, path, metadata={"lightning_meta": json.dumps(known)})
     return path

@@ -57,17 +57,27 @@ def network(**settings: Any) -> Conv4:
 
 
 def compare(
-    learner: MetaLearner, episode: Episode, path: Path, classes: int = 3, atol: float = 1e-9, **settings: Any
-) -> None:
+    learner: MetaLearner, episode: Episode, path: Path, classes: int = 3, atol: float = 1e-9,
+    dtype: torch.dtype | None = None, **settings: Any,
+) -> None:  # fmt: skip
     """The engine's outputs are those of `predictions`, after every step."""
     predictions = learner.predictions(learner.meta_parameters(), episode, learner.carry.tree())
     answer = run(
-        do="adapt", checkpoint=str(save(learner, path, SMALL | settings)), support=batch(episode.support_x),
+        do="adapt", checkpoint=str(save(learner, path, SMALL | settings, dtype)), support=batch(episode.support_x),
         targets=episode.support_y.tolist(), classes=classes, queries=batch(episode.query_x),
     )  # fmt: skip
     for found, expected in ((answer["support"], predictions.support), (answer["queries"], predictions[2])):
         torch.testing.assert_close(torch.tensor(found), expected[..., :classes], atol=atol, rtol=atol)
     assert answer["head"] == "own"
+
+
+@pytest.mark.usefixtures("float64")
+def test_weights_in_half_precision_are_read(tmp_path: Path) -> None:
+    loop = InnerLoop(SGD(lr=0.1), evaluation_steps=2)
+    learner = MAML(network(), loop)
+    for parameter in learner.parameters():
+        parameter.data = parameter.data.bfloat16().double()
+    compare(learner, task([0, 1, 2], 2, loop), tmp_path / "half.safetensors", dtype=torch.bfloat16)
 
 
 @pytest.mark.usefixtures("float64")
