@@ -17,4 +17,4 @@ class FineTuning(JointTraining):
 
     def start(self, params: Params, task: Episode) -> Params:
         """The backbone with a new last layer, of one output for each class of the task."""
-        return super().start(params, task) | self.head.zeros(len(task.classes) or self.head.out_features)
+        return super().start(params, task) | self.head.zeros(len(task.classes) or None)

@@ -54,10 +54,15 @@ class LinearHead:
         """All other weights."""
         return {name: tensor for name, tensor in weights.items() if not name.startswith(self._start)}
 
-    def zeros(self, outputs: int) -> Params:
-        """Weights of a new head of so many outputs, all zero, also where the network's own one is frozen."""
+    def zeros(self, outputs: int | None = None) -> Params:
+        """Weights of a new head, all zero, also where the network's own one is frozen.
+
+        Args:
+            outputs: of the new head; as many as the network's own has when None.
+        """
+        rows = self.out_features if outputs is None else outputs
         own = self._layer.named_parameters()
-        return {f"{self._start}{name}": tensor.detach().new_zeros(outputs, *tensor.shape[1:]) for name, tensor in own}
+        return {f"{self._start}{name}": tensor.detach().new_zeros(rows, *tensor.shape[1:]) for name, tensor in own}
 
     def resize(self, weights: Params) -> None:
         """Make room for other weights of the network whose head has more outputs or fewer; its own are lost then."""

@@ -34,6 +34,7 @@ CLASSIFIERS = {
     "nearest neighbour on pixels": "#664466",
     "fine-tuning": "#AA0044",
     "training from scratch": "#440044",
+    "pre-trained network": "#222222",
     "MAML with an LSTM": "#8866EE",
     "distributed MAML": "#8888EE",
     "MAML without convolution": "#002200",

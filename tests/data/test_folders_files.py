@@ -32,7 +32,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "text": (lambda path: path.write_text("not a picture"), "ash/0.png is not a picture"),
     "empty": (lambda path: path.write_bytes(b""), "ash/0.png is not a picture"),
     "cut short": (lambda path: path.write_bytes(path.read_bytes()[:70]), "ash/0.png is not a readable picture"),
-    "bomb": (lambda path: path.write_bytes(bomb()), "ash/0.png is not a readable picture"),
+    "bomb": (lambda path: path.write_bytes(bomb()), "ash/0.png has more than 50,000,000 pixels"),
     "link": (lambda path: (path.unlink(), path.symlink_to("nowhere")), "ash/0.png does not exist"),
 }
 
