@@ -4,10 +4,10 @@ import argparse
 import importlib.util
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 
+from lightning_meta.cli.parser import Parser
 from lightning_meta.data.files.pictures import Preprocessing
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inference import FewShotClassifier, export_onnx, export_program, load_learner
@@ -31,14 +31,6 @@ where known/ holds a folder of pictures for each class, and unknown/ pictures, o
 """
 SUFFIXES = {"out": (".csv", ".json"), "sheet": (".png",), "html": (".html", ".htm"), "export": (".onnx", ".pt2")}
 MOST_MESSAGES = 10
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong without its usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """End in the one error that is meant for people."""
-        raise MetaLearningError(f"{message} (`lightning-meta adapt --help` shows all options)")
 
 
 def main(args: list[str]) -> int:

@@ -4,22 +4,15 @@ import argparse
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from lightning_meta.cli.parser import Parser
 from lightning_meta.demo.descriptions import describe
 from lightning_meta.demo.static import write_static
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inference import load_learner, pretrained
 from lightning_meta.inference.loading import SUFFIX, describe_checkpoint, find_checkpoint
 from lightning_meta.learner import MetaLearner
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong without its usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """End in the one error that is meant for people."""
-        raise MetaLearningError(message)
 
 
 def main(args: list[str]) -> int:
