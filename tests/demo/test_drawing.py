@@ -55,7 +55,7 @@ def test_drawings_of_omniglot_become_their_published_pictures(omniglot_root: Pat
     folder = omniglot_root / "omniglot-py"
     files = sorted(folder.glob("strokes_background_small1/*/*/*.txt"))[::40]
     if not files:
-        pytest.skip("LIGHTNING_META_ROOT has no strokes_background_small1 in omniglot-py")
+        pytest.skip("the real data are not in the repository: LIGHTNING_META_ROOT has no strokes")
     overlaps, amounts = [], []
     for file in files:
         strokes: list[Stroke] = []

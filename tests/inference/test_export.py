@@ -15,7 +15,7 @@ from lightning_meta.inference import export_onnx, export_program, load_learner
 from lightning_meta.inner import SGD, InnerLoop
 from lightning_meta.learner.adapted import AdaptedLearner
 
-onnxruntime = pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime, which checks what was exported, is not installed")
 
 
 def adapted(case: str) -> tuple[AdaptedLearner, torch.Tensor]:

@@ -13,7 +13,6 @@ from tests.demo.page.helpers import expect, winner
 pytestmark = pytest.mark.slow  # starts the command, and opens the page for every test
 
 CURVES = ("sinusoid_maml", "sinusoid_reptile")
-JOINT = "sinusoid_joint"
 WAVE = [(-4.0, 2.88), (-2.0, -0.42), (0.0, -2.52), (2.0, 2.52), (4.0, 0.42)]  # 3 sin(x - 1), to two digits
 
 
@@ -50,9 +49,6 @@ def test_axe_finds_nothing(address: str, browser: Any, study: ModuleType, scheme
 def test_the_learner_fits_a_wave_better_than_the_joint_network(
     address: str, browser: Any, study: ModuleType, checkpoint: str
 ) -> None:
-    for name in (checkpoint, JOINT):
-        if name not in pretrained():
-            pytest.skip(f"{name} does not come with the package yet")
     with study.opened(browser, address) as page:
         page.get_by_role("tab", name="Fit").click()
         page.locator("#fit-checkpoint").select_option(checkpoint)

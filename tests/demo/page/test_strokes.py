@@ -15,7 +15,7 @@ LEAST = 0.85  # of the trials
 @pytest.fixture
 def characters(omniglot_root: Path, study: ModuleType) -> list[Path]:
     if not (omniglot_root / study.STROKES).is_dir():
-        pytest.skip(f"LIGHTNING_META_ROOT holds no {study.STROKES}")
+        pytest.skip(f"the real data are not in the repository: LIGHTNING_META_ROOT holds no {study.STROKES}")
     found: list[Path] = study.unseen_characters(omniglot_root, study.default_checkpoint())
     return found
 
