@@ -6,6 +6,7 @@ when it is called, so that those without PyTorch start at once.
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable
 from importlib import import_module, metadata
@@ -67,6 +68,11 @@ def _find(name: str) -> Callable[[list[str]], int]:
     return run
 
 
+def _without_long_words(message: str) -> str:
+    """A message with the middle of what nobody reads left out."""
+    return re.sub(r"\S{300,}", lambda word: f"{word[0][:100]} ... {word[0][-100:]}", message)
+
+
 def main(args: list[str] | None = None) -> int:
     """Run the command line.
 
@@ -96,8 +102,8 @@ def main(args: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except MetaLearningError as error:
-        print(f"lightning-meta: error: {error}", file=sys.stderr)
+    except (MetaLearningError, OSError) as error:
+        print(f"lightning-meta: error: {_without_long_words(str(error))}", file=sys.stderr)
         return 2
     except SystemExit as exit_:  # of an argument parser after its help or message
         if isinstance(exit_.__context__, KeyboardInterrupt):

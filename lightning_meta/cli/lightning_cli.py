@@ -2,7 +2,6 @@
 
 import pickle
 import shlex
-import traceback
 import warnings
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,6 @@ from jsonargparse import ArgumentError
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 # Imported so that their classes are known by their short names.
 from lightning_meta import algorithms as algorithms
@@ -22,6 +20,7 @@ from lightning_meta import distributed as distributed
 from lightning_meta.allocator import keep_freed_memory
 from lightning_meta.callbacks import Ensemble
 from lightning_meta.cli import seeds
+from lightning_meta.cli.blame import blame, find_mistake, origin
 from lightning_meta.cli.help import DESCRIPTIONS, HelpfulParser
 from lightning_meta.cli.mistakes import explain
 from lightning_meta.cli.options import ConfigurationOption
@@ -29,6 +28,7 @@ from lightning_meta.cli.trainer import RunConfig, allowed, check_experiment, def
 from lightning_meta.data import EpisodeDataModule
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner import MetaLearner
+from lightning_meta.noise import silence
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "default_root_dir": "logs",
@@ -48,18 +48,6 @@ CHECKPOINT_DEFAULTS = {
     "checkpoint.save_last": True,
 }
 
-NOISE = [
-    ".*does not have many workers",  # one vectorised draw makes a meta-batch, faster than workers hand it over
-    ".*Previous log files in this directory",  # the TensorBoard logger and the saved configuration share the folder
-    ".*LeafSpec",  # Lightning 2.6 on torch 2.15
-    ".*across ranks is zero",  # a split without validation classes has no loader
-    "The dirpath has changed",  # every command has a run folder of its own
-    ".*your dataloader is not resumable",  # the data module goes on where the checkpoint was
-    "You are trying to `self.log",  # without a logger by trainer.barebones
-    "Couldn.t infer the batch indices",  # predictions carry the numbers of their tasks
-    "LightningCLI's args parameter",  # `main` is called from Python in tests and notebooks
-]
-
 FOLDERS = (
     "--data.root",
     "--data.cache_dir",
@@ -68,8 +56,6 @@ FOLDERS = (
     "--data.y",
     "--trainer.default_root_dir",
 )  # the machine's own
-
-MISTAKES = (MetaLearningError, MisconfigurationException)
 
 
 class MetaCLI(LightningCLI):
@@ -118,7 +104,7 @@ class MetaCLI(LightningCLI):
             super().instantiate_classes()
         except ValueError as error:
             said = explain(str(error), self.name, self._parser(self.name))
-            raise _mistake(error) or MetaLearningError(f"{said}{_origin(error)}") from error
+            raise find_mistake(error) or MetaLearningError(f"{said}{origin(error)}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, which logs to TensorBoard and CSV under ROOT/EXPERIMENT/version_K unless loggers are given."""
@@ -131,7 +117,7 @@ class MetaCLI(LightningCLI):
         self.trainer_defaults["callbacks"] = callbacks
         try:
             return super().instantiate_trainer(**kwargs)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, ImportError) as error:
             raise MetaLearningError(f"trainer: {error}") from error
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
@@ -144,7 +130,7 @@ class MetaCLI(LightningCLI):
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
-            raise _mistake(error) or explain(str(error), self.name, self._parser(self.name)) from error
+            raise find_mistake(error) or explain(str(error), self.name, self._parser(self.name)) from error
         settings = self.config[self.config.subcommand]
         checkpoint, size = settings["checkpoint"], settings["ensemble"]
         check_experiment(settings["experiment"])
@@ -222,21 +208,14 @@ def run(name: str, args: list[str]) -> int:
     """
     keep_freed_memory()
     with warnings.catch_warnings():
-        for noise in NOISE:
-            warnings.filterwarnings("ignore", message=noise)
+        silence()
         try:
             MetaCLI(name, args)
-        except OSError as error:
-            raise MetaLearningError(str(error)) from error
         except Exception as error:
-            mistake = _mistake(error)
-            if mistake is None and isinstance(error, ValueError) and _raised_in("configure_optimizers", error):
-                mistake = MetaLearningError(f"model.optimizer or model.lr_scheduler: {error}")
-            if mistake is None and isinstance(error, RuntimeError) and _raised_in("_validate_condition_metric", error):
-                mistake = MetaLearningError(f"trainer.callbacks: {error}")
+            mistake = blame(error)
             if mistake is None:
                 raise
-            raise MetaLearningError(str(mistake)) from error
+            raise mistake from error
     return 0
 
 
@@ -253,23 +232,3 @@ def _recorded(args: list[str]) -> str:
         elif name in FOLDERS and place + 1 < len(args):
             shown[place + 1] = "DIR"
     return shlex.join(["lightning-meta", *shown])
-
-
-def _mistake(error: BaseException | None) -> BaseException | None:
-    """What a person can mend, among the error and what lies behind it; jsonargparse wraps those of constructors."""
-    while error is not None and not isinstance(error, MISTAKES):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def _raised_in(function: str, error: Exception) -> bool:
-    """Whether a function of this name was running."""
-    return any(frame.name == function for frame in traceback.extract_tb(error.__traceback__))
-
-
-def _origin(error: BaseException) -> str:
-    """The line of a person's own file, or of this checkout, that an error comes from."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
-    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

@@ -25,13 +25,21 @@ REQUIRED = re.compile(r"^the following arguments are required: (.+)")
 NO_CLASS = re.compile(r"Expected a dot import path string: (.+)")
 NO_MODULE = re.compile(r"^No module named '(.+)'")
 NO_ATTRIBUTE = re.compile(r"^module '(.+)' has no attribute '(.+)'")
-NO_SUBCLASS = re.compile(r"^Import path does not correspond to a subclass of (\w+)")
-VALUE = re.compile(r"^Expected an? (.+?)\. Got value: (.*)")
+NO_SUBCLASS = re.compile(
+    r"^Import path does not correspond to a subclass of (\w+)|^Expected '.+' to be a subclass of <class '(\w+)'>"
+)
+NOT_A_CLASS = re.compile(r"^Not a valid subclass of \w+\. Got value: (.*)|^Expected an import path .*, but got (.*)")
+NO_GROUP = re.compile(r"^Unable to load config '(.*)'")
+VALUE = re.compile(r"^Expected an? (.+?)\. Got value:?(.*)")
 EXPECTED = re.compile(r"^Expected an? (?!instantiatable)(.+)")
 GIVEN = re.compile(r"^Given value: (?:NestedArg\(key='[^']*', val='(?P<nested>.*)'\)|(?P<plain>.*))")
 FRAME = re.compile(
     r"Does not validate against|^Subtypes: |^Errors$|^Given value|Expected a path but|^Expected a <class 'None"
+    r"|^Not of type Tensor"
 )
+CALLABLE = re.compile(r"Type .+ expects a function or a callable class: ")
+DUMP = re.compile(r"\.+ Got value: Namespace\(.*")
+LONGEST = 80  # characters of a value that are shown
 
 CLASS_LISTS = {"model": "methods", "data": "data", "backbone": "backbones"}
 
@@ -45,9 +53,10 @@ def explain(message: str, subcommand: str, parser: ArgumentParser) -> MetaLearni
         parser: of the subcommand.
     """
     key, owner = "", ""
-    lines = [line.strip(" -:") if "--" not in line else line.strip() for line in message.splitlines()]
+    parts = CALLABLE.sub("\n", DUMP.sub("", message)).splitlines()
+    lines = [line.strip(" -:") if "--" not in line else line.strip() for line in parts]
     values = [match for line in lines if (match := GIVEN.search(line))]
-    given = values[0]["nested"] or values[0]["plain"] if values else ""
+    given = _shown(values[0]["nested"] or values[0]["plain"] or "") if values else ""
     for line in lines:
         if match := KEY.search(line):
             part = (match["key"] or match["help"]).removeprefix(f"{subcommand}.")
@@ -69,9 +78,13 @@ def explain(message: str, subcommand: str, parser: ArgumentParser) -> MetaLearni
                 "installed packages)"
             )
         if match := NO_SUBCLASS.search(line):
-            return MetaLearningError(f"{key} is {given or owner}, which is not a subclass of {match[1]}")
+            return MetaLearningError(f"{key} is {given or owner}, which is not a subclass of {match[1] or match[2]}")
+        if match := NOT_A_CLASS.search(line):
+            return MetaLearningError(f"{key} is {_shown(match[1] or match[2])}, expected the name of a class")
+        if match := NO_GROUP.search(line):
+            return MetaLearningError(f"{key} is {_shown(match[1])}, expected settings such as --{key}.NAME=VALUE")
         if match := VALUE.search(line):
-            return MetaLearningError(f"{key} is {match[2]}, expected {_type(match[1])}")
+            return MetaLearningError(f"{key} is {_shown(match[2].strip())}, expected {_type(match[1])}")
     telling = [line for line in lines if line and not any(frame.search(line) for frame in (KEY, OWNER, FRAME))]
     telling = list(dict.fromkeys(telling))
     expected = [_type(match[1]) for line in telling if (match := EXPECTED.search(line))]
@@ -137,6 +150,12 @@ def _settings(class_path: str) -> list[str]:
 def _plain(keys: Iterable[str]) -> list[str]:
     """Keys as they are given on the command line, where ``init_args`` is left out."""
     return [key.replace(".init_args", "") for key in keys if not key.endswith(".class_path")]
+
+
+def _shown(value: str) -> str:
+    """A value as a message shows it."""
+    value = value if value.isprintable() else repr(value)
+    return f"{value[:LONGEST]} ..." if len(value) > LONGEST else value or "empty"
 
 
 def _type(text: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lightning_meta.data.drawing.data_module import check_at_least
 from lightning_meta.data.drawing.images import ClassImages, ImageEpisodes
 from lightning_meta.data.drawing.task_random import TaskRandom
 from lightning_meta.data.files.pictures import Preprocessing
@@ -29,6 +30,9 @@ class GlyphEpisodes(ImageEpisodes):
         test_classes: classes to test on.
         drawings: drawings of each class.
         alphabet: seed of the classes and their drawings, which are the same for every ``seed``.
+
+    Raises:
+        MetaLearningError: a number is too small.
     """
 
     train_classes: int = 1600
@@ -36,6 +40,12 @@ class GlyphEpisodes(ImageEpisodes):
     test_classes: int = 400
     drawings: int = 20
     alphabet: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(1, train_classes=self.train_classes, drawings=self.drawings)
+        check_at_least(0, validation_classes=self.validation_classes, test_classes=self.test_classes)
+        check_at_least(0, alphabet=self.alphabet)
 
     @property
     def preprocessing(self) -> Preprocessing:

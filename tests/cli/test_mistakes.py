@@ -107,7 +107,7 @@ def test_a_class_that_does_not_exist(change: str, said: str, capsys: pytest.Capt
         ("--seed_everything=true", "seed_everything is True, expected a number"),
         ("--trainer.accelerator=gpux", "trainer: You selected an invalid accelerator name"),
         ("--trainer.devices=x", "trainer: `devices`"),
-        ("--model.optimizer.lr=-1", "model.optimizer or model.lr_scheduler: Invalid learning rate: -1"),
+        ("--model.optimizer.lr=-1", "model.optimizer: Invalid learning rate: -1"),
         ("--model.backbone.filters=-2", "negative dimension"),
         (f"--model.backbone={__name__}.Broken", "of mine (test_mistakes.py, line "),
     ],

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -66,6 +67,7 @@ class EpisodeDataModule(LightningDataModule, ABC):
         check_at_least(1, train_ways=self.ways_in("train"), train_shots=self.shots_in("train"))
         check_at_least(0, train_queries=self.queries_in("train"))
         check_at_least(0, validation_tasks=self.validation_tasks, test_tasks=self.test_tasks)
+        check_at_least(0, num_workers=self.num_workers)
 
     @property
     @abstractmethod
@@ -209,11 +211,13 @@ class EpisodeDataModule(LightningDataModule, ABC):
 
 
 def check_at_least(lowest: int, **settings: int) -> None:
-    """Refuse settings of the data that are too small.
+    """Refuse settings of the data that are no counts, or too small.
 
     Raises:
-        MetaLearningError: one of them is below ``lowest``.
+        MetaLearningError: one of them is not a whole number, or below ``lowest``.
     """
     for name, value in settings.items():
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise MetaLearningError(f"data.{name} is {value!r}, expected a whole number that is at least {lowest}")
         if value < lowest:
             raise MetaLearningError(f"data.{name} is {value}, expected at least {lowest}")

@@ -1,0 +1,43 @@
+"""What Lightning says on every run that is not about the run: offers, deprecations of its own, and wrong hints."""
+
+import logging
+import warnings
+
+WARNINGS = (
+    ".*does not have many workers",  # one vectorised draw makes a meta-batch, faster than workers hand it over
+    ".*Previous log files in this directory",  # the TensorBoard logger and the saved configuration share the folder
+    ".*LeafSpec",  # Lightning 2.6 on torch 2.15
+    ".*across ranks is zero",  # a split without validation classes has no loader
+    "The dirpath has changed",  # every command has a run folder of its own
+    ".*your dataloader is not resumable",  # the data module goes on where the checkpoint was
+    "You are trying to `self.log",  # without a logger by trainer.barebones
+    "Couldn.t infer the batch indices",  # predictions carry the numbers of their tasks
+    "LightningCLI's args parameter",  # the command line is called from Python in tests and notebooks
+)
+
+LOGGED = (
+    "Tip: For seamless",  # offers of packages
+    "available: False, using: 0",
+    "GPU available: False, used: False",
+    "was configured so validation will run",  # repeats the setting
+    "`weights_only` was not set",
+    "Loaded model weights from the checkpoint",  # repeats the line before
+)
+
+LOGGERS = (
+    "pytorch_lightning.utilities.rank_zero",
+    "pytorch_lightning.trainer.connectors.checkpoint_connector",
+)
+
+
+def silence() -> None:
+    """Leave those lines out, in this process; everything else is still said."""
+    for message in WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    for name in LOGGERS:
+        logging.getLogger(name).addFilter(_worth_saying)  # a second time adds nothing
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    return not any(text in message for text in LOGGED)
