@@ -23,10 +23,10 @@ FILE is a YAML file, or the name of a shipped sweep (`lightning-meta list config
   search     instead of runs and grid, a search by Optuna: parameters (each with low, high and log, or choices),
              metric, direction, trials, pruner
 
-Settings after FILE go to all runs, after the configurations and before what tells the runs apart. Every run has a folder of
-its own, ROOT/EXPERIMENT/NAME, with its output in output.log. The same command again skips what is finished, goes on
-with what was interrupted from its last checkpoint, and tries again what failed. Several sweeps of one file share its
-runs. A run that fails does not keep the next from starting; the exit status is the highest of all runs.
+Settings after FILE go to all runs, after the configurations and before what tells the runs apart. Every run has a
+folder of its own, ROOT/EXPERIMENT/NAME, with its output in output.log. The same command again skips what is finished,
+goes on with what was interrupted from its last checkpoint, and tries again what failed. Several sweeps of one file
+share its runs. A run that fails does not keep the next from starting; the exit status is the highest of all runs.
 """
 
 

@@ -82,7 +82,7 @@ def read_sweep(name: str, settings: Sequence[str] = ()) -> Sweep:
     runs = content.get("runs", [[]])
     if not isinstance(runs, list) or not runs:
         raise MetaLearningError(f"{path}: runs is {runs!r}, expected a list with a list of arguments for each run")
-    grid = _grid(path, content.get("grid", {}))
+    grid = _grid(path, content["grid"]) if "grid" in content else [[]]
     own = [[*_arguments(path, f"runs[{i}]", run), *point, *seed] for seed in seeds for i, run in enumerate(runs)
            for point in grid]  # fmt: skip
     return Sweep(path, content["command"], common, [*settings], own)
@@ -124,9 +124,9 @@ def _arguments(path: Path, key: str, given: Any) -> list[str]:
 
 
 def _grid(path: Path, grid: Any) -> list[list[str]]:
-    """The arguments of every point; of one point without a setting where there is no grid."""
+    """The arguments of every point."""
     example = "expected settings with lists of values, such as model.inner.steps: [1, 5]"
-    if not isinstance(grid, dict):
+    if not isinstance(grid, dict) or not grid:
         raise MetaLearningError(f"{path}: grid is {grid!r}, {example}")
     for name, values in grid.items():
         if not isinstance(name, str) or name.startswith("-"):

@@ -68,11 +68,15 @@ class Searcher:
         study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=self.jobs > 1)
         return study
 
+    def lock(self, study: "optuna.Study") -> FileLock:
+        """Held by the process that is at a search."""
+        return FileLock(self.first.experiment / f".{study.study_name}.lock", timeout=0)
+
     def work(self) -> int:
         """Run trials until there are enough; returns the highest exit status of those of this call."""
         study = self.open()
         try:
-            with FileLock(self.first.experiment / f".{study.study_name}.lock", timeout=0):
+            with self.lock(study):
                 return self._search(study)
         except Timeout:
             raise MetaLearningError(

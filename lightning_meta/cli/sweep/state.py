@@ -1,12 +1,13 @@
 """The runs of a sweep on disk: which are finished, which were interrupted, and how each goes on."""
 
 import hashlib
+import io
 import itertools
 import pickle
 import re
 import shlex
 import warnings
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -67,7 +68,7 @@ def parse(arguments: list[str]) -> dict[str, Any]:
     Raises:
         MetaLearningError: an argument is wrong.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         for noise in NOISE:
             warnings.filterwarnings("ignore", message=noise)
         try:
@@ -77,7 +78,9 @@ def parse(arguments: list[str]) -> dict[str, Any]:
             return settings
         except OSError as error:
             raise MetaLearningError(str(error)) from error
-    raise MetaLearningError(f"{shlex.join(arguments)} asks for help, so it is no run: leave that out")
+        except SystemExit:
+            pass
+    raise MetaLearningError("it asks for help or for its settings, and would train nothing: leave that out")
 
 
 class Run:

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from lightning_meta.cli.sweep.state import ENDED, OUTPUT, Run, shown
 
+CHILD = [sys.executable, "-m", "lightning_meta.cli.sweep.child"]
 GRACE = 20.0  # seconds that a run has to end by itself
 
 
@@ -64,7 +65,7 @@ class Workers:
             Path(lock.lock_file).write_text(str(os.getpid()), encoding="utf-8")
         folder = state.folder or run.claim()
         command = run.command(folder)
-        child = [sys.executable, "-m", "lightning_meta.cli.sweep.child", f"{lock.lock_file}.child", str(self.nice)]
+        child = [*CHILD, f"{lock.lock_file}.child", str(self.nice)]
         with (folder / OUTPUT).open("ab") as output:
             output.write(f"# {shown(command)}\n".encode())
             output.flush()
