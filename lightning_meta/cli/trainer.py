@@ -23,19 +23,19 @@ class RunConfig(SaveConfigCallback):
         Raises:
             MetaLearningError: the folder holds one already, unless it is of this very run, which goes on there.
         """
-        folder = trainer.log_dir  # a collective: every rank asks
-        if self.config["run"] and folder and not self.already_saved:
+        folder, name = trainer.log_dir, self.config["run"]  # the folder is a collective: every rank asks
+        if name and folder and not self.already_saved:
             self.overwrite = check_folder(Path(folder), plain(self.parser, self.config), stage == "fit")
+            self.already_saved = self.overwrite and stage == "fit"  # the file says how the run began
+            self.config = self.config.clone()
+            self.config["run"] = None  # of this run alone, and not of those that are given the file
         try:
             super().setup(trainer, pl_module, stage)
         except RuntimeError as error:
-            hint = (
-                "let the logger write elsewhere with trainer.logger.save_dir, or leave trainer.logger out for a folder "
-            )
-            hint = "give this one another name" if self.config["run"] else f"{hint}for each run"
-            raise MetaLearningError(
-                f"{Path(str(trainer.log_dir)) / self.config_filename} belongs to another run: {hint}"
-            ) from error
+            loggers = "let the logger write elsewhere with trainer.logger.save_dir, or leave trainer.logger out for a "
+            hint = "give this one another name" if name else f"{loggers}folder for each run"
+            path = Path(str(trainer.log_dir)) / self.config_filename
+            raise MetaLearningError(f"{path} belongs to another run: {hint}") from error
 
 
 def check_experiment(name: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from lightning_meta.cli import main, run_folder
 from lightning_meta.cli.run_folder import MetricsFile
@@ -30,6 +31,8 @@ def test_a_named_run_goes_on_in_its_folder(tmp_path: Path, capsys: pytest.Captur
     first = rows(folder)
     assert main([*arguments, f"--ckpt_path={last}"]) == 0
     assert len(rows(folder)) == len(first)  # its test is logged again
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (settings["run"], settings["ckpt_path"]) == (None, None)  # the file may be given to another run
     saved = torch.load(last, weights_only=True)
     best = [state["best_model_path"] for key, state in saved["callbacks"].items() if "val_accuracy" in key]
     assert [Path(path).parent for path in best] == [folder / "checkpoints"]

@@ -241,7 +241,7 @@ def logged(folder: Path) -> int:
 
 def _named(folder: Path) -> bool:
     """Whether a run was started there under that name, as a sweep does."""
-    return (folder / OUTPUT).exists() or bool(read_yaml(folder / CONFIG).get("run"))
+    return (folder / OUTPUT).exists() or not re.fullmatch(r"version_\d+", folder.name)
 
 
 def _lines(folder: Path) -> list[str]:

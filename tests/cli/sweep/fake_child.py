@@ -27,7 +27,7 @@ def main(lock: str, nice: str, *arguments: str) -> int:
     (folder / "config.yaml").write_text("{model: {class_path: a.A}, data: {class_path: b.B}}")
     for step, value in enumerate(filter(None, options.get("values", "").split("/"))):
         text = "step,val_accuracy\n" if step == 0 else ""
-        with (folder / "metrics.csv").open("a") as file:
+        with (folder / "metrics.csv").open("a" if step else "w") as file:
             file.write(f"{text}{10 * step + 9},{value}\n")
         time.sleep(0.3)
     time.sleep(float(options.get("seconds", 0)))

@@ -92,7 +92,7 @@ def test_a_persons_own_interrupted_run_is_left_alone(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     folder_of(run, "version_0", steps=2, command=None)
     assert run.state().kind == "waiting"
-    folder_of(run, "mine", "--run=mine", steps=3, command=None)
+    folder_of(run, "mine", steps=3, command=None)
     assert run.state().folder == run.experiment / "mine"
 
 
