@@ -17,7 +17,7 @@ from lightning_meta.cli import main
 from lightning_meta.cli.sweep import plan, read_sweep
 from tests.cli.helpers import small
 
-STEPS, VALIDATED = 160, 8
+STEPS, VALIDATED = 60, 4
 
 
 def sweep_file(root: Path) -> str:
@@ -43,9 +43,9 @@ def test_a_killed_sweep_goes_on_to_the_bit(tmp_path: Path, capfd: pytest.Capture
     folder = run.experiment / run.label
     last = folder / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 120
-    while not (last.exists() and torch.load(last, weights_only=True, mmap=True)["global_step"] >= VALIDATED):
+    while not last.exists():
         assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.05)
+        time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     with FileLock(f"{run.lock().lock_file}.child", timeout=20):  # held by the process of the run, which ends as well
