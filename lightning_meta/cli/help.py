@@ -23,6 +23,8 @@ configuration:
 
 run:
   --experiment NAME         folder of the run, below trainer.default_root_dir (default: {experiment})
+  --run NAME                folder of the run below that of the experiment, where it goes on with its --ckpt_path
+                            (default: version_0, version_1, ...)
   --seed_everything N       seed of the weights and of the tasks (default: {seed_everything})
   --ckpt_path FILE          checkpoint to {checkpoint_use}
   --ensemble N              number of best checkpoints whose outputs are averaged at test (default: {ensemble})

@@ -24,6 +24,7 @@ from lightning_meta.cli.blame import blame, find_mistake, origin
 from lightning_meta.cli.help import HelpfulParser
 from lightning_meta.cli.mistakes import explain
 from lightning_meta.cli.options import ConfigurationOption
+from lightning_meta.cli.run_folder import check_run
 from lightning_meta.cli.trainer import RunConfig, allowed, check_experiment, default_callbacks, trainer_arguments
 from lightning_meta.data import EpisodeDataModule
 from lightning_meta.errors import MetaLearningError
@@ -96,6 +97,7 @@ class MetaCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Links, so that outputs and seed are given once, and defaults of the run."""
         parser.add_argument("--experiment", type=str, default="experiment")  # help.py explains all of these
+        parser.add_argument("--run", type=str | None, default=None)
         parser.add_argument("--ensemble", type=int, default=1)
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(CHECKPOINT_DEFAULTS)
@@ -113,9 +115,9 @@ class MetaCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, which logs to TensorBoard and CSV under ROOT/EXPERIMENT/version_K unless loggers are given."""
         settings = self._get(self.config_init, "trainer")
-        experiment = self._get(self.config_init, "experiment")
-        kwargs |= trainer_arguments(settings, experiment)
-        callbacks = default_callbacks(settings, experiment, self.command)
+        experiment, run = (self._get(self.config_init, name) for name in ("experiment", "run"))
+        kwargs |= trainer_arguments(settings, experiment, run)
+        callbacks = default_callbacks(settings, experiment, run, self.command)
         if self.subcommand == "test":
             callbacks += self._ensemble()
         self.trainer_defaults["callbacks"] = callbacks
@@ -138,6 +140,9 @@ class MetaCLI(LightningCLI):
         settings = self.config[self.config.subcommand]
         checkpoint, size = settings["checkpoint"], settings["ensemble"]
         check_experiment(settings["experiment"])
+        check_run(settings["run"])
+        if settings["run"]:  # which goes on in its folder, with the same names
+            checkpoint["enable_version_counter"] = False
         if size < 1:
             raise MetaLearningError(f"ensemble is {size}, expected a number of checkpoints that is at least 1")
         if size > 1 and self.config.subcommand == "fit" and checkpoint["monitor"] is None:
@@ -213,6 +218,7 @@ def run(name: str, args: list[str]) -> int:
     keep_freed_memory()
     with warnings.catch_warnings():
         silence()
+        warnings.filterwarnings("ignore", "Checkpoint directory .* exists")  # a run that goes on in its folder
         try:
             MetaCLI(name, args)
         except Exception as error:

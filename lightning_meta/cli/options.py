@@ -22,6 +22,10 @@ class ConfigurationOption(ActionConfigFile):
             settings, values = read_configuration(path), str(path)
             if not isinstance(settings, dict):  # whose errors jsonargparse reports without the file
                 raise MetaLearningError(f"{path} holds no settings, expected lines such as `experiment: NAME`")
+            if "command" in settings:
+                raise MetaLearningError(
+                    f"{path} is a sweep, not the configuration of one run: lightning-meta sweep {path}"
+                )
         seeds.check_settings(settings)
         super().__call__(parser, cfg, values, option_string)
 

@@ -10,7 +10,7 @@ LENGTH = "trainer.max_steps"
 
 # What says where, on what and how loudly a run is executed, and not what is learned; each with all that is below it.
 TRIVIAL = (
-    "experiment", "seed_everything", "ckpt_path", "weights_only", "ensemble",
+    "experiment", "run", "seed_everything", "ckpt_path", "weights_only", "ensemble",
     "data.root", "data.cache_dir", "data.num_workers", "data.download", "data.seed",
     "model.task_chunk", "model.compile",
     "trainer.accelerator", "trainer.strategy", "trainer.devices", "trainer.num_nodes", "trainer.max_time",
