@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from lightning_meta.backbones import replace_norms, unmappable_norms
 from lightning_meta.episode import Episode, EpisodeSource
@@ -19,8 +18,6 @@ from lightning_meta.params import Params, call
 if TYPE_CHECKING:
     from lightning_meta.learner.meta_learner import MetaLearner
 
-_WITH_DROPOUT = (nn.MultiheadAttention, nn.RNNBase)  # of their own, in no module
-
 
 def check_frozen(backbone: nn.Module, fast: Params, inner: InnerLoop, algorithm: str) -> None:
     """Refuse an inner loop that has nothing to adapt, where other parameters learn."""
@@ -30,17 +27,6 @@ def check_frozen(backbone: nn.Module, fast: Params, inner: InnerLoop, algorithm:
             f"model.backbone {type(backbone).__name__} has no parameter with requires_grad among those that "
             f"{algorithm} adapts: unfreeze some, or take MAML, which adapts all that learn"
         )
-
-
-def check_dropout(backbone: nn.Module) -> None:
-    """Refuse what is random inside the inner loop."""
-    for name, part in backbone.named_modules():
-        share = part.p if isinstance(part, _DropoutNd) else part.dropout if isinstance(part, _WITH_DROPOUT) else 0
-        if share > 0:
-            raise MetaLearningError(
-                f"model.backbone holds {type(part).__name__} with p = {share} at {name or 'its root'}, but "
-                "nothing random may happen inside the inner loop: set it to 0 or leave it out"
-            )
 
 
 def check_norms(backbone: nn.Module, replace: bool) -> None:
