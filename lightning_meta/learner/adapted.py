@@ -132,7 +132,9 @@ def adapt_to(
             "at least one example"
         )
     order = targets.argsort(stable=True) if classes is not None else torch.arange(len(targets), device=like.device)
-    x, y = support_x.to(like)[order], targets[order]
+    support_x = torch.as_tensor(support_x)
+    tokens = any(isinstance(part, nn.Embedding) for part in learner.backbone.modules())
+    x, y = (support_x.to(like.device, torch.int64) if tokens else support_x.to(like))[order], targets[order]
     if not x.isfinite().all():
         raise MetaLearningError("the examples to adapt to hold values that are not finite: leave those examples out")
     if steps is not None and steps < 0:

@@ -12,6 +12,7 @@ from lightning_meta.backbones import replace_norms, unmappable_norms
 from lightning_meta.episode import Episode, EpisodeSource
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import InnerLoop
+from lightning_meta.learner.checks.layouts import layout_remedy
 from lightning_meta.learner.linear_head import LinearHead, ends_with_linear
 from lightning_meta.params import Params, call
 
@@ -77,7 +78,7 @@ def check_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Episo
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         raise MetaLearningError(
             f"model.backbone {name} cannot take inputs of shape {tuple(x.shape)}, as the data give them: {error}. "
-            "Set the backbone's channels, image size or inputs to match"
+            + layout_remedy(x, error)
         ) from error
     buffers = dict(backbone.named_buffers())
     changed = [
