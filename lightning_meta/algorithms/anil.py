@@ -19,7 +19,8 @@ class ANIL(MetaLearner):
         h_0 = h,   h_{i+1} = h_i - a grad_h L_s(h_i, f_b),   outer loss = L_q(h_k, f_b)
 
     Both b and h receive the gradient. The features of the support set are the same in every inner step and computed
-    once, from all its rows together; that makes it fast. The backbone must end with an ``nn.Linear``.
+    once, from all its rows together; that makes it fast. Where dropout makes them differ, they are computed in every
+    step. The backbone must end with an ``nn.Linear``.
     """
 
     needs_linear_head = True
@@ -31,10 +32,12 @@ class ANIL(MetaLearner):
 
     def inner_objective(self, params: Params, task: Episode) -> Callable[[Params, Tensor, int], Tensor]:
         """The loss of the head on the features of the support set."""
-        features = self.head.features(super().adapted_params(params), task.support_x)
+        body = super().adapted_params(params)
+        features = self.head.features(body, task.support_x)
 
         def loss(head: Params, rows: Tensor, step: int) -> Tensor:
-            outputs = self.head.outputs(head, features[rows])
+            drawn = self.head.features(body, task.support_x) if self.task_map.draws and step else features
+            outputs = self.head.outputs(head, drawn[rows])
             return self.loss(outputs, task.support_y[rows], reduction=self.inner.reduction)
 
         return loss

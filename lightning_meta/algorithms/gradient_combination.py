@@ -39,6 +39,7 @@ class GradientCombination(MetaLearner):
 
     needs_queries = False
     trains_inner_rule = False
+    needs_fixed_loss = "takes the gradient of every inner step twice, once to go on and once to add it up"
 
     def __init__(
         self,

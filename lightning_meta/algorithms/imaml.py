@@ -43,6 +43,7 @@ class IMAML(MetaLearner):
     """
 
     trains_inner_rule = False
+    needs_fixed_loss = "differentiates the minimum of one inner loss, which random numbers change at every step"
 
     def __init__(
         self,

@@ -45,6 +45,8 @@ class PolicyLearner(MetaLearner):
             actions are not vectors.
     """
 
+    needs_fixed_loss = "weighs actions by the policy that has sampled them, of which random numbers make another"
+
     def __init__(
         self,
         backbone: nn.Module,

@@ -13,8 +13,7 @@ class WideResNet(nn.Sequential):
     """A convolution, three groups of residual blocks (16, 32 and 64 filters, times ``width``), a spatial mean, a head.
 
     Blocks are pre-activated: batch norm, ReLU and 3x3 convolution, twice. The second and third group halve the image.
-    WRN-16-4 has 2.7 million parameters, WRN-28-10 of the papers 36.5 million. Without dropout: nothing random may
-    happen inside an inner loop.
+    WRN-16-4 has 2.7 million parameters, WRN-28-10 of the papers 36.5 million. Without dropout.
 
     Args:
         outputs: width of the output, the number of ways.

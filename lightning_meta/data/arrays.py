@@ -6,9 +6,11 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_meta.data.drawing.images import ClassImages, ImageEpisodes, Rotations, split_by_seed
+from lightning_meta.data.files.class_folders import read_split_file
 from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
 
@@ -28,26 +30,33 @@ class ArrayEpisodes(ImageEpisodes):
 
     Args:
         x: the examples, shape (examples, ...) with at least two dimensions; a NumPy array, a tensor, or the path of a
-            ``.npy`` file. Floats are used unchanged (in float32), uint8 is scaled to [0, 1].
+            ``.npy`` file. Floats and booleans are used unchanged (in float32), uint8 is scaled to [0, 1], and other
+            integers stay what they are (in int64), as an ``nn.Embedding`` takes them.
         y: the class of every example, shape (examples,), integers or strings; likewise.
         validation_classes: classes to validate on; 0 for no validation.
         test_classes: classes to test on.
         split_seed: seed of the split of the classes, which is the same for every ``seed``.
+        split_file: names the classes of each split instead, as in `FolderEpisodes`.
     """
 
     x: str | Path | SupportsArray
     y: str | Path | SupportsArray
-    validation_classes: int
-    test_classes: int
+    validation_classes: int = 0
+    test_classes: int = 0
     split_seed: int = 0
+    split_file: str | None = None
     rotations: Rotations = field(default="none", init=False)
 
     def has_validation(self) -> bool:
-        """Whether ``validation_classes`` and ``validation_tasks`` are both above 0."""
+        """Whether there are classes to validate on and ``validation_tasks`` is above 0."""
+        if self.split_file is not None:
+            return super().has_validation() and bool(self._class_splits(self._labels()[0])["validation"].numel())
         return self.validation_classes > 0 and super().has_validation()
 
     def more_classes(self, split: Split) -> str:
         """How to get more classes in this split (for error messages); whatever is not held out is trained on."""
+        if self.split_file is not None:
+            return f"name more of them in {self.split_file}"
         if split == "train" and self.validation_classes + self.test_classes > 0:
             return "lower data.validation_classes or data.test_classes"
         return super().more_classes(split) if split == "train" else f"raise data.{split}_classes"
@@ -58,34 +67,72 @@ class ArrayEpisodes(ImageEpisodes):
         Raises:
             MetaLearningError: an array is missing, has the wrong shape or type, or holds values that are not finite.
         """
-        x, y = _check_examples(_read_array("x", self.x)), _check_labels(_read_array("y", self.y))
-        if len(x) != len(y):
+        x, (labels, places, counts) = _check_examples(_read_array("x", self.x)), self._labels()
+        if len(x) != len(places):
             raise MetaLearningError(
-                f"data.x holds {len(x)} examples, but data.y {len(y)} labels: give each example one label"
+                f"data.x holds {len(x)} examples, but data.y {len(places)} labels: give each example one label"
             )
-        labels, places, counts = np.unique(y, return_inverse=True, return_counts=True)
+        return ClassImages(
+            torch.from_numpy(x[places.argsort(kind="stable")]),
+            torch.from_numpy(counts.cumsum() - counts),
+            torch.from_numpy(counts),
+            self._class_splits(labels),
+            names=[str(label) for label in labels],
+        )
+
+    def _labels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The classes, sorted, the place of each example's among them, and how many examples each has."""
+        labels, places, counts = np.unique(
+            _check_labels(_read_array("y", self.y)), return_inverse=True, return_counts=True
+        )
+        return labels, places, counts
+
+    def _class_splits(self, labels: np.ndarray) -> dict[Split, Tensor]:
+        """The places of every split's classes."""
+        if self.split_file is not None:
+            if self.validation_classes or self.test_classes:
+                raise MetaLearningError(
+                    f"data.split_file is {self.split_file}, which splits the classes already: leave out "
+                    "data.validation_classes and data.test_classes"
+                )
+            names = [str(label) for label in labels]
+            named = read_split_file(Path(self.split_file).expanduser(), names, "data.y holds")
+            places = {name: place for place, name in enumerate(names)}
+            return {
+                split: torch.tensor([places[name] for name in of_split], dtype=torch.int64)
+                for split, of_split in named.items()
+            }
         held_out = self.validation_classes, self.test_classes
         if min(held_out) < 0 or sum(held_out) >= len(labels):
             raise MetaLearningError(
                 f"data.validation_classes is {held_out[0]} and data.test_classes is {held_out[1]}, but data.y holds "
                 f"{len(labels)} classes, and some must be left to train on: lower them"
             )
-        return ClassImages(
-            torch.from_numpy(x[places.argsort(kind="stable")]),
-            torch.from_numpy(counts.cumsum() - counts),
-            torch.from_numpy(counts),
-            split_by_seed(len(labels), *held_out, self.split_seed),
-            names=[str(label) for label in labels],
-        )
+        return split_by_seed(len(labels), *held_out, self.split_seed)
 
 
 def _read_array(name: str, given: str | Path | SupportsArray) -> np.ndarray:
     """The given array; a file is read without unpickling objects, which could run code."""
     if isinstance(given, Tensor):
-        given = given.detach().cpu()
+        if given.is_meta:
+            raise MetaLearningError(
+                f"data.{name} is a tensor on the meta device, which holds no values: give one that does"
+            )
+        given = given.detach().to_dense().cpu()
         return (given.float() if given.dtype == torch.bfloat16 else given).numpy()  # NumPy has no bfloat16
+    if hasattr(given, "toarray"):  # a sparse matrix of SciPy
+        return np.asarray(given.toarray())
+    if np.ma.is_masked(given):
+        raise MetaLearningError(
+            f"data.{name} is a masked array, whose hidden values would be used: fill them in, as with {name}.filled(0)"
+        )
     if not isinstance(given, str | Path):
-        return np.asarray(given)
+        try:
+            return np.asarray(given)
+        except (ValueError, TypeError) as error:
+            raise MetaLearningError(
+                f"data.{name} cannot be made an array ({error}): give examples of one shape, padded where they differ"
+            ) from error
     path = Path(given).expanduser()
     try:
         with path.open("rb") as stream:
@@ -103,15 +150,24 @@ def _read_array(name: str, given: str | Path | SupportsArray) -> np.ndarray:
 
 
 def _check_examples(x: np.ndarray) -> np.ndarray:
-    """Return the examples as float32 or uint8, or refuse them."""
+    """Return the examples as float32, uint8 or int64, or refuse them."""
     if x.ndim < 2:
-        raise MetaLearningError(f"data.x has shape {x.shape}, expected (examples, ...), such as (examples, features)")
+        raise MetaLearningError(
+            f"data.x has shape {x.shape}, expected (examples, ...), such as (examples, features): give each "
+            "example one array of the same shape, as with x[:, None] for single numbers"
+        )
     if x.dtype == np.uint8:
         return x
-    if x.dtype.kind != "f":
+    if x.dtype.kind in "iu":
+        return x.astype(np.int64)
+    if x.dtype.kind not in "fb":
+        remedy = {
+            "c": "give two channels, as with numpy.stack([x.real, x.imag], 1)",
+            "U": "number the words and give those numbers to a backbone with an nn.Embedding",
+        }.get(x.dtype.kind, "convert it, as with x.astype('float32')")
         raise MetaLearningError(
-            f"data.x holds {x.dtype}, expected floats, or uint8 for pixels in 0..255: convert it, as with "
-            "x.astype('float32')"
+            f"data.x holds {x.dtype}, expected floats, uint8 for pixels in 0..255 or integers for an "
+            f"nn.Embedding: {remedy}"
         )
     with np.errstate(over="ignore"):  # infinities are refused below
         x = x.astype(np.float32, copy=False)
@@ -121,14 +177,33 @@ def _check_examples(x: np.ndarray) -> np.ndarray:
             f"data.x holds values that are not finite (in float32) in {wrong.sum()} of its examples, the first of "
             f"which is example {wrong.argmax()}: fill them in or leave those examples out"
         )
+    if x.ndim == 4 and x.size and x.min() >= 0 and 16 < x.max() <= 255:
+        rank_zero_warn(
+            f"data.x holds floats in {x.min():g}..{x.max():g}, used unchanged: if they are pixels, give "
+            "x.astype('uint8'), which is scaled to 0..1"
+        )
     return x
 
 
 def _check_labels(y: np.ndarray) -> np.ndarray:
     """Return the labels, one integer or string for each example, or refuse them."""
-    if y.ndim != 1 or y.dtype.kind not in "biuUS":
-        raise MetaLearningError(
-            f"data.y holds {y.dtype} of shape {y.shape}, expected integers or strings of shape (examples,): "
-            "convert it, as with y.astype('int64') or y.astype('str')"
-        )
-    return y
+    if y.dtype.kind == "O" and y.ndim == 1:  # as pandas holds strings
+        kinds = {type(label) for label in y.tolist()}
+        y = y.astype(str) if kinds == {str} else y.astype(np.int64) if kinds == {int} else y
+    if y.ndim == 1 and y.dtype.kind in "biuUS":
+        return y
+    if y.ndim == 2 and y.shape[1] == 1:
+        remedy = "give y[:, 0]"
+    elif y.ndim == 2 and y.dtype.kind in "biuf" and ((y == 0) | (y == 1)).all() and (y.sum(1) == 1).all():
+        remedy = "these are one-hot, so give y.argmax(1)"
+    elif y.dtype.kind == "f" and np.isnan(y).any():
+        remedy = f"{np.isnan(y).sum()} labels are missing (NaN), so leave those examples out"
+    elif y.dtype.kind == "f" and (y == y.round()).all():
+        remedy = "convert it, as with y.astype('int64')"
+    elif y.dtype.kind == "f":
+        remedy = "real values are targets of a regression, which needs a data module of your own (docs/data.md)"
+    else:
+        remedy = "convert it, as with y.astype('str'), and leave out examples without a label"
+    raise MetaLearningError(
+        f"data.y holds {y.dtype} of shape {y.shape}, expected integers or strings of shape (examples,): {remedy}"
+    )

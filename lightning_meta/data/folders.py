@@ -44,8 +44,9 @@ class FolderEpisodes(FileEpisodes):
         validation_classes: classes to validate on, where neither the folders nor a file say which; 0 for none.
         test_classes: classes to test on, likewise.
         split_seed: seed of that split of the classes, which is the same for every ``seed``.
-        split_file: JSON with the class names of each split, ``{"train": [...], "val": [...], "test": [...]}``, or text
-            with lines such as ``train CLASS``. Classes that it does not name are left out.
+        split_file: JSON with the class names of each split, ``{"train": [...], "val": [...], "test": [...]}``, the same
+            in YAML, or text with lines such as ``train CLASS``. Classes that it does not name are left out. The name of
+            a split instead of a list, as in ``"test": "train"``, gives a split the classes of that one.
         strict: whether a picture that cannot be read is an error; otherwise it is named and left out.
 
     Raises:
@@ -106,7 +107,7 @@ class FolderEpisodes(FileEpisodes):
         if splits is not None:
             return splits
         if self.split_file is not None:
-            return read_split_file(Path(self.split_file).expanduser(), classes, self.folder)
+            return read_split_file(Path(self.split_file).expanduser(), classes, f"{self.folder} has pictures of")
         if sum(held_out) >= len(classes):
             raise MetaLearningError(
                 f"data.validation_classes is {held_out[0]} and data.test_classes is {held_out[1]}, but {self.folder} "

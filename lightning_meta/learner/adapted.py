@@ -14,7 +14,7 @@ from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner.linear_head import LinearHead, ends_with_linear
 from lightning_meta.learner.losses import loss_name
-from lightning_meta.learner.running import run_alone
+from lightning_meta.learner.running import evaluating, run_alone
 from lightning_meta.params import Params, detach, map_params
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class AdaptedLearner(nn.Module):
-    """A learner's network after adaptation to one task, an ordinary module with weights of its own.
+    """A learner's network after adaptation to one task, an ordinary module with weights of its own, dropout off.
 
     Attributes:
         backbone: the network, with the adapted weights.
@@ -64,6 +64,7 @@ class AdaptedLearner(nn.Module):
         self.classes, self.head, self.together = classes, head, together
         self._every_step = weights
         self._learner = (learner, task)  # in a tuple, since it is no part of the model
+        self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs for ``x`` of shape (rows, ...), inputs as in training: (rows, classes) or (rows, targets)."""
@@ -76,14 +77,17 @@ class AdaptedLearner(nn.Module):
     def support_steps(self) -> Tensor:
         """The same for the support set in one batch, class by class, (steps + 1, support rows, outputs)."""
         learner, task = self._learner_and_task()
-        encoded = [learner.encode(map_params(self._moved, weights), task.support_x) for weights in self._every_step]
+        with evaluating(learner):
+            encoded = [learner.encode(map_params(self._moved, weights), task.support_x) for weights in self._every_step]
         return torch.stack([self._columns(learner.decide(task, rows, rows)) for rows in encoded])
 
     def _outputs(self, weights: Params, x: Tensor) -> Tensor:
         learner, task = self._learner_and_task()
         encode, x = partial(learner.encode, weights), self._moved(x)
-        rows = encode(x) if self.together else run_alone(encode, task.support_x, x, learner.task_map.vectorised)
-        return self._columns(learner.decide(task, encode(task.support_x) if learner.compares else rows[:0], rows))
+        with evaluating(learner):
+            rows = encode(x) if self.together else run_alone(encode, task.support_x, x, learner.task_map.vectorised)
+            support = encode(task.support_x) if learner.compares else rows[:0]
+        return self._columns(learner.decide(task, support, rows))
 
     def _learner_and_task(self) -> tuple["MetaLearner", Episode]:
         learner, task = self._learner
@@ -106,7 +110,7 @@ def adapt_to(
     together: bool = False,
     every_step: bool = False,
 ) -> AdaptedLearner:
-    """Adapt a learner to labelled examples; the learner itself stays as it is.
+    """Adapt a learner to labelled examples, dropout off; the learner itself stays as it is.
 
     Args:
         learner: the learner.
@@ -128,14 +132,16 @@ def adapt_to(
             "at least one example"
         )
     order = targets.argsort(stable=True) if classes is not None else torch.arange(len(targets), device=like.device)
-    x, y = support_x.to(like)[order], targets[order]
+    support_x = torch.as_tensor(support_x)
+    tokens = any(isinstance(part, nn.Embedding) for part in learner.backbone.modules())
+    x, y = (support_x.to(like.device, torch.int64) if tokens else support_x.to(like))[order], targets[order]
     if not x.isfinite().all():
         raise MetaLearningError("the examples to adapt to hold values that are not finite: leave those examples out")
     if steps is not None and steps < 0:
         raise MetaLearningError(f"steps is {steps}, expected 0 or more inner steps")
     params = learner.meta_parameters()
     head: Literal["own", "prototypes"] = "own"
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad(), evaluating(learner):
         width = _width(learner, x, y)
         if classes is not None and width is not None and len(classes) > width:
             head, steps = "prototypes", 0

@@ -9,8 +9,6 @@ from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner.running import at_least_float32, run_module
 from lightning_meta.params import Params
 
-_NOTHING = nn.Identity, nn.Dropout  # layers that do nothing; a dropout that drops is refused elsewhere
-
 
 class LinearHead:
     """Cuts a network in two: its last layer, the head, and everything before, the body.
@@ -115,4 +113,8 @@ def ends_with_linear(backbone: nn.Module) -> bool:
 
 def _last_layer(backbone: nn.Module) -> tuple[str, nn.Module]:
     layers = [(name, part) for name, part in backbone.named_modules() if not list(part.children())]
-    return [("", backbone), *(item for item in layers if not isinstance(item[1], _NOTHING))][-1]
+    return [("", backbone), *(item for item in layers if not _does_nothing(item[1]))][-1]
+
+
+def _does_nothing(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Identity) or (isinstance(layer, nn.Dropout) and layer.p == 0)

@@ -56,6 +56,7 @@ class MetaLearner(LightningModule, ABC):
     serial = False  # whether the tasks of a meta-step run one after another, each with the carry of the one before it
     compares = False  # whether outputs come from comparing features
     any_ways = False  # whether the number of classes is free: features are compared, or the last layer is made per task
+    needs_fixed_loss = ""  # why nothing random may happen in training, for the message that refuses it
     carry_per_task = False  # whether every task has a carry of its own, the task axis in front, instead of one for all
 
     def __init__(
@@ -75,7 +76,6 @@ class MetaLearner(LightningModule, ABC):
         self.not_plain = save_settings(self)
         checks.check_settings(inner, task_chunk)
         checks.check_norms(backbone, replace_norms)
-        checks.check_dropout(backbone)
         self.backbone, self.inner, self.loss = backbone, inner, losses.as_loss(loss)
         self.outer_reduction, self._optimizer, self._lr_scheduler = outer_reduction, optimizer, lr_scheduler
         learned = inner.optimizer.learned(trainable(backbone))

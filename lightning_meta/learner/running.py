@@ -1,12 +1,14 @@
 """How a network is run: at other weights than its own, in full precision, by both query protocols."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from lightning_meta.episode import Episode, Predictions
-from lightning_meta.mapping import batches_of, exact_attention
+from lightning_meta.mapping import batches_of, exact_attention, vmap_with_draws
 from lightning_meta.params import Params, call
 
 _MAX_ROWS = 512  # in one batch of a non-transductive evaluation, which bounds its memory
@@ -16,6 +18,19 @@ def run_module(module: nn.Module, weights: Params, *inputs: Tensor) -> Tensor:
     """The output of ``module`` at ``weights``, with exact second derivatives of attention, in float32 at least."""
     with exact_attention():
         return at_least_float32(call(module, weights, *inputs))
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Within it, dropout and its like are off, as ``module.eval()`` says; each part is then put back to its mode."""
+    training = [part for part in module.modules() if part.training]
+    try:
+        for part in training:
+            part.training = False
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def at_least_float32(outputs: Tensor) -> Tensor:
@@ -65,7 +80,7 @@ def run_alone(run: Callable[[Tensor], Tensor], support_x: Tensor, x: Tensor, vec
         batches = torch.cat([support_x.expand(x.shape[0], *support_x.shape), x[:, None]], 1)
         with batches_of(rows):
             return run(batches.flatten(0, 1)).unflatten(0, (-1, rows))[:, -1]
-    return torch.func.vmap(alone, chunk_size=max(_MAX_ROWS // rows, 1))(x)
+    return cast(Tensor, vmap_with_draws(alone, chunk_size=max(_MAX_ROWS // rows, 1))(x))
 
 
 def predict_queries(predict: Callable[[Episode], Predictions], episode: Episode) -> dict[str, Tensor]:

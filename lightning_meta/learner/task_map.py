@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from lightning_meta.episode import Episode, Predictions
+from lightning_meta.episode import Episode, EpisodeSource, Predictions
 from lightning_meta.learner.chunk_size import ChunkSize
-from lightning_meta.mapping import Compiled, MetaGradient, chunk_gradient, map_tasks, meta_gradient
+from lightning_meta.learner.running import evaluating
+from lightning_meta.mapping import Compiled, MetaGradient, chunk_gradient, map_tasks, meta_gradient, seeded
 from lightning_meta.params import Params
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 class TaskMap:
     """Maps a learner's ``outer_loss`` and ``predictions``, functions of one task, over tasks.
+
+    What the network draws at random, as a dropout does, every task and every inner step draws for itself. The draws of
+    a meta-step follow from the seed of the data, its number, the rank and the size of the chunks.
 
     Args:
         learner: whose functions are mapped.
@@ -31,7 +35,8 @@ class TaskMap:
         self.vectorised = task_chunk != 1
         self.compiled = compile
         self._evaluation_chunk = ChunkSize(task_chunk)  # so that no score depends on what training chose
-        self._gradients: dict[Hashable, Any] = {}  # by variant
+        self.draws = False  # whether training draws random numbers in the network, as a check finds
+        self._gradients: dict[Hashable, Any] = {}  # by variant and the modes of the modules
         self._recorded_predictions: Any = None
 
     def constants(self) -> Iterator[Tensor]:
@@ -54,33 +59,47 @@ class TaskMap:
         params, gradient = learner.meta_parameters(), self._gradient(learner.variant_at(done))
         progress = torch.tensor(done, device=learner.device)
 
-        def run(tasks: Episode, chunk: int) -> MetaGradient:
-            return meta_gradient(
-                gradient, params, tasks, learner.training_carry(tasks), progress, chunk=chunk,
-                reduction=learner.outer_reduction, serial=learner.serial, carry_per_task=learner.carry_per_task,
-            )  # fmt: skip
+        trainer = learner.trainer
+        batches = trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
-        tasks, share = 1 if learner.serial else episode.tasks, learner.trainer.strategy.broadcast
-        self.chunk.tune(lambda size: run(next(episode.chunks(size)), size), tasks, learner.device, share)
+        def run(tasks: Episode, chunk: int) -> MetaGradient:
+            with seeded(learner.device, "training", self._seed, batches, trainer.global_rank):
+                return meta_gradient(
+                    gradient, params, tasks, learner.training_carry(tasks), progress, chunk=chunk,
+                    reduction=learner.outer_reduction, serial=learner.serial, carry_per_task=learner.carry_per_task,
+                )  # fmt: skip
+
+        tasks, share = 1 if learner.serial else episode.tasks, trainer.strategy.broadcast
+        if not (self.draws and learner.device.type == "cpu"):  # draws may not depend on what was fastest
+            self.chunk.tune(lambda size: run(next(episode.chunks(size)), size), tasks, learner.device, share)
         return self.chunk.halve_on_out_of_memory(lambda size: run(episode, size), tasks)
 
     def predictions(self, episode: Episode) -> Predictions:
-        """Predictions of every task, each tensor (tasks, steps + 1, rows, outputs)."""
+        """Predictions of every task with dropout off, each tensor (tasks, steps + 1, rows, outputs)."""
 
         def run(size: int) -> Predictions:
-            chunks = [self._mean_predictions(tasks) for tasks in episode.chunks(size)]
+            with seeded(episode.task_ids.device, "evaluation", self._seed, *episode.task_ids[:1].tolist()):
+                chunks = [self._mean_predictions(tasks) for tasks in episode.chunks(size)]
             return Predictions(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
 
-        return self._evaluation_chunk.halve_on_out_of_memory(run, episode.tasks)
+        with evaluating(self._learner):
+            return self._evaluation_chunk.halve_on_out_of_memory(run, episode.tasks)
+
+    @property
+    def _seed(self) -> int:
+        """That of the data, which a resumed run has again; PyTorch's where there are no such data."""
+        source = getattr(self._learner._trainer, "datamodule", None)
+        return source.seed if isinstance(source, EpisodeSource) else torch.initial_seed()
 
     def _gradient(self, variant: Hashable) -> Any:
-        if variant not in self._gradients:
+        key = variant, tuple(part.training for part in self._learner.modules())
+        if key not in self._gradients:
             loss: Any = self._learner.outer_loss
             loss = loss if variant is None else partial(loss, variant=variant)
             gradient = chunk_gradient(loss, self._learner.carry_per_task)
             # Only the last variant is kept: a run does not go back to an earlier one, and graphs are large.
-            self._gradients = {variant: Compiled(gradient, self.constants) if self.compiled else gradient}
-        return self._gradients[variant]
+            self._gradients = {key: Compiled(gradient, self.constants) if self.compiled else gradient}
+        return self._gradients[key]
 
     def _mean_predictions(self, tasks: Episode) -> Predictions:
         """The mean over the members of an ensemble, where the learner is one."""

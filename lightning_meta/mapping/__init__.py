@@ -7,20 +7,25 @@ from lightning_meta.mapping.gradient import MetaGradient, chunk_gradient, map_ta
 from lightning_meta.mapping.graph import Compiled, out_of_memory
 from lightning_meta.mapping.loss_scale import loss_scale, unscaled
 from lightning_meta.mapping.normalisation import batches_of, normalise
+from lightning_meta.mapping.randomness import MappableDraws, kept_generators, seeded, vmap_with_draws
 
 __all__ = [
     "Compiled",
+    "MappableDraws",
     "MetaGradient",
     "RoutedConvolutions",
     "author_line",
     "batches_of",
     "chunk_gradient",
     "exact_attention",
+    "kept_generators",
     "loss_scale",
     "map_tasks",
     "meta_gradient",
     "normalise",
     "out_of_memory",
+    "seeded",
     "unscaled",
+    "vmap_with_draws",
     "with_gradient",
 ]

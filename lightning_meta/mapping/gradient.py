@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 from lightning_meta.episode import Episode
 from lightning_meta.mapping.convolution import RoutedConvolutions
 from lightning_meta.mapping.loss_scale import loss_scale, unscaled
+from lightning_meta.mapping.randomness import Randomness, vmap_with_draws
 from lightning_meta.params import Params, map_params
 
 OuterLoss = Callable[[Params, Episode, Any, Tensor], tuple[Tensor, Any]]
@@ -35,21 +36,26 @@ class MetaGradient(NamedTuple):
 ChunkGradient = Callable[[Params, Episode, Any, Tensor], MetaGradient]
 
 
-def map_tasks(function: Callable[..., Any], in_dims: tuple[int | None, ...], *args: Any) -> Any:
+def map_tasks(
+    function: Callable[..., Any], in_dims: tuple[int | None, ...], *args: Any, randomness: Randomness = "different"
+) -> Any:
     """``torch.func.vmap``, or a plain call where there is one task only, so that any module runs in a loop."""
     mapped = [arg for arg, dim in zip(args, in_dims, strict=True) if dim == 0]
     if len(pytree.tree_leaves(mapped)[0]) > 1:
-        return torch.func.vmap(function, in_dims)(*args)
+        return vmap_with_draws(function, in_dims, randomness=randomness)(*args)
     single = [pytree.tree_map(lambda leaf: leaf[0], a) if dim == 0 else a for a, dim in zip(args, in_dims, strict=True)]
     return pytree.tree_map(lambda leaf: leaf[None], function(*single))
 
 
-def chunk_gradient(outer_loss: OuterLoss, carry_per_task: bool = False) -> ChunkGradient:
+def chunk_gradient(
+    outer_loss: OuterLoss, carry_per_task: bool = False, randomness: Randomness = "different"
+) -> ChunkGradient:
     """The gradient of ``outer_loss``, summed over the tasks of a chunk that are vectorised together.
 
     Args:
         outer_loss: pure function of (params, one task, carry, progress) that returns the task's loss and new carry.
         carry_per_task: whether every task has a carry of its own, with the task axis in front, which is not summed.
+        randomness: whether tasks that are vectorised together draw ``different`` random numbers or the ``same``.
     """
     in_dims = (None, 0, 0 if carry_per_task else None, None)
 
@@ -57,7 +63,7 @@ def chunk_gradient(outer_loss: OuterLoss, carry_per_task: bool = False) -> Chunk
         scale = loss_scale(progress.device)
 
         def total(params: Params) -> tuple[Tensor, tuple[Tensor, Any]]:
-            losses, carries = map_tasks(outer_loss, in_dims, params, tasks, carry, progress)
+            losses, carries = map_tasks(outer_loss, in_dims, params, tasks, carry, progress, randomness=randomness)
             carries = pytree.tree_map(lambda leaf: leaf.detach() if carry_per_task else leaf.detach().sum(0), carries)
             return losses.sum() * scale, (losses.detach(), carries)
 

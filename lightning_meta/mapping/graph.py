@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from lightning_meta.mapping.author_line import author_line
+from lightning_meta.mapping.randomness import kept_generators
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -66,7 +67,8 @@ class Compiled(Generic[Arguments, Result]):
         with torch.no_grad():
             if key not in self._graphs and self._traceable:
                 try:
-                    self._graphs[key] = self._trace(leaves, spec)
+                    with kept_generators(leaves[0].device):  # tracing draws random numbers, which the run shall draw
+                        self._graphs[key] = self._trace(leaves, spec)
                 except Exception as error:
                     if out_of_memory(error):
                         raise

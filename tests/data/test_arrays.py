@@ -73,6 +73,7 @@ def test_floats_are_taken_as_they_are(dtype: torch.dtype) -> None:
 
 def test_bytes_of_the_other_order_are_read(tmp_path: Path) -> None:
     x, y = shuffled_images()
+    x = x / 255
     foreign = episodes(x.astype(">f4"), y).draw("test", torch.arange(5))
     assert_same(foreign, episodes(x.astype("<f4"), y).draw("test", torch.arange(5)))
 
@@ -111,11 +112,16 @@ NOT_FINITE[5], NOT_FINITE[9, 0, 0, 0] = np.nan, 1e300
 REFUSED: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "lengths": (X, Y[1:], {}, "data.x holds 63 examples, but data.y 62 labels"),
     "shape of x": (np.zeros(63), Y, {}, "data.x has shape (63,), expected (examples, ...)"),
-    "type of x": (X.astype(np.int64), Y, {}, "data.x holds int64, expected floats, or uint8"),
+    "complex": (X + 1j, Y, {}, "give two channels, as with numpy.stack([x.real, x.imag], 1)"),
+    "masked": (np.ma.masked_greater(X, 250), Y, {}, "x.filled(0)"),
+    "ragged": ([[1.0, 2.0], [3.0]] * 30, Y, {}, "give examples of one shape, padded where they differ"),
     "objects": (X.astype(object), Y, {}, "data.x holds object"),
     "not finite": (NOT_FINITE, Y, {}, "not finite (in float32) in 2 of its examples, the first of which is example 5"),
     "type of y": (X, np.zeros(63), {}, "data.y holds float64 of shape (63,), expected integers or strings"),
-    "objects in y": (X, Y.astype(object), {}, "data.y holds object"),
+    "objects in y": (X, np.array([None, *Y[1:]], dtype=object), {}, "leave out examples without a label"),
+    "real y": (X, np.arange(63) / 2, {}, "real values are targets of a regression"),
+    "column": (X, np.zeros((63, 1), int), {}, "give y[:, 0]"),
+    "one way": (X, Y, {"ways": 1}, "data.ways is 1, expected at least 2"),
     "shape of y": (X, np.eye(63, dtype=int), {}, "data.y holds int64 of shape (63, 63)"),
     "nothing": (X[:0], Y[:0], {}, "data.y holds 0 classes"),
     "held out": (X, Y, {"test_classes": 7}, "is 2 and data.test_classes is 7, but data.y holds 9 classes"),
@@ -249,3 +255,22 @@ def test_images_of_many_bands_have_no_picture(tmp_path: Path) -> None:
     arguments += ["--trainer.max_steps=1", f"--trainer.default_root_dir={tmp_path}"]
     assert main(["fit", *arguments, *SHORT_RUN]) == 0
     assert {path.name for path in tmp_path.rglob("*.png")} == {"adaptation.png", "confusion.png"}
+
+
+def test_token_ids_stay_integers_and_strings_of_pandas_are_labels() -> None:
+    data = episodes(X.reshape(63, 16).astype(np.int32), Y.astype(object))
+    assert data.draw("train", torch.arange(5)).support_x.dtype == torch.int64
+    assert data.data.names == sorted(NAMES)
+
+
+def test_a_file_names_the_classes_of_each_split(tmp_path: Path) -> None:
+    path = tmp_path / "splits.yaml"
+    path.write_text("train: [ash, birch, cedar]\nval: [elm, fir]\ntest: train\n")
+    given: Any = {"validation_classes": 0, "test_classes": 0, "split_file": str(path)}
+    data = episodes(X, Y, **given)
+    data.setup("fit")
+    found = {split: [NAMES[place] for place in places] for split, places in data.data.splits.items()}
+    assert found == {"train": ["ash", "birch", "cedar"], "validation": ["elm", "fir"], "test": found["train"]}
+    path.write_text("train: [ash]\ntest: [ash]\n")
+    with pytest.raises(MetaLearningError, match="names class ash twice: name it once, or"):
+        episodes(X, Y, **given).setup("fit")

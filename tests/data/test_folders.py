@@ -145,7 +145,6 @@ def test_pictures_of_every_kind_are_read_right(tmp_path: Path) -> None:
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     upright.rotate(90).save(folder / "5.png", exif=exif)
     upright.convert("LA").save(folder / "6.webp", lossless=True)
-    data = episodes(tmp_path / "kinds", channels=1, ways=1, test_tasks=0)
-    data.setup("fit")
+    data = episodes(tmp_path / "kinds", channels=1, test_tasks=0)
     assert data.data.counts.tolist() == [7]
     assert (data.data.images == torch.from_numpy(grey)).all()

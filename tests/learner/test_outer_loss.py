@@ -1,4 +1,4 @@
-"""What is said of an outer loss before training: tensors that would never learn, wrong returns, random calls."""
+"""What is said of an outer loss before training: tensors that would never learn, wrong returns, branches."""
 
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ class Scaled(MAML):
             return loss + self.backbone(task.query_x).square().mean(), carry
         if self.how == "random":
             return loss * torch.rand(()), carry
+        if self.how == "branching":
+            return (loss if loss > 0 else -loss), carry
         if self.how == "a loss alone":
             return loss
         if self.how == "rows of losses":
@@ -50,7 +52,7 @@ class Scaled(MAML):
         ("the backbone", r"uses backbone.*directly.*Use self.run_backbone\(weights, x\) instead"),
         ("a loss alone", r"Scaled.outer_loss returned a tensor of shape \(\), expected \(loss, carry\)"),
         ("rows of losses", r"expected \(loss, carry\) with a scalar loss"),
-        ("random", r"random.*\(test_outer_loss.py, line \d+\), so Scaled cannot be vectorised"),
+        ("branching", r"\(test_outer_loss.py, line \d+\), so Scaled cannot be vectorised"),
     ],
 )
 def test_what_would_never_learn_or_work_is_refused_before_training(how: str, said: str, tmp_path: Path) -> None:
@@ -68,6 +70,14 @@ def test_a_second_module_that_is_run_at_its_params_learns(tmp_path: Path) -> Non
     trainer(tmp_path).fit(learner, glyphs())
     moved = {name for name, tensor in learner.state_dict().items() if not torch.equal(tensor, before[name])}
     assert {"scale.weight", "scale.bias", "shift"} <= moved
+
+
+def test_an_outer_loss_may_draw_random_numbers(tmp_path: Path) -> None:
+    learner = Scaled(glyph_network())
+    learner.how = "random"
+    learner.scale, learner.shift = None, None  # type: ignore[assignment]
+    trainer(tmp_path).fit(learner, glyphs())
+    assert learner.task_map.draws
 
 
 class Forgetful(Reptile):

@@ -47,7 +47,6 @@ class Pair(nn.Module):
         (lambda: MAML(MLP(1)), SinusoidEpisodes(), "model.loss does not fit .* cross_entropy|model.loss .*mse_loss"),
         (lambda: MAML(network(), loss=functional.mse_loss), glyphs(), "set it to torch.nn.functional.cross_entropy"),
         (lambda: MAML(network()), glyphs(train_queries=0), "MAML learns from queries"),
-        (lambda: MAML(Wide(nn.Dropout(0.5))), glyphs(), "Dropout with p = 0.5 at 2"),
         (lambda: MAML(Wide(Pair())), glyphs(), "gives tuple, expected a tensor"),
         (lambda: MAML(Wide(nn.Identity()).requires_grad_(False)), glyphs(), "no parameter that requires a gradient"),
         (lambda: MAML(network(), InnerLoop(evaluation_batch_size=0)), glyphs(), "evaluation_batch_size is 0"),

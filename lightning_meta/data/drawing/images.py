@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-from lightning_meta.data.drawing.data_module import EpisodeDataModule
+from lightning_meta.data.drawing.data_module import EpisodeDataModule, check_at_least
 from lightning_meta.data.drawing.task_random import TaskRandom, inner_order
 from lightning_meta.data.files.class_folders import few
 from lightning_meta.data.files.image_cache import CACHE_FOLDER, MAX_IN_MEMORY
@@ -52,6 +52,7 @@ class ImageEpisodes(EpisodeDataModule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_at_least(2, ways=self.ways, train_ways=self.ways_in("train"))  # one class alone is no choice
         self._data: ClassImages | None = None
         self._every_class: dict[Split, Tensor] = {}  # of the splits, also those that have too few images for a task
         self._reported = False
@@ -181,7 +182,8 @@ class ImageEpisodes(EpisodeDataModule):
         rows = images.flatten().to(data.images.device, non_blocking=True)
         x = data.images.index_select(0, rows).view(*images.shape, *data.images.shape[1:])  # (T, N, K+Q, ...)
         x = self.transform(split, numbers, x)
-        x = x.float().div_(255) if x.dtype == torch.uint8 else x.float()
+        if x.dtype != torch.int64:  # which an embedding takes
+            x = x.float().div_(255) if x.dtype == torch.uint8 else x.float()
         if data.moments is not None:
             x.sub_(data.moments[0]).div_(data.moments[1])
         labels = torch.arange(ways)[:, None].expand(len(numbers), -1, size)

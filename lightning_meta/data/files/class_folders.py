@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
 from torchvision.datasets.folder import find_classes, has_file_allowed_extension, make_dataset
 
 from lightning_meta.data.files.image_cache import CACHE_FOLDER
@@ -50,23 +51,28 @@ def list_pictures(root: Path) -> ClassFolders:
         ) from error
 
 
-def read_split_file(path: Path, classes: Collection[str], root: Path) -> dict[Split, list[str]]:
+def read_split_file(path: Path, classes: Collection[str], held: str) -> dict[Split, list[str]]:
     """The classes of every split from a file.
 
     Args:
-        path: JSON such as ``{"train": ["ash"], "val": ["elm"], "test": ["oak"]}``, or text with lines such as
-            ``train ash``.
+        path: JSON, or YAML by its suffix, such as ``{"train": ["ash"], "val": ["elm"], "test": ["oak"]}``, or text with
+            lines such as ``train ash``. The name of a split instead of a list, as in ``"test": "train"``, gives a split
+            the classes of that one.
         classes: that there are.
-        root: where they are, for messages.
+        held: what holds them, for messages, such as ``data.y holds``.
 
     Raises:
         MetaLearningError: the file cannot be read, names a class twice, or one that does not exist.
     """
     try:
         text = path.read_text("utf-8")
-        named = json.loads(text) if text.lstrip().startswith("{") else _lines(text)
-        lists = [(SPLIT_NAMES[key], list(map(_text, listed))) for key, listed in named.items()]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if path.suffix in (".yaml", ".yml"):
+            named = yaml.safe_load(text)
+        else:
+            named = json.loads(text) if text.lstrip().startswith("{") else _lines(text)
+        same = {SPLIT_NAMES[key]: SPLIT_NAMES[other] for key, other in named.items() if isinstance(other, str)}
+        lists = [(SPLIT_NAMES[key], [*map(_text, names)]) for key, names in named.items() if not isinstance(names, str)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         reason = f"unexpected split {error}" if isinstance(error, KeyError) else str(error)
         raise MetaLearningError(
             f"data.split_file is {path}, which cannot be read ({reason}): expected JSON such as "
@@ -77,13 +83,17 @@ def read_split_file(path: Path, classes: Collection[str], root: Path) -> dict[Sp
     for split, listed in lists:
         for name in listed:
             if name in seen:
-                raise MetaLearningError(f"data.split_file is {path}, which names class {name} twice: name it once")
+                raise MetaLearningError(
+                    f"data.split_file is {path}, which names class {name} twice: name it once, or, to test on the "
+                    'classes that are trained on, write "test": "train"'
+                )
             seen.add(name)
         splits[split] = sorted(splits[split] + listed)
+    for split, other in same.items():
+        splits[split] = splits[other]
     if unknown := sorted(seen - set(classes)):
         raise MetaLearningError(
-            f"data.split_file is {path}, which names {few(unknown)}, but {root} has pictures of "
-            f"{few(sorted(classes))}: name folders of it"
+            f"data.split_file is {path}, which names {few(unknown)}, but {held} {few(sorted(classes))}: name those"
         )
     return splits
 

@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from lightning_meta.backbones import replace_norms, unmappable_norms
 from lightning_meta.episode import Episode, EpisodeSource
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import InnerLoop
+from lightning_meta.learner.checks.layouts import layout_remedy
 from lightning_meta.learner.linear_head import LinearHead, ends_with_linear
 from lightning_meta.params import Params, call
 
 if TYPE_CHECKING:
     from lightning_meta.learner.meta_learner import MetaLearner
-
-_WITH_DROPOUT = (nn.MultiheadAttention, nn.RNNBase)  # of their own, in no module
 
 
 def check_frozen(backbone: nn.Module, fast: Params, inner: InnerLoop, algorithm: str) -> None:
@@ -30,17 +28,6 @@ def check_frozen(backbone: nn.Module, fast: Params, inner: InnerLoop, algorithm:
             f"model.backbone {type(backbone).__name__} has no parameter with requires_grad among those that "
             f"{algorithm} adapts: unfreeze some, or take MAML, which adapts all that learn"
         )
-
-
-def check_dropout(backbone: nn.Module) -> None:
-    """Refuse what is random inside the inner loop."""
-    for name, part in backbone.named_modules():
-        share = part.p if isinstance(part, _DropoutNd) else part.dropout if isinstance(part, _WITH_DROPOUT) else 0
-        if share > 0:
-            raise MetaLearningError(
-                f"model.backbone holds {type(part).__name__} with p = {share} at {name or 'its root'}, but "
-                "nothing random may happen inside the inner loop: set it to 0 or leave it out"
-            )
 
 
 def check_norms(backbone: nn.Module, replace: bool) -> None:
@@ -91,7 +78,7 @@ def check_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Episo
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         raise MetaLearningError(
             f"model.backbone {name} cannot take inputs of shape {tuple(x.shape)}, as the data give them: {error}. "
-            "Set the backbone's channels, image size or inputs to match"
+            + layout_remedy(x, error)
         ) from error
     buffers = dict(backbone.named_buffers())
     changed = [

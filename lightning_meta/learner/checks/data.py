@@ -9,6 +9,7 @@ from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner.checks.backbone import check_frozen
 from lightning_meta.learner.checks.trainer import check_monitor
 from lightning_meta.learner.checks.vectorising import check_outer_loss, check_vectorising
+from lightning_meta.mapping import kept_generators
 from lightning_meta.params import trainable
 
 if TYPE_CHECKING:
@@ -19,6 +20,11 @@ _SPLITS: dict[str, Split] = {"fit": "train", "validate": "validation"}
 
 def check_episodes(learner: "MetaLearner", source: EpisodeSource, stage: str) -> None:
     """Check by one episode that data, backbone and method go together, and before a fit that the method is sound."""
+    with kept_generators(torch.device("cpu")):  # dropout draws, and a run shall not depend on checks
+        _check_episodes(learner, source, stage)
+
+
+def _check_episodes(learner: "MetaLearner", source: EpisodeSource, stage: str) -> None:
     check_train_ways(source, learner.any_ways, type(learner).__name__)
     episode = source.draw(_SPLITS.get(stage, "test"), torch.zeros(1, dtype=torch.int64))
     method = type(learner).__name__

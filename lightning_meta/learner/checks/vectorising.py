@@ -12,20 +12,24 @@ from torch.utils import _pytree as pytree
 
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.learner.checks.randomness import check_randomness
 from lightning_meta.learner.losses import loss_name, raised_in_loss
-from lightning_meta.mapping import author_line, chunk_gradient
+from lightning_meta.mapping import MappableDraws, author_line, chunk_gradient, seeded
+from lightning_meta.mapping.randomness import Randomness
 from lightning_meta.params import Params, trainable
 
 if TYPE_CHECKING:
     from lightning_meta.learner.meta_learner import MetaLearner
 
 _SUPPORT, _QUERIES = 4, 2  # rows of these tasks at least, which need not learn anything
+_NOT_SHARED = "not currently support same randomness"  # vmap's words where tasks cannot draw what a loop draws
 
 
 def check_vectorising(learner: "MetaLearner", task: Episode, carry: Any) -> None:
     """Compare the meta-gradient of two vectorised tasks of noise with that of a loop, in float64 where it can be.
 
-    PyTorch's norms have shown that ``torch.func.vmap`` can differentiate wrongly without an error.
+    PyTorch's norms have shown that ``torch.func.vmap`` can differentiate wrongly without an error. Both tasks draw the
+    same random numbers here, so that a loop can draw them, too.
 
     Args:
         learner: what is about to be trained; it is left as it is.
@@ -53,8 +57,12 @@ def check_vectorising(learner: "MetaLearner", task: Episode, carry: Any) -> None
             continue
         try:
             with _running(network) as running:
+                if learner.task_map.draws:
+                    gradient(tasks, "different")  # as in training
                 mapped = gradient(tasks)
         except (RuntimeError, NotImplementedError) as error:
+            if _NOT_SHARED in str(error):
+                return
             raise MetaLearningError(
                 f"{_where(trial, running, error)}, so {type(learner).__name__} cannot be vectorised over tasks. Set "
                 "model.task_chunk to 1, which takes tasks one by one, or replace this operation"
@@ -80,7 +88,8 @@ def check_vectorising(learner: "MetaLearner", task: Episode, carry: Any) -> None
 def check_outer_loss(learner: "MetaLearner", task: Episode, carry: Any) -> None:
     """Run the outer loss of one task of noise; refuse what it returns, or tensors that it uses behind ``params``.
 
-    Such a tensor would never learn, since the meta-gradient is taken in ``params`` alone.
+    Such a tensor would never learn, since the meta-gradient is taken in ``params`` alone. Whether random numbers are
+    drawn is told to the learner's ``task_map``.
 
     Args:
         learner: what is about to be trained.
@@ -96,9 +105,11 @@ def check_outer_loss(learner: "MetaLearner", task: Episode, carry: Any) -> None:
     single = next(_two_tasks(task, like.dtype).chunks(1))
     one_task = Episode(*(tensor[0].to(like.device) for tensor in single))
     own_carry = pytree.tree_map(lambda leaf: leaf[0], carry) if learner.carry_per_task else carry
+    run = partial(_outer_loss(learner), params, one_task, own_carry, like.new_zeros(()))
+    learner.task_map.draws = check_randomness(learner, run, like.device)
     try:
         with torch.enable_grad():
-            result = _outer_loss(learner)(params, one_task, own_carry, like.new_zeros(()))
+            result = run()
     except (RuntimeError, NotImplementedError):
         return  # the meta-step says what is wrong, with a hint to the module
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Tensor) and result[0].dim() == 0):
@@ -132,12 +143,14 @@ def _outer_loss(learner: "MetaLearner") -> Any:
     return loss if variant is None else partial(loss, variant=variant)
 
 
-def _gradient(learner: "MetaLearner", carry: Any, tasks: Episode) -> Params:
+def _gradient(learner: "MetaLearner", carry: Any, tasks: Episode, randomness: Randomness = "same") -> Params:
     params = trainable(learner)
     progress = torch.zeros((), dtype=next(iter(params.values())).dtype)
     if learner.carry_per_task:
         carry = pytree.tree_map(lambda leaf: leaf[:1].expand(tasks.tasks, *leaf.shape[1:]), carry)
-    return chunk_gradient(_outer_loss(learner), learner.carry_per_task)(params, tasks, carry, progress).grads
+    gradient = chunk_gradient(_outer_loss(learner), learner.carry_per_task, randomness)
+    with seeded(progress.device, "check"), MappableDraws(randomness):
+        return gradient(params, tasks, carry, progress).grads
 
 
 def _distance(mapped: Params, looped: list[Params]) -> float:
