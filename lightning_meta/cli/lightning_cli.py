@@ -7,6 +7,7 @@ import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import torch
 from jsonargparse import ArgumentError
@@ -22,6 +23,7 @@ from lightning_meta import distributed as distributed
 from lightning_meta.allocator import keep_freed_memory
 from lightning_meta.callbacks import Ensemble
 from lightning_meta.cli import seeds
+from lightning_meta.cli.class_names import prefer_own_classes
 from lightning_meta.cli.help import DESCRIPTIONS, HelpfulParser
 from lightning_meta.cli.mistakes import explain
 from lightning_meta.cli.options import ConfigurationOption
@@ -221,6 +223,7 @@ def run(name: str, args: list[str]) -> int:
         MetaLearningError: what a person can mend.
     """
     keep_freed_memory()
+    prefer_own_classes()
     with warnings.catch_warnings():
         for noise in NOISE:
             warnings.filterwarnings("ignore", message=noise)
@@ -257,8 +260,13 @@ def _recorded(args: list[str]) -> str:
 
 def _mistake(error: BaseException | None) -> BaseException | None:
     """What a person can mend, among the error and what lies behind it; jsonargparse wraps those of constructors."""
-    while error is not None and not isinstance(error, MISTAKES):
+    while error is not None and not isinstance(error, (*MISTAKES, URLError)):
         error = error.__cause__ or error.__context__
+    if isinstance(error, URLError):  # of torchvision's own setting `weights`
+        return MetaLearningError(
+            f"the weights that model.backbone names cannot be downloaded ({error.reason}): leave that setting out and "
+            "give them as a file, with --model.backbone Pretrained, its `network` and its own `weights`"
+        )
     return error
 
 

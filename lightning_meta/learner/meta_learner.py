@@ -74,7 +74,7 @@ class MetaLearner(LightningModule, ABC):
         super().__init__()
         self.not_plain = save_settings(self)
         checks.check_settings(inner, task_chunk)
-        checks.check_norms(backbone, replace_norms)
+        checks.check_layers(backbone, replace_norms)
         checks.check_dropout(backbone)
         self.backbone, self.inner, self.loss = backbone, inner, losses.as_loss(loss)
         self.outer_reduction, self._optimizer, self._lr_scheduler = outer_reduction, optimizer, lr_scheduler

@@ -3,10 +3,12 @@
 from lightning_meta.mapping.attention import exact_attention
 from lightning_meta.mapping.author_line import author_line
 from lightning_meta.mapping.convolution import RoutedConvolutions
+from lightning_meta.mapping.embedding import exact_embedding
 from lightning_meta.mapping.gradient import MetaGradient, chunk_gradient, map_tasks, meta_gradient, with_gradient
 from lightning_meta.mapping.graph import Compiled, out_of_memory
 from lightning_meta.mapping.loss_scale import loss_scale, unscaled
 from lightning_meta.mapping.normalisation import batches_of, normalise
+from lightning_meta.mapping.recurrence import exact_recurrence
 
 __all__ = [
     "Compiled",
@@ -16,6 +18,8 @@ __all__ = [
     "batches_of",
     "chunk_gradient",
     "exact_attention",
+    "exact_embedding",
+    "exact_recurrence",
     "loss_scale",
     "map_tasks",
     "meta_gradient",
