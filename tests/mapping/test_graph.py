@@ -145,7 +145,9 @@ def test_what_has_too_many_operations_runs_as_it_is(monkeypatch: pytest.MonkeyPa
         assert torch.equal(Compiled(function)(x), function(x))
 
 
-def test_tracing_that_takes_long_is_said_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_tracing_that_takes_long_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(graph, "_PATIENCE", 0.0)
     Compiled(lambda x: x.sin().cos().exp())(torch.randn(3))
     assert [record.getMessage().partition(",")[0] for record in caplog.records] == [

@@ -61,7 +61,7 @@ _REMEDIES: dict[Callable[[nn.Module], bool], str] = {  # what a layer is, and wh
         "torch.nn.utils.parametrizations.weight_norm or orthogonal"
     ),
     _with_hook(WeightNorm): (
-        "with torch.nn.utils.weight_norm, which cannot be copied: take torch.nn.utils.parametrizations.weight_norm"
+        "which has torch.nn.utils.weight_norm and cannot be copied: take torch.nn.utils.parametrizations.weight_norm"
     ),
 }
 
