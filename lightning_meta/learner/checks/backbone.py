@@ -111,7 +111,8 @@ def check_norms(backbone: nn.Module, replace: bool) -> None:
         raise MetaLearningError(
             f"model.backbone holds {len(norms)} norm(s) whose second derivative is silently wrong when tasks are "
             f"vectorised, and whose running statistics, if any, leak between tasks: {shown}. Set model.replace_norms "
-            "to true to put those of lightning_meta.backbones in their place, or use nn.GroupNorm"
+            "to true to put those of lightning_meta.backbones in their place, or use nn.GroupNorm; "
+            "Pretrained keeps the running statistics"
         )
 
 
