@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from lightning_meta.algorithms import PolicyGradientMAML as PolicyGradientMAML
     from lightning_meta.algorithms import PrototypicalNetworks as PrototypicalNetworks
     from lightning_meta.algorithms import Reptile as Reptile
+    from lightning_meta.backbones import GRU as GRU
+    from lightning_meta.backbones import LSTM as LSTM
     from lightning_meta.backbones import MLP as MLP
     from lightning_meta.backbones import Conv4 as Conv4
     from lightning_meta.backbones import GaussianPolicy as GaussianPolicy
+    from lightning_meta.backbones import Pretrained as Pretrained
     from lightning_meta.backbones import ResNet12 as ResNet12
     from lightning_meta.backbones import VisionTransformer as VisionTransformer
     from lightning_meta.backbones import WideResNet as WideResNet
@@ -75,9 +78,12 @@ _MODULES = {
     "PolicyGradientMAML": "lightning_meta.algorithms",
     "PrototypicalNetworks": "lightning_meta.algorithms",
     "Reptile": "lightning_meta.algorithms",
+    "GRU": "lightning_meta.backbones",
+    "LSTM": "lightning_meta.backbones",
     "MLP": "lightning_meta.backbones",
     "Conv4": "lightning_meta.backbones",
     "GaussianPolicy": "lightning_meta.backbones",
+    "Pretrained": "lightning_meta.backbones",
     "ResNet12": "lightning_meta.backbones",
     "VisionTransformer": "lightning_meta.backbones",
     "WideResNet": "lightning_meta.backbones",

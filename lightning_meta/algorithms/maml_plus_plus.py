@@ -104,6 +104,7 @@ def _norm_parameters(backbone: nn.Module) -> dict[str, nn.Parameter]:
         for name, part in backbone.named_modules()
         if isinstance(part, kinds)
         for key, parameter in part.named_parameters()
+        if parameter.requires_grad  # a frozen norm stays as it is
     }
     names = dict(backbone.named_parameters())  # without second names of one tensor
     return {name: parameter for name, parameter in found.items() if name in names}

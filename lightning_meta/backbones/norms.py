@@ -48,6 +48,36 @@ class BatchNorm(nn.Module):
         return normalised * self.weight.view(shape) + self.bias.view(shape)
 
 
+class FrozenBatchNorm(BatchNorm):
+    """Batch normalisation by running statistics that never change, as in a pretrained network whose features are kept.
+
+    Its ``state_dict`` is that of PyTorch's batch norms, without ``num_batches_tracked``. Scale and shift learn unless
+    they are frozen, too.
+
+    Args:
+        features: channels, the size of dimension 1.
+        eps: added to the variance.
+        affine: whether to scale and shift.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, features: int, eps: float = 1e-5, affine: bool = True) -> None:
+        super().__init__(features, eps, affine)
+        self.register_buffer("running_mean", torch.zeros(features))
+        self.register_buffer("running_var", torch.ones(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x`` of shape (batch, features, ...)."""
+        scale = (self.running_var + self.eps).rsqrt()
+        scale = scale if self.weight is None else scale * self.weight
+        shift = -self.running_mean * scale
+        shift = shift if self.bias is None else shift + self.bias
+        shape = [-1, *[1] * (x.dim() - 2)]
+        return x * scale.view(shape) + shift.view(shape)
+
+
 class InstanceNorm(BatchNorm):
     """Instance normalisation (Ulyanov et al., arXiv 1607.08022): statistics of every example by itself."""
 
@@ -96,10 +126,13 @@ def unmappable_norms(module: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def replace_norms(module: nn.Module) -> list[str]:
+def replace_norms(module: nn.Module, keep_statistics: bool = False) -> list[str]:
     """Put a norm of this module in the place of PyTorch's batch, instance and layer norms, in place, with its weights.
 
-    Running statistics are dropped. The module itself must not be a norm.
+    Args:
+        module: any that is not a norm itself.
+        keep_statistics: whether batch norms with running statistics become `FrozenBatchNorm` with these, which are
+            otherwise dropped.
 
     Returns:
         The names of the norms that were replaced.
@@ -115,19 +148,23 @@ def replace_norms(module: nn.Module) -> list[str]:
                 "it is derived from, so that model.replace_norms cannot put one in its place: replace it by hand, with "
                 "one of lightning_meta.backbones or nn.GroupNorm"
             )
-    replaced = {norm: _replacement(norm) for norm in set(norms.values())}  # one that has two names stays one
+    replaced = {
+        norm: _replacement(norm, keep_statistics) for norm in set(norms.values())
+    }  # one that has two names stays one
     for name, norm in norms.items():
         parent, _, child = name.rpartition(".")
         setattr(module.get_submodule(parent), child, replaced[norm])
     return list(norms)
 
 
-def _replacement(norm: nn.Module) -> nn.Module:
+def _replacement(norm: nn.Module, keep_statistics: bool) -> nn.Module:
     if isinstance(norm, nn.LayerNorm):
         ours: nn.Module = LayerNorm(norm.normalized_shape, norm.eps, norm.bias is not None)
     else:
         assert isinstance(norm, _NormBase)
         ours = (BatchNorm if isinstance(norm, _BatchNorm) else InstanceNorm)(norm.num_features, norm.eps, norm.affine)
-    for name, _ in list(ours.named_parameters()):
+        if keep_statistics and isinstance(norm, _BatchNorm) and norm.running_mean is not None:
+            ours = FrozenBatchNorm(norm.num_features, norm.eps, norm.affine)
+    for name, _ in (*ours.named_parameters(), *ours.named_buffers()):
         setattr(ours, name, getattr(norm, name))  # the same tensors: frozen ones stay frozen, shared ones shared
     return ours

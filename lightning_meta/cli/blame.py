@@ -3,6 +3,7 @@
 import re
 import traceback
 from pathlib import Path
+from urllib.error import URLError
 
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -53,8 +54,13 @@ def blame(error: Exception) -> MetaLearningError | None:
 
 def find_mistake(error: BaseException | None) -> BaseException | None:
     """What a person can mend, among the error and what lies behind it; jsonargparse wraps those of constructors."""
-    while error is not None and not isinstance(error, MISTAKES):
+    while error is not None and not isinstance(error, (*MISTAKES, URLError)):
         error = error.__cause__ or error.__context__
+    if isinstance(error, URLError):  # of torchvision's own setting `weights`
+        return MetaLearningError(
+            f"the weights that model.backbone names cannot be downloaded ({error.reason}): leave that setting out and "
+            "give them as a file, with --model.backbone Pretrained, its `network` and its own `weights`"
+        )
     return error
 
 

@@ -113,6 +113,15 @@ class HelpfulParser(LightningArgumentParser):
                 group.title = "settings"
         return added
 
+    def add_function_arguments(
+        self, function: Any, *args: Any, linked_targets: set[str] | None = None, **kwargs: Any
+    ) -> list[str]:
+        """Also take the arguments that a link fills in, which jsonargparse hands to functions as it does to classes."""
+        added: list[str] = super().add_function_arguments(function, *args, **kwargs)
+        for action in self._actions:
+            action.required = action.required and action.dest not in (linked_targets or ())
+        return added
+
     def format_help(self, *args: Any) -> str:
         """The help of a subcommand or of a class."""
         return subcommand_help(self.subcommand_name, self) if self.subcommand_name else super().format_help(*args)

@@ -5,6 +5,7 @@ functions find the line that says what is wrong, and the setting that it belongs
 """
 
 import difflib
+import inspect
 import re
 from collections.abc import Iterable
 from importlib import import_module
@@ -28,6 +29,7 @@ NO_ATTRIBUTE = re.compile(r"^module '(.+)' has no attribute '(.+)'")
 NO_SUBCLASS = re.compile(
     r"^Import path does not correspond to a subclass of (\w+)|^Expected '.+' to be a subclass of <class '(\w+)'>"
 )
+SEVERAL = re.compile(r"^Several classes are called (?P<name>\w+): (?P<paths>.+)")
 NOT_A_CLASS = re.compile(r"^Not a valid subclass of \w+\. Got value: (.*)|^Expected an import path .*, but got (.*)")
 NO_GROUP = re.compile(r"^Unable to load config '(.*)'")
 VALUE = re.compile(r"^Expected an? (.+?)\. Got value:?(.*)")
@@ -71,6 +73,10 @@ def explain(message: str, subcommand: str, parser: ArgumentParser) -> MetaLearni
             return _missing_key(match[1].replace(f"{subcommand}.", ""), key, owner, subcommand)
         if match := NO_CLASS.search(line):
             return _unknown_class(match[1], key)
+        if match := SEVERAL.search(line):
+            return MetaLearningError(
+                f"{key} is {match['name']}, as several classes are called: give one of {match['paths']}"
+            )
         if match := NO_MODULE.search(line) or NO_ATTRIBUTE.search(line):
             what = f"{key} is {owner}, which" if owner else f"{key}: the class"
             return MetaLearningError(
@@ -142,8 +148,9 @@ def _keys(parser: ArgumentParser) -> list[str]:
 def _settings(class_path: str) -> list[str]:
     """The settings of a class and of the classes that it holds by default."""
     module, _, name = class_path.rpartition(".")
-    parser = ArgumentParser()
-    parser.add_class_arguments(getattr(import_module(module), name), fail_untyped=False)
+    parser, kind = ArgumentParser(), getattr(import_module(module), name)
+    add = parser.add_class_arguments if inspect.isclass(kind) else parser.add_function_arguments
+    add(kind, fail_untyped=False)
     return _plain(parser.get_defaults().keys())
 
 

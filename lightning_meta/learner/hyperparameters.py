@@ -12,6 +12,8 @@ from pytorch_lightning.core.mixins import HyperparametersMixin
 from pytorch_lightning.utilities.parsing import collect_init_args
 from torch import Tensor, nn
 
+from lightning_meta.backbones import Pretrained
+
 INSTANTIATOR = {"_instantiator": "pytorch_lightning.cli.instantiate_module"}
 
 
@@ -47,7 +49,10 @@ def describe(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, dict):
-        return {key: describe(item) for key, item in value.items()}
+        plain = {key: describe(item) for key, item in value.items()}
+        if str(plain.get("class_path")).rpartition(".")[2] == Pretrained.__name__:
+            plain.get("init_args", {})["weights"] = None  # a checkpoint holds the weights and needs no other file
+        return plain
     if isinstance(value, list | tuple):
         return [describe(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

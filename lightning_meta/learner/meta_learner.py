@@ -73,9 +73,9 @@ class MetaLearner(LightningModule, ABC):
         replace_norms: bool = False,
     ) -> None:
         super().__init__()
+        checks.check_layers(backbone, replace_norms)
         self.not_plain = save_settings(self)
         checks.check_settings(inner, task_chunk)
-        checks.check_norms(backbone, replace_norms)
         self.backbone, self.inner, self.loss = backbone, inner, losses.as_loss(loss)
         self.outer_reduction, self._optimizer, self._lr_scheduler = outer_reduction, optimizer, lr_scheduler
         learned = inner.optimizer.learned(trainable(backbone))

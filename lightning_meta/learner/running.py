@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from lightning_meta.episode import Episode, Predictions
-from lightning_meta.mapping import batches_of, exact_attention, vmap_with_draws
+from lightning_meta.mapping import batches_of, exact_attention, exact_embedding, exact_recurrence, vmap_with_draws
 from lightning_meta.params import Params, call
 
 _MAX_ROWS = 512  # in one batch of a non-transductive evaluation, which bounds its memory
 
 
 def run_module(module: nn.Module, weights: Params, *inputs: Tensor) -> Tensor:
-    """The output of ``module`` at ``weights``, with exact second derivatives of attention, in float32 at least."""
-    with exact_attention():
+    """The output of ``module`` at ``weights``, in float32 at least; second derivatives are exact."""
+    with exact_attention(), exact_embedding(module), exact_recurrence(module):
         return at_least_float32(call(module, weights, *inputs))
 
 

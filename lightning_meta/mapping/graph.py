@@ -1,5 +1,7 @@
 """Compilation of a pure function: traced to one graph of tensor operations, then replayed."""
 
+import logging
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, ParamSpec, TypeVar, cast
@@ -9,6 +11,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_meta.mapping.author_line import author_line
 from lightning_meta.mapping.randomness import kept_generators
@@ -16,6 +19,9 @@ from lightning_meta.mapping.randomness import kept_generators
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 _Graph = Callable[..., list[Tensor]]
+# A CPU traces about 1,000 operations in a second and gains that time back within some hundred calls of the graph.
+MAX_OPERATIONS = 30_000
+_PATIENCE = 3.0  # seconds before a person is told what is going on
 _NUMBERS = ("__bool__", "__float__", "__int__", "__index__")
 _READERS = {getattr(Tensor, name) for name in ("tolist", "item", "numpy", "__array__", *_NUMBERS)}
 
@@ -29,8 +35,9 @@ class Compiled(Generic[Arguments, Result]):
     minutes for some thousand operations.
 
     A function that reads values of tensors, or makes tensors whose size depends on them, has no one graph: it runs as
-    it is, after one warning. Of what it uses without being given it, tensors are followed, and all else is fixed when
-    the graph is traced.
+    it is, after one warning; so does one of more than `MAX_OPERATIONS`, such as a recurrent network on long sequences,
+    whose tracing would take minutes. Of what it uses without being given it, tensors are followed, and all else is
+    fixed when the graph is traced.
 
     Args:
         function: the function; raises what it raises.
@@ -74,12 +81,7 @@ class Compiled(Generic[Arguments, Result]):
                         raise
                     result = self._function(*args, **kwargs)  # raises what the function itself is to blame for
                     self._traceable = False
-                    reason = f"{error}{author_line(error)}"
-                    warnings.warn(
-                        f"compile is true, but {self._name} cannot be traced, so it runs uncompiled: {reason}. "
-                        "Keep backbone and algorithm free of branches on values, or set model.compile to false",
-                        stacklevel=2,
-                    )
+                    warnings.warn(f"compile is true, but {self._name} {_reason(error)}", stacklevel=2)
                     return result
             if not self._traceable:
                 return self._function(*args, **kwargs)
@@ -92,7 +94,7 @@ class Compiled(Generic[Arguments, Result]):
 
         def flat(*leaves: Tensor) -> list[Tensor]:
             args, kwargs = pytree.tree_unflatten(leaves, spec)
-            with _NoReading():
+            with _NoReading(), _Counting(self._name):
                 results, result_spec = pytree.tree_flatten(self._function(*args, **kwargs))
             result_specs.append(result_spec)
             return results
@@ -134,6 +136,43 @@ def _size_depends_on_values(node: torch.fx.Node) -> bool:
         return True
     indices = [index for index in cast(list[Any], node.args[1]) if index is not None]
     return any(index.meta["val"].dtype in (torch.bool, torch.uint8) for index in indices)
+
+
+class _TooLongError(Exception):
+    """More operations than are traced."""
+
+
+def _reason(error: Exception) -> str:
+    """Why a function runs uncompiled, and what to do."""
+    if isinstance(error, _TooLongError):
+        return (
+            f"has more than {MAX_OPERATIONS:,} operations, whose tracing would take minutes, so it runs uncompiled: "
+            "shorten sequences or inner loop, or set model.compile to false"
+        )
+    return (
+        f"cannot be traced, so it runs uncompiled: {error}{author_line(error)}. Keep backbone and algorithm free of "
+        "branches on values, or set model.compile to false"
+    )
+
+
+class _Counting(TorchDispatchMode):
+    """Within it, tracing ends after `MAX_OPERATIONS`, and a person is told of it after some seconds."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name, self._operations, self._told, self._start = name, 0, False, time.monotonic()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self._operations += 1
+        if self._operations > MAX_OPERATIONS:
+            raise _TooLongError
+        if not self._told and time.monotonic() - self._start > _PATIENCE:
+            self._told = True
+            logging.getLogger(__name__).warning(
+                f"{self._name} is being traced to a graph, which is done once for each size of chunk and ends after "
+                f"{MAX_OPERATIONS:,} operations (model.compile)"
+            )
+        return func(*args, **(kwargs or {}))
 
 
 class _NoReading(TorchFunctionMode):

@@ -3,9 +3,11 @@
 import inspect
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor, nn
 
 from lightning_meta import backbones
@@ -17,10 +19,20 @@ WAYS, SIZE = 3, 8
 SMALL: dict[str, dict[str, Any]] = {  # settings that make a network small
     "MLP": {"inputs": 3 * SIZE * SIZE, "hidden": [8]},
     "Conv4": {"channels": 3, "filters": 4},
+    "LSTM": {"inputs": SIZE, "hidden": 4},
+    "GRU": {"inputs": SIZE, "hidden": 4},
+    "Pretrained": {"network": f"{__name__}.convolutions"},
     "ResNet12": {"filters": [4, 4, 4], "channels": 3},
     "WideResNet": {"depth": 10, "width": 1},
     "VisionTransformer": {"channels": 3, "image_size": SIZE, "patch_size": 4, "layers": 1, "heads": 2, "width": 8},
 }
+
+
+def convolutions(classes: int = 10) -> nn.Module:
+    """As a function of torchvision makes a network."""
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes)
+    )
 
 
 class Encoder(nn.Module):
@@ -94,3 +106,33 @@ def test_transformer_layers_of_pytorch_serve(command: list[str], capsys: pytest.
 def test_images_of_another_size_end_in_one_error(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     command = [*command, "--model.backbone=lightning_meta.backbones.VisionTransformer", "--model.backbone.channels=3"]
     assert "cannot take inputs of shape (6, 3, 8, 8)" in refused(command, capsys)
+
+
+def test_a_checkpoint_needs_no_file_of_weights(command: list[str], tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pth"
+    torch.save(convolutions().state_dict(), weights)
+    arguments = ["--model.backbone=Pretrained", f"--model.backbone.network={__name__}.convolutions"]
+    assert main([*command, *arguments, f"--model.backbone.weights={weights}", "--model.backbone.frozen=true"]) == 0
+    weights.unlink()
+    (checkpoint,) = tmp_path.rglob("best*.ckpt")
+    loaded = MAML.load_from_checkpoint(checkpoint, weights_only=True).backbone
+    saved = torch.load(checkpoint, weights_only=True)["state_dict"]
+    assert torch.equal(loaded.network[1].running_mean, saved["backbone.network.1.running_mean"])
+
+
+def test_networks_of_torchvision_are_named_by_their_functions(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    network = "--model.backbone=torchvision.models.resnet18"
+    assert "Set model.replace_norms" in refused([*command, network, f"--model.backbone.num_classes={WAYS}"], capsys)
+    error = refused([*command, network, "--model.backbone.weights=IMAGENET1K_V1"], capsys)
+    assert "cannot be downloaded" in error
+    assert "--model.backbone Pretrained" in error
+    assert "did you mean model.backbone.width_per_group" in refused(
+        [*command, network, "--model.backbone.width_per_grop=3"], capsys
+    )
+
+
+def offline(*_: Any, **__: Any) -> None:
+    raise URLError("Name or service not known")

@@ -169,6 +169,11 @@ def test_the_start_in_python_runs(folder: Path) -> None:
     assert isinstance(names["learner"].backbone, Conv4)
 
 
+def test_other_networks_adapt_as_the_page_says(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_block(START, "Pretrained(5")
+    assert capsys.readouterr().out.count("torch.Size([2, 5])") == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)
 def test_the_command_line_takes_every_command(

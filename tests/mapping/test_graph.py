@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_meta.mapping import Compiled
+from lightning_meta.mapping import Compiled, graph
 from lightning_meta.params import Params
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -127,3 +127,29 @@ def test_a_mistake_of_the_function_is_raised_and_is_no_reason_to_give_up() -> No
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert compiled(torch.ones(1, 2), torch.ones(2, 1)).item() == 2
+
+
+def test_what_has_too_many_operations_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def function(x: Tensor) -> Tensor:
+        for _ in range(30):
+            x = x.sin()
+        return x
+
+    x = torch.randn(3)
+    monkeypatch.setattr(graph, "MAX_OPERATIONS", 30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(Compiled(function)(x), function(x))
+    monkeypatch.setattr(graph, "MAX_OPERATIONS", 29)
+    with pytest.warns(UserWarning, match="has more than 29 operations, .* shorten sequences or inner loop"):
+        assert torch.equal(Compiled(function)(x), function(x))
+
+
+def test_tracing_that_takes_long_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(graph, "_PATIENCE", 0.0)
+    Compiled(lambda x: x.sin().cos().exp())(torch.randn(3))
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
+        "the meta-gradient is being traced to a graph"
+    ]

@@ -1,6 +1,6 @@
 """Checks by subject: each names the setting, its value, what was expected and what to do."""
 
-from lightning_meta.learner.checks.backbone import check_backbone, check_frozen, check_norms
+from lightning_meta.learner.checks.backbone import check_backbone, check_frozen, check_layers
 from lightning_meta.learner.checks.checkpoint import check_checkpoint
 from lightning_meta.learner.checks.data import check_episodes, check_no_classes, check_other_classes, check_regression
 from lightning_meta.learner.checks.settings import check_learned_rule, check_settings
@@ -13,9 +13,9 @@ __all__ = [
     "check_divergence",
     "check_episodes",
     "check_frozen",
+    "check_layers",
     "check_learned_rule",
     "check_no_classes",
-    "check_norms",
     "check_other_classes",
     "check_regression",
     "check_settings",

@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.eval_frame import OptimizedModule
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from lightning_meta.backbones import replace_norms, unmappable_norms
 from lightning_meta.episode import Episode, EpisodeSource
@@ -20,6 +26,44 @@ if TYPE_CHECKING:
     from lightning_meta.learner.meta_learner import MetaLearner
 
 
+def _with_hook(*kinds: type) -> Callable[[nn.Module], bool]:
+    """Whether a module computes a weight anew before it runs, in the older way of ``torch.nn.utils``."""
+    return lambda part: any(isinstance(hook, kinds) for hook in part._forward_pre_hooks.values())
+
+
+_REMEDIES: dict[Callable[[nn.Module], bool], str] = {  # what a layer is, and what to do
+    lambda part: isinstance(part, LazyModuleMixin) and part.has_uninitialized_params(): (
+        "whose weights have no shape before it first runs: give its number of inputs, or run the network once on an "
+        "example before it is handed over"
+    ),
+    lambda part: isinstance(part, nn.DataParallel | DistributedDataParallel): (
+        "which spreads one batch over several devices: hand over its `module`, and set trainer.devices"
+    ),
+    lambda part: isinstance(part, torch.jit.ScriptModule): (
+        "which is compiled already: hand over the module that it was made from; model.compile traces the meta-gradient"
+    ),
+    lambda part: isinstance(part, OptimizedModule): (
+        "which torch.compile made: hand over the module that it was made from; model.compile traces the meta-gradient"
+    ),
+    lambda part: isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.max_norm is not None: (
+        "whose max_norm changes its weights whenever it runs, from task to task: set max_norm to None"
+    ),
+    lambda part: isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.sparse: (
+        "whose gradients are sparse, which the inner loop cannot differentiate: set sparse to False"
+    ),
+    lambda part: isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.scale_grad_by_freq: (
+        "whose gradients depend on how often a row is used in the whole batch: set scale_grad_by_freq to False"
+    ),
+    lambda part: isinstance(part, _SpectralNorm) or _with_hook(SpectralNorm)(part): (
+        "that is, spectral_norm, which changes its own vectors whenever the network runs, from task to task: take "
+        "torch.nn.utils.parametrizations.weight_norm or orthogonal"
+    ),
+    _with_hook(WeightNorm): (
+        "which has torch.nn.utils.weight_norm and cannot be copied: take torch.nn.utils.parametrizations.weight_norm"
+    ),
+}
+
+
 def check_frozen(backbone: nn.Module, fast: Params, inner: InnerLoop, algorithm: str) -> None:
     """Refuse an inner loop that has nothing to adapt, where other parameters learn."""
     learns = any(parameter.requires_grad for parameter in backbone.parameters())
@@ -28,6 +72,20 @@ def check_frozen(backbone: nn.Module, fast: Params, inner: InnerLoop, algorithm:
             f"model.backbone {type(backbone).__name__} has no parameter with requires_grad among those that "
             f"{algorithm} adapts: unfreeze some, or take MAML, which adapts all that learn"
         )
+
+
+def check_layers(backbone: nn.Module, replace: bool) -> None:
+    """Refuse layers that cannot be run at other weights than their own, each with what to put in its place.
+
+    Args:
+        backbone: the network.
+        replace: whether norms are replaced that would be refused otherwise, see `check_norms`.
+    """
+    for name, part in backbone.named_modules(remove_duplicate=False):
+        for found, remedy in _REMEDIES.items():
+            if found(part):
+                raise MetaLearningError(f"model.backbone holds {type(part).__name__} at {name or 'its root'}, {remedy}")
+    check_norms(backbone, replace)
 
 
 def check_norms(backbone: nn.Module, replace: bool) -> None:
@@ -40,7 +98,8 @@ def check_norms(backbone: nn.Module, replace: bool) -> None:
         raise MetaLearningError(
             f"model.backbone holds {len(norms)} norm(s) whose second derivative is silently wrong when tasks are "
             f"vectorised, and whose running statistics, if any, leak between tasks: {shown}. Set model.replace_norms "
-            "to true to put those of lightning_meta.backbones in their place, or use nn.GroupNorm"
+            "to true to put those of lightning_meta.backbones in their place, or use nn.GroupNorm; "
+            "Pretrained keeps the running statistics"
         )
 
 

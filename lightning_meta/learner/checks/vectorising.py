@@ -1,6 +1,7 @@
 """Checks of the outer loss before training, on two small tasks of noise: what it uses, and whether it vectorises."""
 
 import copy
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+from torch.utils import checkpoint
 
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
@@ -170,6 +172,10 @@ def _with_another_loss(learner: "MetaLearner") -> "MetaLearner":
 def _where(learner: "MetaLearner", running: list[str], error: Exception) -> str:
     """What failed: the loss, the part of the backbone that was running, or else the author's line."""
     reason = (str(error).splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+    if any(frame.filename == checkpoint.__file__ for frame in traceback.extract_tb(error.__traceback__)):
+        reason = (
+            "torch.utils.checkpoint does not work in torch.func: call the block itself (task_chunk bounds the memory)"
+        )
     if raised_in_loss(learner.loss, error):
         return f"model.loss {loss_name(learner.loss)}: {reason}{author_line(error)}"
     if not running:
