@@ -21,7 +21,7 @@ Value = TypeVar("Value")
 
 NAME = "results.json"
 MOST_BYTES = 2**25  # of the file: some thousands of evaluations
-# Evaluations that agree in these are the same one, measured again.
+# Evaluations that agree in these and in the number of inner steps are the same one, measured again.
 IDENTITY = ("experiment", "checkpoint", "members", "split", "data", "seed", "tasks", "ways", "shots", "queries")
 
 
@@ -59,7 +59,8 @@ class Evaluation(NamedTuple):
     @property
     def identity(self) -> tuple[object, ...]:
         """Equal for two measurements of the same evaluation."""
-        return tuple(getattr(self, name) for name in IDENTITY)
+        steps = len(self.metrics["query_loss"].mean)
+        return *(getattr(self, name) for name in IDENTITY), steps
 
     @property
     def task_queries(self) -> int | None:

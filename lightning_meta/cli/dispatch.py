@@ -12,6 +12,7 @@ from importlib import import_module, metadata
 from typing import NamedTuple
 
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.escaping import printable
 
 
 class Subcommand(NamedTuple):
@@ -97,7 +98,8 @@ def main(args: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except MetaLearningError as error:
-        print(f"lightning-meta: error: {error}", file=sys.stderr)
+        lines = [printable(line) for line in str(error).split("\n")]
+        print("lightning-meta: error:", "\n".join(lines), file=sys.stderr)
         return 2
     except SystemExit as exit_:  # of an argument parser after its help or message
         if isinstance(exit_.__context__, KeyboardInterrupt):

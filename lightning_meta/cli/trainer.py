@@ -9,7 +9,7 @@ from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.profilers import PyTorchProfiler
 
-from lightning_meta.callbacks import Figures, PredictionFile, Results, TasksPerSecond
+from lightning_meta.callbacks import Board, Figures, PredictionFile, Results, TasksPerSecond
 from lightning_meta.errors import MetaLearningError
 
 
@@ -55,7 +55,7 @@ def trainer_arguments(settings: Any, experiment: str) -> dict[str, Any]:
     if settings["barebones"]:
         return profiler | {"logger": False}
     if settings["logger"] in (None, True):
-        board = TensorBoardLogger(root, experiment)
+        board = TensorBoardLogger(root, experiment, default_hp_metric=False)
         return profiler | {"logger": [board, CSVLogger(root, experiment, board.version)]}
     if settings["logger"] is False:
         return profiler | {"default_root_dir": CSVLogger(root, experiment).log_dir}  # the next that is free
@@ -75,7 +75,7 @@ def default_callbacks(settings: Any, experiment: str, command: str) -> list[Call
         return callbacks
     callbacks.append(TasksPerSecond())
     if settings["logger"] is not False:
-        callbacks += [LearningRateMonitor(), Figures()]
+        callbacks += [Board(), LearningRateMonitor(), Figures()]
     own = settings["callbacks"] or []
     own = own if isinstance(own, list) else [own]
     if settings["enable_progress_bar"] is not False and not any(isinstance(one, ProgressBar) for one in own):
