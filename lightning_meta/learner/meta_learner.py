@@ -273,9 +273,7 @@ class MetaLearner(LightningModule, ABC):
     def on_validation_epoch_end(self) -> None:
         """Log the means over all tasks of all ranks."""
         by_step, headlines = self.scores.finish("test" if self.trainer.testing else "val")
-        at = (
-            {} if self.trainer.state.fn == "fit" else {"step": torch.tensor(float(self.meta_steps))}
-        )  # the checkpoint's
+        at = {} if self.trainer.state.fn == "fit" else {"step": torch.tensor(float(self.meta_steps))}  # for loggers
         self.log_dict(by_step | at, sync_dist=True)
         self.log_dict(headlines, prog_bar=True, sync_dist=True)
 

@@ -93,8 +93,8 @@ def _note(panels: Collection[Sequence[Series]], style: Style) -> str:
     intervals = f"{'Bars' if style.bars else 'Bands'}: 95% intervals, over the tasks of one seed or over seeds."
     leads = any(_has_curves(members) for members in panels)
     if any(_is_cut(line) for members in panels for line in members):
-        intervals += " They are cut at the ends of what is possible."
-    return " ".join([intervals] * known + ["Dotted lines lead from the end of a curve to its name."] * leads)
+        intervals += " Cut at what is possible."
+    return "\n".join([intervals] * known + ["Dotted lines lead from the end of a curve to its name."] * leads)
 
 
 def _has_curves(members: Sequence[Series]) -> bool:
@@ -152,7 +152,10 @@ def _dashes(members: Sequence[Series]) -> list[Any]:
 def _is_cut(line: Series) -> bool:
     """Whether an interval is wider than what `_limits` leaves of it."""
     pairs = zip(line.y, *_limits(line), strict=True)
-    return any(max(estimate.mean - low, high - estimate.mean) < estimate.half_width for estimate, low, high in pairs)
+    return any(
+        min(estimate.mean - low, high - estimate.mean) < estimate.half_width * (1 - 1e-9)
+        for estimate, low, high in pairs
+    )
 
 
 def _limits(line: Series) -> tuple[list[float], list[float]]:
