@@ -6,18 +6,22 @@ a report starts without PyTorch.
 
 import csv
 import json
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from lightning_meta.bounded_files import read_text
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.escaping import cell
 
 Value = TypeVar("Value")
 
 NAME = "results.json"
-# Evaluations that agree in these are the same one, measured again.
+MOST_BYTES = 2**25  # of the file: some thousands of evaluations
+# Evaluations that agree in these and in the number of inner steps are the same one, measured again.
 IDENTITY = ("experiment", "checkpoint", "members", "split", "data", "seed", "tasks", "ways", "shots", "queries")
 
 
@@ -55,7 +59,8 @@ class Evaluation(NamedTuple):
     @property
     def identity(self) -> tuple[object, ...]:
         """Equal for two measurements of the same evaluation."""
-        return tuple(getattr(self, name) for name in IDENTITY)
+        steps = len(self.metrics["query_loss"].mean)
+        return *(getattr(self, name) for name in IDENTITY), steps
 
     @property
     def task_queries(self) -> int | None:
@@ -69,9 +74,10 @@ def read(path: Path) -> list[Evaluation]:
     Raises:
         MetaLearningError: the file cannot be read, or holds something else.
     """
+    text = read_text(path, MOST_BYTES)
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        entries = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise MetaLearningError(f"{path} cannot be read as JSON: {error}") from error
     try:
         if not isinstance(entries, list):
@@ -113,7 +119,7 @@ def write(folder: Path, evaluations: list[Evaluation]) -> None:
     with partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
     os.replace(partial, folder / "results.csv")
 
 
@@ -144,22 +150,22 @@ def _evaluation(entry: dict[str, Any]) -> Evaluation:
     return Evaluation(
         experiment=_maybe(str, entry.get("experiment")),
         checkpoint=_maybe(str, entry["checkpoint"]),
-        members=int(entry.get("members", 1)),
+        members=_whole(entry.get("members", 1), least=1),
         split=str(entry["split"]),
         data=_maybe(str, entry.get("data")),
-        seed=_maybe(int, entry.get("seed")),
-        ways=_maybe(int, entry.get("ways")),
-        shots=_maybe(int, entry.get("shots")),
-        queries=_maybe(int, entry.get("queries")),
-        tasks=int(entry.get("tasks", metrics["query_loss"].tasks)),
-        meta_steps=int(entry["meta_steps"]),
-        minutes=_maybe(float, entry.get("minutes")),
+        seed=_maybe(_whole, entry.get("seed")),
+        ways=_maybe(_whole, entry.get("ways")),
+        shots=_maybe(_whole, entry.get("shots")),
+        queries=_maybe(_whole, entry.get("queries")),
+        tasks=_whole(entry.get("tasks", metrics["query_loss"].tasks)),
+        meta_steps=_whole(entry["meta_steps"]),
+        minutes=_maybe(_duration, entry.get("minutes")),
         device=_maybe(str, entry.get("device")),
         command=_maybe(str, entry.get("command")),
         measured=str(entry.get("measured", "")),
         confusion=entry.get("confusion"),
         metrics=metrics,
-        queries_per_task=_maybe(int, entry.get("queries_per_task")),
+        queries_per_task=_maybe(_whole, entry.get("queries_per_task")),
     )
 
 
@@ -167,9 +173,26 @@ def _maybe(kind: Callable[[Any], Value], value: Any) -> Value | None:
     return None if value is None else kind(value)
 
 
+def _whole(value: Any, least: int = 0) -> int:
+    """A count that a float holds as well."""
+    number = int(value)
+    if not least <= number < 2**53:
+        raise ValueError(f"{value!r:.20} is not a count")
+    return number
+
+
+def _duration(value: Any) -> float:
+    number = float(value)
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{value!r:.20} is not a duration")
+    return number
+
+
 def _metric(name: str, entry: dict[str, Any]) -> Metric:
     mean, half_width = ([float(value) for value in entry[key]] for key in ("mean", "half_width"))
     diverged = [int(value) for value in entry.get("diverged", [0] * len(mean))]
     if not mean or not len(mean) == len(half_width) == len(diverged):
         raise ValueError(f"{name} has {len(mean)} means, {len(half_width)} half widths, {len(diverged)} diverged")
-    return Metric(int(entry["tasks"]), mean, half_width, diverged)
+    if name.endswith("accuracy") and any(value < 0 or value > 1 for value in mean):  # a NaN is neither
+        raise ValueError(f"{name} is {mean}, expected fractions in 0..1")
+    return Metric(_whole(entry["tasks"]), mean, half_width, diverged)

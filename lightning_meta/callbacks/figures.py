@@ -72,7 +72,7 @@ class Figures(Callback):
                 figure.savefig(folder / f"{name}{ensemble}.png", dpi=DPI)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_figure(f"{stage}/{name}", figure, trainer.global_step)
+                    logger.experiment.add_figure(f"{stage}/{name}", figure, learner.meta_steps)
 
 
 def adaptation_curve(intervals: dict[str, Interval]) -> Figure:

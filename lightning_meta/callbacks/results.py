@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from lightning_meta import results_file
 from lightning_meta.callbacks.learner import Learner, learner_of
 from lightning_meta.episode import EpisodeSource, Split
+from lightning_meta.escaping import printable
 from lightning_meta.metrics import Interval
 from lightning_meta.results_file import Evaluation, Metric
 
@@ -122,7 +123,7 @@ def _table(evaluation: Evaluation) -> str:
     lines = [
         f"{evaluation.split} {kind}{unit}, mean and 95% interval over {tasks} tasks"
         + (f" of {evaluation.task_queries} queries" if evaluation.task_queries else "")
-        + (f", {evaluation.checkpoint}" if evaluation.checkpoint else "")
+        + (f", {printable(evaluation.checkpoint)}" if evaluation.checkpoint else "")
         + (f", mean of the outputs of the best {evaluation.members}" if evaluation.members > 1 else "")
         + ("" if evaluation.meta_steps else ", UNTRAINED weights (no ckpt_path)"),
         f"{'inner steps':>11}" + "".join(f"{title:>26}" for title in columns),

@@ -10,12 +10,13 @@ import torch
 from lightning_meta.cli.parser import Parser
 from lightning_meta.data.files.pictures import Preprocessing
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.escaping import printable
 from lightning_meta.inference import FewShotClassifier, export_onnx, export_program, load_learner
 from lightning_meta.inference.outputs import replaced_together
 from lightning_meta.inference.page import MOST as MOST_ON_PAGE
 from lightning_meta.inference.page import html_page
 from lightning_meta.inference.pictures import class_folders
-from lightning_meta.inference.predictions import Predictions, printable
+from lightning_meta.inference.predictions import Predictions
 from lightning_meta.inference.queries import PictureFile, Pictures, query_files, read_files
 from lightning_meta.inference.sheet import MOST as MOST_ON_SHEET
 from lightning_meta.inference.sheet import contact_sheet

@@ -4,8 +4,7 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from lightning_meta.bounded_files import read_yaml
 from lightning_meta.errors import MetaLearningError
 
 PACKAGE = Path(__file__).parents[1]
@@ -53,12 +52,7 @@ def read_configuration(path: Path) -> Any:
     """The content of a YAML file.
 
     Raises:
-        MetaLearningError: the file cannot be read, or is not YAML; it names the line.
+        MetaLearningError: the file cannot be read, is not YAML (it names the line), or stands for more values than any
+            settings need.
     """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1
-        raise MetaLearningError(f"{path} is not YAML: {error.problem} in line {line}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise MetaLearningError(f"{path} cannot be read as YAML: {error}") from error
+    return read_yaml(path)

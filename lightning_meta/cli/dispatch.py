@@ -13,6 +13,7 @@ from importlib import import_module, metadata
 from typing import NamedTuple
 
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.escaping import printable
 
 
 class Subcommand(NamedTuple):
@@ -103,7 +104,8 @@ def main(args: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (MetaLearningError, OSError) as error:
-        print(f"lightning-meta: error: {_without_long_words(str(error))}", file=sys.stderr)
+        lines = [printable(line) for line in _without_long_words(str(error)).split("\n")]
+        print("lightning-meta: error:", "\n".join(lines), file=sys.stderr)
         return 2
     except SystemExit as exit_:  # of an argument parser after its help or message
         if isinstance(exit_.__context__, KeyboardInterrupt):

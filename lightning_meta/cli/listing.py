@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from lightning_meta.cli.configurations import PACKAGE, shipped_configurations
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.escaping import printable
 from lightning_meta.report.published import read_configurations
 
 ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
@@ -175,6 +176,7 @@ def main(args: list[str]) -> int:
 
 def print_table(rows: Sequence[tuple[str, ...]]) -> None:
     """Print rows in columns of equal width, one line each."""
+    rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())

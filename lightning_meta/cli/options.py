@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import yaml
 from jsonargparse import ActionConfigFile
 
+from lightning_meta.bounded_files import load_yaml
 from lightning_meta.cli import seeds
 from lightning_meta.cli.configurations import find_configuration, read_configuration
 from lightning_meta.errors import MetaLearningError
@@ -33,6 +33,6 @@ class ConfigurationOption(ActionConfigFile):
 def _inline(values: str) -> Any:
     """Settings on the command line themselves; jsonargparse says what is wrong with them."""
     try:
-        return yaml.safe_load(values)
-    except yaml.YAMLError:
+        return load_yaml(values, "--config")
+    except MetaLearningError:
         return None

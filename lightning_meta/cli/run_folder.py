@@ -16,8 +16,8 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from lightning_meta.bounded_files import read_yaml
 from lightning_meta.errors import MetaLearningError
-from lightning_meta.report.runs import read_yaml
 from lightning_meta.report.settings import flatten
 
 SAVED_EVERY = timedelta(minutes=10)  # what an interruption costs at most, where validations are rare or never come

@@ -9,7 +9,7 @@ from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.profilers import PyTorchProfiler
 
-from lightning_meta.callbacks import Figures, PredictionFile, Results, TasksPerSecond
+from lightning_meta.callbacks import Board, Figures, PredictionFile, Results, TasksPerSecond
 from lightning_meta.cli.run_folder import MetricsFile, check_folder, plain, regular_checkpoints
 from lightning_meta.errors import MetaLearningError
 
@@ -63,7 +63,7 @@ def trainer_arguments(settings: Any, experiment: str, run: str | None) -> dict[s
     if settings["barebones"]:
         return profiler | {"logger": False}
     if settings["logger"] in (None, True):
-        board = TensorBoardLogger(root, experiment, run)
+        board = TensorBoardLogger(root, experiment, run, default_hp_metric=False)
         return profiler | {"logger": [board, MetricsFile(root, experiment, board.version)]}
     if settings["logger"] is False:
         return profiler | {"default_root_dir": MetricsFile(root, experiment, run).log_dir}
@@ -86,7 +86,7 @@ def default_callbacks(settings: Any, experiment: str, run: str | None, command: 
     if run:
         callbacks.append(regular_checkpoints())
     if settings["logger"] is not False:
-        callbacks += [LearningRateMonitor(), Figures()]
+        callbacks += [Board(), LearningRateMonitor(), Figures()]
     own = settings["callbacks"] or []
     own = own if isinstance(own, list) else [own]
     if settings["enable_progress_bar"] is not False and not any(isinstance(one, ProgressBar) for one in own):

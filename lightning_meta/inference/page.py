@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from html import escape
 from string import Template
 
-from lightning_meta.inference.predictions import Predictions, printable
+from lightning_meta.escaping import printable
+from lightning_meta.inference.predictions import Predictions
 
 MOST = 1000  # pictures on a page
 LIKELIEST = 3  # classes of a picture that are shown

@@ -12,6 +12,8 @@ import numpy as np
 from scipy.stats import binomtest, entropy
 from sklearn.metrics import confusion_matrix
 
+from lightning_meta.escaping import cell, printable
+
 SCREEN_ROWS = 20
 SCREEN_CLASSES = 10  # of a confusion matrix
 
@@ -94,17 +96,20 @@ class Predictions:
         return [(truth, predicted) for truth, predicted in pairs if truth is not None]
 
     def csv(self) -> str:
-        """A row for each picture; a column ``true_class`` only where a truth is known."""
+        """A row for each picture; a column ``true_class`` only where a truth is known.
+
+        A name that a spreadsheet would compute begins with an apostrophe; `json` has every name as it is.
+        """
         truth = ["true_class"] if self._known else []
         stream = io.StringIO()
         writer = csv.writer(stream)
-        names = [f"p({name})" for name in self.classes]
+        names = [printable(f"p({name})") for name in self.classes]
         writer.writerow(["file", "class", "probability", "entropy_bits", *names, *truth])
         for row, file in enumerate(self.files):
             p = self.probabilities[row]
             numbers = [f"{value:.6g}" for value in (p.max(), self.entropy[row], *p)]
             known = [self.truth[row] or ""] if truth else []
-            writer.writerow([file, self.predicted[row], *numbers, *known])
+            writer.writerow([cell(file), cell(self.predicted[row]), *numbers, *map(cell, known)])
         return stream.getvalue()
 
     def json(self) -> str:
@@ -158,11 +163,6 @@ class Predictions:
             else:
                 lines.append(f"the confusion of {len(self.classes)} classes is in --out FILE.json")
         return "\n".join(lines)
-
-
-def printable(text: str) -> str:
-    """A file's name without what would move a terminal's cursor or could not be encoded."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _columns(rows: list[list[str]]) -> list[str]:

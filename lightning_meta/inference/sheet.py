@@ -6,7 +6,8 @@ from io import BytesIO
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
-from lightning_meta.inference.predictions import Predictions, printable
+from lightning_meta.escaping import printable
+from lightning_meta.inference.predictions import Predictions
 from lightning_meta.inference.queries import THUMBNAIL
 
 MOST = 300  # pictures on a sheet

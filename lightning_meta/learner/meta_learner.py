@@ -273,7 +273,8 @@ class MetaLearner(LightningModule, ABC):
     def on_validation_epoch_end(self) -> None:
         """Log the means over all tasks of all ranks."""
         by_step, headlines = self.scores.finish("test" if self.trainer.testing else "val")
-        self.log_dict(by_step, sync_dist=True)
+        at = {} if self.trainer.state.fn == "fit" else {"step": torch.tensor(float(self.meta_steps))}  # for loggers
+        self.log_dict(by_step | at, sync_dist=True)
         self.log_dict(headlines, prog_bar=True, sync_dist=True)
 
     on_test_epoch_end = on_validation_epoch_end

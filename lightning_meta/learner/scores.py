@@ -9,7 +9,12 @@ from torch import Tensor, nn
 from lightning_meta.episode import Episode, Predictions
 from lightning_meta.metrics import Interval, TaskMean, accuracy, confusion
 
-_HEADLINES = {"query_loss": "loss", "query_accuracy": "accuracy"}  # logged as val_accuracy, ... after the last step
+# Logged as val_accuracy, val_accuracy_nontransductive, ... after the last step, for whatever monitors one.
+_HEADLINES = {
+    f"query{protocol}_{kind}": f"{kind}{protocol}"
+    for kind in ("loss", "accuracy")
+    for protocol in ("", "_nontransductive")
+}
 
 
 class EpisodeScores(nn.Module):
@@ -49,10 +54,13 @@ class EpisodeScores(nn.Module):
         return values
 
     def of_training(self, loss: Callable[..., Tensor], predictions: Predictions, episode: Episode) -> dict[str, Tensor]:
-        """Means over the tasks of a meta-step before and after its inner steps, as they are logged."""
+        """Means over the tasks of a meta-step before and after its inner steps, named as `finish` names them."""
         values = self.score(loss, predictions, episode)
-        ends = {"before": 0, "after": -1}
-        return {f"train/{name}/{end}": v[:, step].mean() for name, v in values.items() for end, step in ends.items()}
+        return {
+            _name("train", name, step): means[step]
+            for name, means in ((name, value.mean(0)) for name, value in values.items())
+            for step in {0, len(means) - 1}
+        }
 
     def update(self, loss: Callable[..., Tensor], predict: Callable[[Episode], Predictions], episode: Episode) -> None:
         """Take in the scores of these tasks, of which there may be none for this rank."""
@@ -81,8 +89,7 @@ class EpisodeScores(nn.Module):
         by_step: dict[str, Tensor] = {}
         headlines: dict[str, Tensor] = {}
         for name, interval in self.intervals.items():
-            kind, protocol = name.replace("_nontransductive", ""), "_nontransductive" * ("nontransductive" in name)
-            by_step |= {f"{stage}/{kind}/step_{k}{protocol}": mean for k, mean in enumerate(interval.mean.float())}
+            by_step |= {_name(stage, name, step): mean for step, mean in enumerate(interval.mean.float())}
             if name in _HEADLINES:
                 headlines[f"{stage}_{_HEADLINES[name]}"] = interval.mean[-1].float()
             self._mean(name).reset()
@@ -92,3 +99,9 @@ class EpisodeScores(nn.Module):
         mean = self._means[name]
         assert isinstance(mean, TaskMean)
         return mean
+
+
+def _name(stage: str, metric: str, step: int) -> str:
+    """A scalar's name, the same in training, validation and test but for its beginning."""
+    protocol = "_nontransductive" if "nontransductive" in metric else ""
+    return f"{stage}/{metric.replace('_nontransductive', '')}/step_{step}{protocol}"

@@ -46,7 +46,7 @@ def table(rows: Iterable[Row]) -> str:
     """
     longest: dict[str, Row] = {}
     for row in sorted(rows, key=lambda row: row.first.meta_steps):
-        if row.members == 1:
+        if row.main and not row.untrained:
             longest[row.first.experiment] = row
     cells = [_cells(known, longest.get(name)) for name, known in read_configurations().items()]
     lines = [f"| {' | '.join(line)} |" for line in [TITLES, ["---"] * len(TITLES), *cells]]

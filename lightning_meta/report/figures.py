@@ -22,9 +22,10 @@ def draw_all(rows: Sequence[Row], protocol: Protocol) -> dict[str, Figure]:
     A panel compares the methods on one kind of task, each in the colour that `methods.colour` gives it.
 
     Args:
-        rows: what to draw.
+        rows: what to draw; of the further tests of a run only those of ensembles and with other shots.
         protocol: of the accuracies; the figure of adaptation shows both.
     """
+    rows = [row for row in rows if row.main or row.members > 1]
     panels = _panels(rows)
     named = list(zip(rows, panels, _labels(rows, panels), strict=True))
     validation, test = f"{protocol} validation", f"{protocol} test"
@@ -46,15 +47,15 @@ def _panels(rows: Sequence[Row]) -> list[str]:
 
     An experiment with several settings has a panel of its own.
     """
-    splits: dict[str, set[object]] = defaultdict(set)
+    splits: dict[str, set[str]] = defaultdict(set)
     for row in rows:
-        splits[row.first.data].add(row.first.settings.get(SPLIT))
+        splits[row.data].add(shown(row.first.settings.get(SPLIT)))
     panels = []
     for row in rows:
-        several = len(splits[row.first.data]) > 1 and not row.setting
+        several = len(splits[row.data]) > 1 and not row.setting
         split = f"split {shown(row.first.settings.get(SPLIT))}" if several else ""
         experiment = row.first.experiment if row.setting else ""
-        panels.append(", ".join(filter(None, (data_name(row.first.data), row.task, split, experiment))))
+        panels.append(", ".join(filter(None, (data_name(row.data), row.task, split, experiment))))
     return panels
 
 
@@ -63,7 +64,7 @@ def _labels(rows: Sequence[Row], panels: Sequence[str]) -> list[str]:
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for i, (row, panel) in enumerate(zip(rows, panels, strict=True)):
         groups[panel, row.method].append(i)
-    labels = [row.method for row in rows]
+    labels = [f"{row.method}, untrained" if row.untrained else row.method for row in rows]
     parts: list[Callable[[Row], str]] = [
         lambda row: re.sub(r"[\w.]+\.(\w+=)", r"\1", row.setting),
         lambda row: f"ensemble of {row.members}" if row.members > 1 else "",
@@ -90,9 +91,11 @@ def _learning(named: Named, protocol: Protocol) -> Iterable[Series]:
 def _curves(named: Named, protocol: Protocol) -> Iterable[Series]:
     for row, panel, label in named:
         curves = [_validation(row, index, protocol) for index in range(len(row.runs))]
-        steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+        values = {step: [curve[step] * row.scale for curve in curves if step in curve] for step in set().union(*curves)}
+        # The file of a resumed run may hold the end of its curve alone: two of several seeds make a band.
+        steps = sorted(step for step in values if len(values[step]) >= min(2, len(curves)))
         if len(steps) > 1 and row.members == 1:
-            means = [over_seeds([curve[step] * row.scale for curve in curves]) for step in steps]
+            means = [over_seeds(values[step]) for step in steps]
             yield Series(panel, row.kind, label, colour(row.method), steps, means)
 
 
@@ -116,10 +119,6 @@ def _adaptation(named: Named) -> Iterable[Series]:
                 if curve:
                     steps = list(range(len(curve)))
                     yield Series(f"{panel}, {protocol}", row.kind, label, colour(row.method), steps, curve)
-
-
-def _without_protocol(panel: str) -> str:
-    return panel.rpartition(", ")[0]
 
 
 def _cost(named: Named, protocol: Protocol) -> Iterable[Series]:
@@ -148,7 +147,7 @@ def _sweeps(rows: Sequence[Row], panels: Sequence[str], protocol: Protocol) -> d
         for name in sorted({sweep.name for sweep in found}):
             of_name = [sweep for sweep in found if sweep.name == name]
             values = [value for sweep in of_name for value in sweep.values]
-            words = any(isinstance(value, bool) or not isinstance(value, int | float) for value in values)
+            words = not all(_is_number(value) for value in values)
             series = [_sweep_line(sweep, own, words, protocol) for sweep in of_name]
             file = re.sub(r"[^\w.-]+", "_", f"{experiment}_{name}")
             while f"sweep_{file}.png" in figures:
@@ -156,6 +155,11 @@ def _sweeps(rows: Sequence[Row], panels: Sequence[str], protocol: Protocol) -> d
             prepare = log_axis if not words and 0 < 10 * min(values) < max(values) else plain_axis
             figures[f"sweep_{file}.png"] = draw(series, Style(name, f"{protocol} test", prepare, bars=True))
     return figures
+
+
+def _is_number(value: object) -> bool:
+    """Whether an axis can hold it."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
 
 
 def _sweep_line(sweep: Sweep, rows: Sequence[tuple[Row, str]], words: bool, protocol: Protocol) -> Series:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from lightning_meta.curve_labels import LINE, Box, Label, label_ends, label_points, spread
+from lightning_meta.escaping import printable
 from lightning_meta.report.rows import Estimate
 
 STYLES = ("-", "--", "-.", (0, (1, 1)))  # of several curves of one method in a panel
@@ -38,7 +39,7 @@ class Style(NamedTuple):
 def draw(series: Iterable[Series], style: Style) -> Figure | None:
     """Two columns of panels; None where nothing compares with anything and no curve has two points."""
     panels: dict[tuple[str, str], list[Series]] = {}
-    for line in series:
+    for line in map(_as_text, series):
         if any(math.isfinite(estimate.mean) for estimate in line.y):
             panels.setdefault((line.panel, line.kind), []).append(line)
     panels = {
@@ -76,12 +77,24 @@ def draw(series: Iterable[Series], style: Style) -> Figure | None:
     return figure
 
 
+def _as_text(line: Series) -> Series:
+    """With names that matplotlib shows as they are: a dollar sign would begin a formula."""
+    x = [_text(value) if isinstance(value, str) else value for value in line.x]
+    return line._replace(panel=_text(line.panel), label=_text(line.label), x=x)
+
+
+def _text(name: str) -> str:
+    return printable(name).replace("$", r"\$")
+
+
 def _note(panels: Collection[Sequence[Series]], style: Style) -> str:
     """What the reader needs to know of bands, bars and dotted lines that are drawn."""
     known = any(estimate.half_width > 0 for members in panels for line in members for estimate in line.y)
     intervals = f"{'Bars' if style.bars else 'Bands'}: 95% intervals, over the tasks of one seed or over seeds."
     leads = any(_has_curves(members) for members in panels)
-    return " ".join([intervals] * known + ["Dotted lines lead from the end of a curve to its name."] * leads)
+    if any(_is_cut(line) for members in panels for line in members):
+        intervals += " Cut at what is possible."
+    return "\n".join([intervals] * known + ["Dotted lines lead from the end of a curve to its name."] * leads)
 
 
 def _has_curves(members: Sequence[Series]) -> bool:
@@ -90,7 +103,7 @@ def _has_curves(members: Sequence[Series]) -> bool:
 
 def _frame(axes: Axes, title: str, kind: str, style: Style) -> None:
     axes.set_title(title, size=9.5, loc="left", weight="bold")
-    axes.set_xlabel(style.x_label, size=9)
+    axes.set_xlabel(_text(style.x_label), size=9)
     axes.set_ylabel(f"{style.y_label} {kind}{' (%)' if kind == 'accuracy' else ''}", size=9)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
@@ -134,6 +147,15 @@ def _dashes(members: Sequence[Series]) -> list[Any]:
         styles.append(STYLES[seen.get(line.colour, 0) % len(STYLES)])
         seen[line.colour] = seen.get(line.colour, 0) + 1
     return styles
+
+
+def _is_cut(line: Series) -> bool:
+    """Whether an interval is wider than what `_limits` leaves of it."""
+    pairs = zip(line.y, *_limits(line), strict=True)
+    return any(
+        min(estimate.mean - low, high - estimate.mean) < estimate.half_width * (1 - 1e-9)
+        for estimate, low, high in pairs
+    )
 
 
 def _limits(line: Series) -> tuple[list[float], list[float]]:

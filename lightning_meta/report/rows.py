@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from lightning_meta.report.methods import algorithm_name
 from lightning_meta.report.published import Configuration, Protocol, Published
-from lightning_meta.report.runs import Run
-from lightning_meta.report.settings import LENGTH, describe, identity, varying
+from lightning_meta.report.runs import Run, Variant
+from lightning_meta.report.settings import LENGTH, describe, identity, monitored, varying
 from lightning_meta.results_file import Evaluation
 
 # The .975 quantile of Student's t distribution for 1 to 30 degrees of freedom; that for 30 serves beyond.
@@ -58,12 +58,14 @@ class Row:
     entries: list[Evaluation]  # the test of each
     setting: str  # what tells it from others of the experiment
     known: Configuration | None  # of the experiment, where it is a shipped one
+    variant: Variant  # of the tests
+    main: bool  # whether the test stands for its runs, and is no further one of them
 
     @property
     def published(self) -> Published | None:
-        """The source's figure, where it has an interval and is of the same ways and shots."""
-        figure = self.known.published if self.known else None
-        alike = figure and figure.comparable and (figure.ways, figure.shots) == (self.first.ways, self.first.shots)
+        """The source's figure, where it has an interval and is of the same data, ways and shots."""
+        figure = self.known.published if self.known and not self.variant.data else None
+        alike = figure and figure.comparable and (figure.ways, figure.shots) == (self.ways, self.shots)
         return figure if alike else None
 
     @property
@@ -75,6 +77,36 @@ class Row:
     def first(self) -> Run:
         """One of the runs, for what they have in common."""
         return self.runs[0]
+
+    @property
+    def data(self) -> str:
+        """Of the tests."""
+        return self.variant.data or self.first.data
+
+    @property
+    def ways(self) -> int | None:
+        """Of the tests."""
+        return self.variant.ways or self.first.ways
+
+    @property
+    def shots(self) -> int | None:
+        """Of the tests."""
+        return self.variant.shots or self.first.shots
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the network was tested as it was made."""
+        return self.variant.checkpoint == "untrained"
+
+    @property
+    def checkpoint(self) -> str:
+        """Which weights were tested, and by what validation they were chosen."""
+        kind = self.variant.checkpoint
+        if kind != "best":
+            return {"untrained": "none: untrained", "": "none: as in memory"}.get(kind, kind)
+        monitor = self.first.settings.get("checkpoint.monitor")
+        several = f" {self.members}" if self.members > 1 else ""
+        return f"best{several} by {monitored(monitor)}" if monitor else f"best{several}"
 
     @property
     def members(self) -> int:
@@ -111,8 +143,8 @@ class Row:
     @property
     def task(self) -> str:
         """Ways and shots."""
-        ways = f"{self.first.ways}-way " if self.first.ways and self.kind == "accuracy" else ""
-        return f"{ways}{self.first.shots}-shot" if self.first.shots else ways.strip()
+        ways = f"{self.ways}-way " if self.ways and self.kind == "accuracy" else ""
+        return f"{ways}{self.shots}-shot" if self.shots else ways.strip()
 
     @property
     def minutes(self) -> float | None:
@@ -125,7 +157,7 @@ class Row:
         """The inner step that counts: the source's, where the runs were evaluated as far, or the last."""
         last = min(len(entry.metrics[f"query_{self.kind}"].mean) for entry in self.entries) - 1
         stated = self.published.inner_steps if self.published else None
-        return last if stated is None else min(last, stated)
+        return last if stated is None or self.variant.steps is not None else min(last, stated)
 
     def metric(self, protocol: Protocol) -> str:
         """The name of the metric in ``results.json``."""
@@ -143,7 +175,7 @@ class Row:
     def by_shots(self, protocol: Protocol) -> dict[int, Estimate]:
         """The figure by shots at test, where the same checkpoints were tested with several."""
         entries: dict[int, list[Evaluation]] = defaultdict(list)
-        if self.members == 1:
+        if self.main:
             for run in self.runs:
                 for shots, entry in run.by_shots().items():
                     entries[shots].append(entry)
@@ -202,21 +234,18 @@ def build_rows(runs: Iterable[Run], known: Mapping[str, Configuration]) -> tuple
     notes: list[str] = []
     for experiment, members in experiments.items():
         names = [name for name in varying([run.settings for run in members]) if name != LENGTH]
-        groups: dict[Hashable, list[tuple[Run, Evaluation]]] = defaultdict(list)
+        groups: dict[tuple[int, Hashable, Variant, bool], list[tuple[Run, Evaluation]]] = defaultdict(list)
         for run in members:
-            for entry in _tests(run):
-                groups[run.meta_steps, identity(run.settings, without=LENGTH), entry.members].append((run, entry))
-        for group in groups.values():
+            main = run.main_entry()
+            for variant, entry in run.tests().items():
+                key = run.meta_steps, identity(run.settings, without=LENGTH), variant, entry is main
+                groups[key].append((run, entry))
+        for (_, _, variant, is_main), group in groups.items():
             kept = _last_of_each_seed(group, notes)
             setting = describe(kept[0][0].settings, names)
             own_runs, entries = [run for run, _ in kept], [entry for _, entry in kept]
-            rows.append(Row(own_runs, entries, setting, known.get(experiment)))
+            rows.append(Row(own_runs, entries, setting, known.get(experiment), variant, is_main))
     return sorted(rows, key=_place), notes
-
-
-def _tests(run: Run) -> list[Evaluation]:
-    main = run.main_entry()
-    return [*([main] if main else []), *run.ensembles().values()]
 
 
 def _last_of_each_seed(group: list[tuple[Run, Evaluation]], notes: list[str]) -> list[tuple[Run, Evaluation]]:
@@ -230,5 +259,6 @@ def _last_of_each_seed(group: list[tuple[Run, Evaluation]], notes: list[str]) ->
 
 
 def _place(row: Row) -> tuple[str | int, ...]:
-    run = row.first
-    return run.data, run.ways or 0, run.shots or 0, run.experiment, row.setting, run.meta_steps, row.members
+    run, further = row.first, [str(value) for value in row.variant]
+    place = row.data, row.ways or 0, row.shots or 0, run.experiment, row.setting, run.meta_steps, row.members
+    return *place, not row.main, *further

@@ -5,15 +5,34 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
-
-import yaml
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
 
 from lightning_meta import results_file
+from lightning_meta.bounded_files import check_file, read_yaml
 from lightning_meta.errors import MetaLearningError
-from lightning_meta.report.settings import Settings, flatten
+from lightning_meta.report.settings import LENGTH, Settings, flatten
 from lightning_meta.results_file import Evaluation
+
+MOST_BYTES = 2**27  # of metrics.csv: a few hundred for every row, of which a run has thousands
+MOST_LETTERS = 400  # of an error
+
+
+class Variant(NamedTuple):
+    """What a test was of, and how it differs from the one that the run's settings describe (None: not at all)."""
+
+    checkpoint: str  # best, end, last, untrained, or the name of another file
+    members: int
+    data: str | None = None
+    ways: int | None = None
+    shots: int | None = None
+    queries: int | None = None
+    steps: int | None = None  # inner steps
+
+    @property
+    def changed(self) -> bool:
+        """Whether it was on other tasks or with other inner steps than the run's own."""
+        return any(value is not None for value in self[2:])
 
 
 @dataclass(frozen=True)
@@ -27,41 +46,32 @@ class Run:
     data: str
     ways: int | None
     shots: int | None
+    queries: int | None
     seed: int | None
     entries: list[Evaluation]  # of the test
     validation: dict[str, dict[int, float]]  # column of metrics.csv -> meta-steps -> value
     meta_steps: int
+    resumed: str | None = None  # name of the folder of the run that it goes on from, beside its own
 
     def main_entry(self) -> Evaluation | None:
-        """The test that stands for the run: one checkpoint, with the shots of ``config.yaml``.
+        """The test that stands for the run: one checkpoint, on the tasks of ``config.yaml``.
 
         The checkpoint is the best by its validation; else that of the end of the training; else the last; else any. Of
-        several tests of it, that on the run's own seed with the most tasks, and then the last measured.
+        several tests of it, that with the inner steps of ``config.yaml`` on the run's own seed with the most tasks, and
+        then the last measured.
         """
-        candidates = [entry for entry in self.entries if entry.members == 1 and self._has_shots(entry)]
-        return max(candidates, key=self._weight, default=None)
+        own = [entry for entry in self.entries if entry.members == 1 and not self._variant(entry).changed]
+        return max(own, key=self._weight, default=None)
 
-    def _weight(self, entry: Evaluation) -> tuple[int, float, bool, int, str]:
-        return *self._rank(entry), entry.seed == self.seed, entry.metrics["query_loss"].tasks, entry.measured
-
-    def _has_shots(self, entry: Evaluation) -> bool:
-        return self.shots is None or entry.shots in (None, self.shots)
-
-    def _rank(self, entry: Evaluation) -> tuple[int, float]:
-        name = entry.checkpoint or ""
-        ranks = {"best": 4, "end": 3, "last": 2}
-        kind = next((rank for start, rank in ranks.items() if name.startswith(start)), 1 if name else 0)
-        monitor = str(self.settings.get("checkpoint.monitor"))
-        step = re.search(r"step=(\d+)", name)
-        value = self.validation.get(monitor, {}).get(int(step[1])) if step else None
-        if value is None:
-            return kind, -math.inf
-        return kind, -value if self.settings.get("checkpoint.mode") == "min" else value
-
-    def ensembles(self) -> dict[int, Evaluation]:
-        """The test of each ensemble with the shots of ``config.yaml``, by the number of its members."""
-        fitting = (entry for entry in self.entries if entry.members > 1 and self._has_shots(entry))
-        return {entry.members: entry for entry in sorted(fitting, key=self._weight)}
+    def tests(self) -> dict[Variant, Evaluation]:
+        """One test of each kind, the heaviest; the main entry is among them."""
+        found: dict[Variant, Evaluation] = {}
+        main = self.main_entry()
+        steps = _steps(main) if main else None
+        for entry in sorted(self.entries, key=self._weight, reverse=True):
+            other = _steps(entry) if steps not in (None, _steps(entry)) else None
+            found.setdefault(self._variant(entry)._replace(steps=other), entry)
+        return found
 
     def by_shots(self) -> dict[int, Evaluation]:
         """The tests of the main entry's checkpoint, by their shots."""
@@ -69,8 +79,47 @@ class Run:
         if main is None:
             return {}
         fitting = [entry for entry in self.entries if (entry.checkpoint, entry.members) == (main.checkpoint, 1)]
+        fitting = [entry for entry in fitting if not self._variant(entry)._replace(shots=None, queries=None).changed]
         fitting.sort(key=self._weight)
         return {entry.shots: entry for entry in fitting if entry.shots is not None}
+
+    def _variant(self, entry: Evaluation) -> Variant:
+        """Without its inner steps, which are compared with those of the main entry."""
+        data = entry.data.removesuffix("Episodes") if entry.data else None
+        pairs = {
+            "data": (data, self.data),
+            "ways": (entry.ways, self.ways),
+            "shots": (entry.shots, self.shots),
+            "queries": (entry.queries, self.queries),
+        }
+        changed = {name: value for name, (value, own) in pairs.items() if None not in (value, own) and value != own}
+        return Variant(_checkpoint(entry), entry.members, **changed)  # type: ignore[arg-type]
+
+    def _weight(self, entry: Evaluation) -> tuple[int, float, bool, bool, int, str]:
+        stated = self.settings.get("model.inner.evaluation_steps") or self.settings.get("model.inner.steps")
+        tasks = entry.metrics["query_loss"].tasks
+        return *self._rank(entry), _steps(entry) == stated, entry.seed == self.seed, tasks, entry.measured
+
+    def _rank(self, entry: Evaluation) -> tuple[int, float]:
+        kind = {"best": 4, "end": 3, "last": 2}.get(_checkpoint(entry), 1 if entry.checkpoint else 0)
+        monitor = str(self.settings.get("checkpoint.monitor"))
+        step = re.search(r"step=(\d+)", entry.checkpoint or "")
+        value = self.validation.get(monitor, {}).get(int(step[1])) if step else None
+        if value is None:
+            return kind, -math.inf
+        return kind, -value if self.settings.get("checkpoint.mode") == "min" else value
+
+
+def _checkpoint(entry: Evaluation) -> str:
+    """What kind of checkpoint was tested, by the names that runs give them."""
+    name = (entry.checkpoint or "").removesuffix(".ckpt")
+    kinds = (kind for kind in ("best", "end", "last") if name.startswith(kind))
+    return next(kinds, name) if entry.meta_steps else "untrained"
+
+
+def _steps(entry: Evaluation) -> int:
+    """Inner steps of a test."""
+    return len(entry.metrics["query_loss"].mean) - 1
 
 
 def find_runs(roots: Iterable[Path]) -> tuple[list[Run], list[str]]:
@@ -84,22 +133,44 @@ def find_runs(roots: Iterable[Path]) -> tuple[list[Run], list[str]]:
         if not root.is_dir():
             raise MetaLearningError(f"RUNS names {root}, but there is no such folder: name folders that hold runs")
         folders.update({path.parent.resolve(): path.parent for path in sorted(root.rglob("config.yaml"))})
-    runs, notes = [], []
+    runs: list[Run] = []
+    notes: list[str] = []
+    read: dict[Path, Run] = {}
     for folder in folders.values():
         try:
-            run, remarks = read_run(folder)
-            found = by_experiment(run)
+            read[folder], remarks = read_run(folder)
+            notes += remarks
         except MetaLearningError as error:
-            notes.append(f"warning: skipped a damaged run: {error}")
-            continue
+            notes.append(f"warning: skipped a damaged run: {_short(error)}")
         except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RecursionError) as error:
-            notes.append(f"warning: skipped a damaged run: {folder} holds what no run writes ({error!r})")
-            continue
-        notes += remarks
+            notes.append(f"warning: skipped a damaged run: {folder} holds what no run writes ({_short(error)})")
+    for folder, run in read.items():
+        found = by_experiment(replace(run, validation=_whole_validation(run, read)))
         runs += found
         if not found:
             notes.append(f"note: skipped {folder}: no test results (it still trains, or it tested another run)")
     return sorted(runs, key=lambda run: (run.experiment, str(run.folder))), notes
+
+
+def _short(error: Exception) -> str:
+    """What an error says, which may hold all that a file does."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}…"
+
+
+def _whole_validation(run: Run, others: Mapping[Path, Run]) -> dict[str, dict[int, float]]:
+    """The validation of a run, and where it resumed another of its experiment, what that one saw before."""
+    columns, seen = run.validation, {run.folder}
+    while run.resumed and (folder := run.folder.with_name(run.resumed)) in others.keys() - seen:
+        seen.add(folder)
+        run = others[folder]
+        starts = {name: min(values) for name, values in columns.items()}
+        columns = {
+            name: {step: value for step, value in before.items() if step < starts.get(name, math.inf)}
+            | columns.get(name, {})
+            for name, before in run.validation.items()
+        } | {name: values for name, values in columns.items() if name not in run.validation}
+    return columns
 
 
 def by_experiment(run: Run) -> list[Run]:
@@ -114,7 +185,10 @@ def by_experiment(run: Run) -> list[Run]:
         if experiment == run.experiment:
             runs.append(replace(run, entries=entries))
         else:  # its validation was on other tasks
-            runs.append(replace(run, experiment=experiment, entries=entries, shots=entries[0].shots, validation={}))
+            first = entries[0]
+            data = first.data.removesuffix("Episodes") if first.data else run.data
+            tasks: dict[str, Any] = {"data": data, "ways": first.ways, "shots": first.shots, "queries": None}
+            runs.append(replace(run, experiment=experiment, entries=entries, validation={}, **tasks))
     return runs
 
 
@@ -125,7 +199,7 @@ def read_run(folder: Path) -> tuple[Run, list[str]]:
         MetaLearningError: a file of the run is damaged; a damaged ``metrics.csv`` only costs the learning curve.
     """
     remarks = []
-    config = read_yaml(folder / "config.yaml")
+    config = read_config(folder / "config.yaml")
     entries: list[Evaluation] = []
     for path in (folder / "results.json", folder / "checkpoints" / "results.json"):
         entries += results_file.read(path) if path.exists() else []
@@ -138,32 +212,42 @@ def read_run(folder: Path) -> tuple[Run, list[str]]:
     arguments = data.get("init_args") or {}
     seed = config.get("seed_everything")
     seeds = [entry.seed for entry in entries if entry.seed is not None]
+    settings = flatten(config)
+    planned = settings.get(LENGTH)
+    if isinstance(planned, int) and planned > 0:
+        logged = min(logged, planned)  # Lightning counted one more after some resumptions
     run = Run(
         folder=folder,
         experiment=str(config.get("experiment") or "experiment"),
-        settings=flatten(config),
+        settings=settings,
         algorithm=_class(model),
         data=_class(data).removesuffix("Episodes"),
         ways=_count(arguments, "ways", folder),
         shots=_count(arguments, "shots", folder),
+        queries=_count(arguments, "queries", folder),
         seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else next(iter(seeds), None),
         entries=[entry for entry in entries if entry.split == "test"],
         validation=validation,
         meta_steps=max([logged, *(entry.meta_steps for entry in entries)]),
+        resumed=_resumed(config.get("ckpt_path"), folder),
     )
     return run, remarks
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping.
+def _resumed(checkpoint: object, folder: Path) -> str | None:
+    """The version whose checkpoint, below its ``checkpoints``, a run began with, where it is of the same experiment."""
+    parts = PurePath(checkpoint).parts if isinstance(checkpoint, str) else ()
+    alike = len(parts) > 3 and parts[-2] == "checkpoints" and parts[-4] == folder.resolve().parent.name
+    return parts[-3] if alike and parts[-3] != ".." else None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings of a run.
 
     Raises:
-        MetaLearningError: it does not, or cannot be read.
+        MetaLearningError: the file holds none, or cannot be read.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise MetaLearningError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise MetaLearningError(f"{path} holds no settings")
     return content
@@ -193,15 +277,20 @@ def _read_metrics(path: Path) -> tuple[dict[str, dict[int, float]], int]:
     last = 0
     if not path.exists():
         return columns, last
+    check_file(path, MOST_BYTES)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
+                if None in row.values():  # the run was killed as it wrote the row
+                    continue
                 step = int(row["step"]) + 1
+                if not 0 <= step < 2**53:
+                    raise ValueError("a step that is not a count")
                 if row.get("train/outer_loss") or row.get("val_loss"):
                     last = max(last, step)
                 for name, value in row.items():
                     if name.startswith("val") and value:
                         columns.setdefault(name, {})[step] = float(value)
     except (OSError, KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
-        raise MetaLearningError(f"{path} cannot be read as Lightning's CSV: {error!r}") from error
+        raise MetaLearningError(f"{path} cannot be read as Lightning's CSV: {_short(error)}") from error
     return columns, last

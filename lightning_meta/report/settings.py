@@ -1,5 +1,6 @@
 """The settings of runs, and what tells runs of one experiment apart."""
 
+import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,18 +11,30 @@ LENGTH = "trainer.max_steps"
 
 # What says where, on what and how loudly a run is executed, and not what is learned; each with all that is below it.
 TRIVIAL = (
-    "experiment", "run", "seed_everything", "ckpt_path", "weights_only", "ensemble",
-    "data.root", "data.cache_dir", "data.num_workers", "data.download", "data.seed",
+    "experiment", "run", "seed_everything", "ckpt_path", "weights_only", "ensemble", "return_predictions",
+    "data.root", "data.cache_dir", "data.cache_device", "data.num_workers", "data.download", "data.seed",
     "model.task_chunk", "model.compile",
     "trainer.accelerator", "trainer.strategy", "trainer.devices", "trainer.num_nodes", "trainer.max_time",
     "trainer.default_root_dir", "trainer.logger", "trainer.log_every_n_steps", "trainer.profiler", "trainer.barebones",
     "trainer.enable_checkpointing", "trainer.enable_progress_bar", "trainer.enable_model_summary",
-    "trainer.enable_autolog_hparams", "trainer.model_registry", "trainer.deterministic", "trainer.benchmark",
-    "trainer.detect_anomaly", "trainer.inference_mode", "trainer.use_distributed_sampler",
+    "trainer.num_sanity_val_steps", "trainer.enable_autolog_hparams", "trainer.model_registry",
+    "trainer.deterministic", "trainer.benchmark", "trainer.detect_anomaly", "trainer.inference_mode",
+    "trainer.use_distributed_sampler",
     "checkpoint.dirpath", "checkpoint.filename", "checkpoint.verbose", "checkpoint.save_last", "checkpoint.save_top_k",
     "checkpoint.save_on_exception", "checkpoint.save_weights_only", "checkpoint.enable_version_counter",
     "checkpoint.auto_insert_metric_name",
 )  # fmt: skip
+# The same of any object: how much it says, and which kernel of one result an optimizer of PyTorch takes.
+TRIVIAL_ANYWHERE = {"verbose", "foreach", "fused", "capturable"}
+# Callbacks that show or save, and change nothing.
+ONLOOKERS = {
+    "DeviceStatsMonitor", "Figures", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary", "OnExceptionCheckpoint",
+    "PredictionFile", "ProgressBar", "Results", "RichModelSummary", "RichProgressBar", "TasksPerSecond",
+    "ThroughputMonitor", "Timer", "TQDMProgressBar",
+}  # fmt: skip
+
+MONITOR = re.compile(r"val_(accuracy|loss)(_nontransductive)?|val/query_(accuracy|loss)/step_\d+(_nontransductive)?")
+LONGEST = 80  # letters of a value
 
 
 class Sweep(NamedTuple):
@@ -43,7 +56,9 @@ def flatten(config: Mapping[str, Any]) -> Settings:
     """
     flat: Settings = {}
     _flatten("", config, flat)
-    return {name: flat[name] for name in sorted(flat) if not any(_within(name, trivial) for trivial in TRIVIAL)}
+    if "trainer.callbacks" in flat:
+        flat["trainer.callbacks"] = _acting(flat["trainer.callbacks"])
+    return {name: flat[name] for name in sorted(flat) if not _is_trivial(name)}
 
 
 def _flatten(name: str, value: Any, flat: Settings) -> None:
@@ -56,6 +71,31 @@ def _flatten(name: str, value: Any, flat: Settings) -> None:
         value = value.get("init_args") or {}
     for key, below in value.items():
         _flatten(f"{name}.{key}" if name else str(key), below, flat)
+
+
+def _is_trivial(name: str) -> bool:
+    return name.rpartition(".")[2] in TRIVIAL_ANYWHERE or any(_within(name, trivial) for trivial in TRIVIAL)
+
+
+def _acting(callbacks: Any) -> Any:
+    """Without those that only look on; None where no other is left."""
+    given = callbacks if isinstance(callbacks, list) else [callbacks]
+    paths = [str(one["class_path"] if isinstance(one, Mapping) and "class_path" in one else one) for one in given]
+    kept = [one for one, path in zip(given, paths, strict=True) if path.rpartition(".")[2] not in ONLOOKERS]
+    return [one for one in kept if one is not None] or None
+
+
+def monitored(monitor: object) -> str:
+    """What a checkpoint was chosen by, in words.
+
+    >>> monitored("val_accuracy"), monitored("val_loss_nontransductive"), monitored("val/support_loss/step_1")
+    ('transductive accuracy', 'non-transductive loss', 'val/support_loss/step_1')
+    """
+    match = MONITOR.fullmatch(str(monitor))
+    if not match:
+        return str(monitor)
+    protocol = "non-transductive" if match[2] or match[4] else "transductive"
+    return f"{protocol} {match[1] or match[3]}"
 
 
 def _within(name: str, above: str) -> bool:
@@ -100,9 +140,13 @@ def shown(value: Any) -> str:
     if isinstance(value, Mapping) and "class_path" in value:
         return shown(value["class_path"])
     if isinstance(value, list):
-        return f"[{', '.join(shown(item) for item in value)}]"
+        return _short(f"[{', '.join(shown(item) for item in value)}]")
     text = str(value)
-    return text.rsplit(".", 1)[-1] if text.replace(".", "").isidentifier() else text
+    return _short(text.rsplit(".", 1)[-1] if text.replace(".", "").isidentifier() else text)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def sweeps(all_settings: Sequence[Settings]) -> list[Sweep]:

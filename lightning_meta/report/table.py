@@ -3,52 +3,95 @@
 import csv
 import io
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 
+from lightning_meta import escaping
 from lightning_meta.report.published import PROTOCOLS, Protocol
 from lightning_meta.report.rows import Row
 
 TITLES = (
-    "experiment", "algorithm", "data", "task", "meta-steps", "seeds", "device", "minutes", "inner steps", "test tasks",
-    "transductive", "non-transductive", "published", "difference", "verdict",
+    "experiment", "algorithm", "data", "task", "meta-steps", "seeds", "device", "minutes", "checkpoint", "inner steps",
+    "test tasks", "transductive", "non-transductive", "published", "difference", "verdict",
 )  # fmt: skip
+COLUMNS = ("method", *TITLES)
+PAPER = ("method", "data", "task", "transductive", "non-transductive", "published")  # what a page has room for
 
 NOTES = (
-    "Accuracy in % (or the loss, where it says so) of the best checkpoint on unseen tasks, ± the half-width of the 95% "
-    "interval: of one seed the normal interval over test tasks; of several seeds their mean with Student's t interval "
-    "over seeds, which holds the spread of training and of test tasks, but never less than the tasks alone allow.",
+    "Accuracy in % (or the loss, where it says so) on unseen tasks, ± the half-width of the 95% interval: of one seed "
+    "the normal interval over test tasks; of several seeds their mean with Student's t interval over seeds, which "
+    "holds the spread of training and of test tasks, but never less than the tasks alone allow.",
     "Transductive: the queries of a task are classified together; non-transductive: one at a time. The difference is "
     "ours less the published figure under the protocol of the source; inside: the two intervals overlap. "
     "Meta-steps: done, of those of a whole run, which are the source's where it states them. Minutes: of training, "
-    "mean over seeds. Test tasks: of each seed, by queries of a task.",
+    "mean over seeds. Checkpoint: the best of all validations by what is named, the end or the last of the training, "
+    "or another file. Test tasks: of each seed, by queries of a task.",
 )
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The table in Markdown, with the notes, the sources and the commands below."""
-    cells = [[cell.replace("|", "\\|") for cell in _cells(row)] for row in rows]
-    lines = [f"| {' | '.join(line)} |" for line in [TITLES, ["---"] * len(TITLES), *cells]]
-    commands = [
-        f"- {row.name}, {row.meta_steps} meta-steps: `{command}`" for row in rows if (command := row.entries[0].command)
-    ]
-    blocks = [lines, *([note] for note in NOTES), *([source] for source in sources(rows)), commands]
+def markdown(rows: Sequence[Row], columns: Sequence[str] = TITLES) -> str:
+    """The table in Markdown, with the notes, the sources and the commands below.
+
+    Args:
+        rows: of the table.
+        columns: some of `COLUMNS`.
+    """
+    cells = [[escaping.markdown(cell) for cell in _cells(row, columns)] for row in rows]
+    lines = [f"| {' | '.join(line)} |" for line in [columns, ["---"] * len(columns), *cells]]
+    commands = {
+        f"- {escaping.markdown(row.name)}, {row.meta_steps} meta-steps: {escaping.code(command)}": None
+        for row in rows
+        if (command := row.entries[0].command)
+    }
+    blocks = [lines, *([note] for note in NOTES), *([source] for source in sources(rows)), list(commands)]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
-def latex(rows: Sequence[Row]) -> str:
-    """The table for LaTeX with the package booktabs, and the notes below."""
+def latex(rows: Sequence[Row], columns: Sequence[str] = PAPER) -> str:
+    """The table for LaTeX with the package booktabs, and the notes below.
+
+    Rows on the same data and kind of task stand together, and the best figure of each protocol among them is bold, as
+    are those that print the same.
+
+    Args:
+        rows: of the table, in its order.
+        columns: some of `COLUMNS`.
+    """
+    groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row.data, row.task, row.kind].append(row)
+    bodies = []
+    for members in groups.values():
+        best = {protocol: _best(members, protocol) for protocol in PROTOCOLS}
+        lines = []
+        for row in members:
+            cells = [escaping.latex(cell) for cell in _cells(row, columns)]
+            for place, column in enumerate(columns):
+                if cells[place] and cells[place] == escaping.latex(best.get(column, "")):  # type: ignore[call-overload]
+                    cells[place] = f"\\textbf{{{cells[place]}}}"
+            lines.append(" & ".join(cells) + " \\\\")
+        bodies.append("\n".join(lines))
     lines = [
         "% needs \\usepackage{booktabs}",
-        f"\\begin{{tabular}}{{{'l' * len(TITLES)}}}",
+        f"\\begin{{tabular}}{{{'l' * len(columns)}}}",
         "\\toprule",
-        " & ".join(_escaped(title) for title in TITLES) + " \\\\",
+        " & ".join(escaping.latex(title) for title in columns) + " \\\\",
         "\\midrule",
-        *(" & ".join(_escaped(cell) for cell in _cells(row)) + " \\\\" for row in rows),
+        "\n\\midrule\n".join(bodies),
         "\\bottomrule",
         "\\end{tabular}",
     ]
-    notes = [f"\\par\\smallskip\\footnotesize {_escaped(note)}" for note in (*NOTES, *sources(rows))]
+    notes = [f"\\par\\smallskip\\footnotesize {escaping.latex(note)}" for note in (*NOTES, *sources(rows))]
     return "\n".join([*lines, *notes]) + "\n"
+
+
+def _best(rows: Sequence[Row], protocol: Protocol) -> str:
+    """The best figure as the table shows it; empty where nothing compares with it."""
+    figures = [(figure.mean, row) for row in rows if (figure := row.figure(protocol)) and math.isfinite(figure.mean)]
+    if len(figures) < 2:
+        return ""
+    choose = max if rows[0].kind == "accuracy" else min
+    return _figure(choose(figures, key=lambda pair: pair[0])[1], protocol)
 
 
 def sources(rows: Sequence[Row]) -> list[str]:
@@ -60,34 +103,37 @@ def sources(rows: Sequence[Row]) -> list[str]:
 def comma_separated(rows: Sequence[Row]) -> str:
     """The table as CSV with bare numbers, one column each."""
     file = io.StringIO()
-    records = [_record(row) for row in rows]
+    records = [{name: escaping.cell(value) for name, value in _record(row).items()} for row in rows]
     writer = csv.DictWriter(file, list(records[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
     return file.getvalue()
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Row, columns: Sequence[str]) -> list[str]:
     first, minutes = row.entries[0], row.minutes
     name = f"query_{row.kind}"
     tasks = " and ".join(sorted({str(entry.metrics[name].tasks) for entry in row.entries}))
     difference = row.difference()
-    return [
-        row.name,
-        row.first.algorithm,
-        row.first.data,
-        row.task,
-        row.meta_steps,
-        seeds(row),
-        devices(row),
-        "" if minutes is None else f"{minutes:.1f}",
-        str(row.inner_step),
-        f"{tasks} x {first.task_queries}" if first.task_queries else tasks,
-        *(_figure(row, protocol) for protocol in PROTOCOLS),
-        _published(row),
-        "" if difference is None or math.isnan(difference) else f"{difference:+.2f}",
-        row.verdict(),
-    ]
+    cells: dict[str, str] = {
+        "method": f"{row.method}, untrained" if row.untrained else row.method,
+        "experiment": row.name,
+        "algorithm": row.first.algorithm,
+        "data": row.data,
+        "task": row.task,
+        "meta-steps": row.meta_steps,
+        "seeds": seeds(row),
+        "device": devices(row),
+        "minutes": "" if minutes is None else f"{minutes:.1f}",
+        "checkpoint": row.checkpoint,
+        "inner steps": str(row.inner_step),
+        "test tasks": f"{tasks} x {first.task_queries}" if first.task_queries else tasks,
+        **{protocol: _figure(row, protocol) for protocol in PROTOCOLS},
+        "published": _published(row),
+        "difference": "" if difference is None or math.isnan(difference) else f"{difference:+.2f}",
+        "verdict": row.verdict(),
+    }
+    return [cells[column] for column in columns]
 
 
 def seeds(row: Row) -> str:
@@ -130,14 +176,15 @@ def _record(row: Row) -> dict[str, object]:
         "setting": row.setting,
         "members": row.members,
         "algorithm": run.algorithm,
-        "data": run.data,
-        "ways": run.ways,
-        "shots": run.shots,
+        "data": row.data,
+        "ways": row.ways,
+        "shots": row.shots,
         "meta_steps": run.meta_steps,
         "full_meta_steps": row.full_meta_steps,
         "seeds": seeds(row),
         "device": devices(row),
         "minutes": row.minutes,
+        "checkpoint": row.checkpoint,
         "inner_steps": row.inner_step,
         "tasks": row.entries[0].metrics[f"query_{row.kind}"].tasks,
         "queries_per_task": row.entries[0].task_queries,
@@ -152,9 +199,3 @@ def _record(row: Row) -> dict[str, object]:
         "runs": " ".join(str(run.folder) for run in row.runs),
         "command": row.entries[0].command,
     }
-
-
-def _escaped(text: str) -> str:
-    replaced = {"\\": "\\textbackslash{}", "±": "$\\pm$", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
-    replaced |= {character: f"\\{character}" for character in "&%$#_{}"}
-    return "".join(replaced.get(character, character) for character in text)

@@ -192,7 +192,7 @@ def test_fit_validate_test_predict_and_load(algorithm: type[PolicyGradientMAML],
     assert (run / "adaptation.png").stat().st_size > 0
     with (run / "metrics.csv").open() as file_:
         logged = set(csv.DictReader(file_).fieldnames or [])
-    assert {"train/outer_loss", "train/query_loss/before", "train/query_loss/after", "val_loss"} <= logged
+    assert {"train/outer_loss", "train/query_loss/step_0", "train/query_loss/step_1", "val_loss"} <= logged
     assert ("train/kl" in logged) == (algorithm is TRPOMAML)
     loaded = algorithm.load_from_checkpoint(checkpoint, weights_only=True)
     assert loaded.environment == TensorNavigation2D()

@@ -99,8 +99,8 @@ def test_reptile_trains_without_queries(tmp_path: Path) -> None:
     assert main(["fit", *small(tmp_path, "Reptile"), "--data.train_queries=0"]) == 0
     with (tmp_path / "experiment" / "version_0" / "metrics.csv").open() as file:
         logged = set(csv.DictReader(file).fieldnames or [])
-    assert "train/support_accuracy/after" in logged
-    assert "train/query_accuracy/after" not in logged
+    assert "train/support_accuracy/step_0" in logged
+    assert "train/query_accuracy/step_0" not in logged
 
 
 def test_a_checkpoint_made_in_python_loads(tmp_path: Path) -> None:

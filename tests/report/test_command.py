@@ -33,7 +33,7 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_prints_the_table_and_writes_it(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(logs)]) == 0
     printed = capsys.readouterr()
-    assert printed.err == ""
+    assert printed.err == f"lightning-meta report: written to {logs / 'report'}: table.md, table.csv, table.tex\n"
     assert f"| {MAML} | MAML | Omniglot | 5-way 1-shot | 1,500 of 60,000 |" in printed.out
     assert (logs / "report" / "table.md").read_text() == printed.out
     assert (logs / "report" / "table.csv").read_text().startswith("experiment,")
@@ -45,9 +45,19 @@ def test_notes_go_to_stderr(logs: Path, make_run: Make, make_entry: Make, capsys
     make_run(MAML, [make_entry([0.95], measured="2026-12-01")])
     make_run("training", None)
     assert main([str(logs)]) == 0
-    missing, superseded = capsys.readouterr().err.splitlines()
+    missing, superseded, _ = capsys.readouterr().err.splitlines()
     assert "training/version_0: no test results" in missing
     assert f"{MAML}/version_1 stands for" in superseded
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_columns_are_chosen(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(logs), "--columns", "method, meta_steps,non transductive"]) == 0
+    assert capsys.readouterr().out.startswith("| method | meta-steps | non-transductive |\n")
+    text = (logs / "report" / "table.tex").read_text()
+    assert "\\begin{tabular}{lll}\n\\toprule\nmethod & meta-steps & non-transductive \\\\\n" in text
+    assert main([str(logs), "--columns", "method,speed"]) == 2
+    assert "--columns has 'speed', expected some of method, experiment" in capsys.readouterr().err
 
 
 def test_the_protocol_reaches_the_figures(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +87,7 @@ def test_a_damaged_run_costs_a_warning(logs: Path, capsys: pytest.CaptureFixture
     (logs / "omniglot/openai_o15/version_0/checkpoints/results.json").write_text("[")
     assert main([str(logs)]) == 0
     printed = capsys.readouterr()
-    (line,) = printed.err.splitlines()
+    line, _ = printed.err.splitlines()
     assert line.startswith("lightning-meta report: warning: skipped a damaged run: ")
     assert "openai_o15/version_0/checkpoints/results.json" in line
     assert MAML in printed.out
@@ -133,4 +143,5 @@ def test_needs_neither_torch_nor_the_rest_of_the_package() -> None:
     own = {
         name for name in loaded if name.startswith("lightning_meta.") and not name.startswith("lightning_meta.report")
     }
-    assert own == {"lightning_meta.curve_labels", "lightning_meta.errors", "lightning_meta.results_file"}
+    below = ("bounded_files", "curve_labels", "errors", "escaping", "results_file")
+    assert own == {f"lightning_meta.{name}" for name in below}

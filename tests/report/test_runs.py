@@ -164,7 +164,7 @@ def _with_metric(entry: dict[str, Any], **changes: Any) -> str:
             lambda entry: json.dumps([entry | {"minutes": "long"}]),
             "results.json is not a list",
         ),
-        ("config.yaml", lambda entry: "a: [", "config.yaml cannot be read"),
+        ("config.yaml", lambda entry: "a: [", "config.yaml is not YAML"),
         ("config.yaml", lambda entry: "- 1", "config.yaml holds no settings"),
         ("config.yaml", lambda entry: "model: {class_path: A}", "config.yaml lacks the key data.class_path"),
         (

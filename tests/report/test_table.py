@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,14 @@ def test_markdown(rows: list[Row]) -> None:
     text = markdown(rows)
     lines = text.split("\n")
     assert lines[2:5] == [
-        f"| {MAML} | MAML | Omniglot | 5-way 1-shot | 1,500 of 60,000 | 0, 1 | cpu, 1 thread | 8.0 | 3 | 600 x 5 | "
+        f"| {MAML} | MAML | Omniglot | 5-way 1-shot | 1,500 of 60,000 | 0, 1 | cpu, 1 thread | 8.0 | "
+        "best by transductive accuracy | 3 | 600 x 5 | "
         "95.50 ± 6.35 | 80.00 ± 0.71 | 98.7 ± 0.4 (transductive) | -3.20 | inside |",
-        "| omniglot/openai_o15 | Reptile | Omniglot | 5-way 1-shot | 1,500 of 100,000 | 0 | cpu, 1 thread | 8.0 | 1 | "
-        "600 x 5 | 95.10 ± 0.50 | 95.20 ± 0.50 | 95.39 ± 0.09 (non-transductive) | -0.19 | inside |",
-        "| sinusoid/a\\|b | MAML | Sinusoid | 1-shot | 1,500 | 0 | cpu, 1 thread | 8.0 | 1 | 600 x 5 | "
-        "loss 0.2500 ± 0.0100 | loss 0.1250 ± 0.0100 |  |  |  |",
+        "| omniglot/openai_o15 | Reptile | Omniglot | 5-way 1-shot | 1,500 of 100,000 | 0 | cpu, 1 thread | 8.0 | "
+        "best by transductive accuracy | 1 | 600 x 5 | "
+        "95.10 ± 0.50 | 95.20 ± 0.50 | 95.39 ± 0.09 (non-transductive) | -0.19 | inside |",
+        "| sinusoid/a\\|b | MAML | Sinusoid | 1-shot | 1,500 | 0 | cpu, 1 thread | 8.0 | "
+        "best by transductive loss | 1 | 600 x 5 | loss 0.2500 ± 0.0100 | loss 0.1250 ± 0.0100 |  |  |  |",
     ]
     assert "Student's t interval over seeds" in text
     assert "Published: Finn, Abbeel and Levine (2017), arXiv 1703.03400; Nichol, Achiam" in text
@@ -60,12 +63,26 @@ def test_csv_has_bare_numbers(rows: list[Row]) -> None:
     assert (sinusoid["metric"], sinusoid["published"], sinusoid["verdict"]) == ("loss", "", "")
 
 
-def test_latex(rows: list[Row]) -> None:
+def test_latex_has_groups_and_the_best_of_each_in_bold(rows: list[Row]) -> None:
     text = latex(rows)
-    assert "omniglot/finn\\_5w1s\\_maml & MAML & Omniglot" in text
-    assert "95.50 $\\pm$ 6.35 & 80.00 $\\pm$ 0.71 & 98.7 $\\pm$ 0.4 (transductive) & -3.20 & inside \\\\\n" in text
-    assert [text.count(rule) for rule in ("\\toprule", "\\midrule", "\\bottomrule")] == [1, 1, 1]
+    (body,) = re.findall(r"\\midrule\n(.*)\\bottomrule", text, re.DOTALL)
+    few, sinusoid = body.split("\\midrule\n")
+    assert few.splitlines() == [
+        r"MAML & Omniglot & 5-way 1-shot & \textbf{95.50 $\pm$ 6.35} & 80.00 $\pm$ 0.71 & "
+        r"98.7 $\pm$ 0.4 (transductive) \\",
+        r"Reptile & Omniglot & 5-way 1-shot & 95.10 $\pm$ 0.50 & \textbf{95.20 $\pm$ 0.50} & "
+        r"95.39 $\pm$ 0.09 (non-transductive) \\",
+    ]
+    assert sinusoid == "MAML & Sinusoid & 1-shot & loss 0.2500 $\\pm$ 0.0100 & loss 0.1250 $\\pm$ 0.0100 &  \\\\\n"
+    assert [text.count(rule) for rule in ("\\toprule", "\\midrule", "\\bottomrule")] == [1, 2, 1]
     assert "Accuracy in \\% (" in text
+
+
+def test_the_lower_loss_is_the_better(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
+    for name, loss in (("a", 0.5), ("b", 0.25), ("c", 0.25)):
+        make_run(name, [make_entry([3.0, loss], kind="loss")], kind="loss")
+    text = latex(build_rows(find_runs([tmp_path])[0], {})[0], ["experiment", "transductive"])
+    assert re.findall(r"^(\w) & (?=\\textbf{loss 0.25)", text, re.MULTILINE) == ["b", "c"]  # both print the same
 
 
 def test_what_is_not_known_is_left_empty(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
@@ -75,6 +92,7 @@ def test_what_is_not_known_is_left_empty(tmp_path: Path, make_run: Make, make_en
     make_run(MAML, [entry])
     text = markdown(build_rows(find_runs([tmp_path])[0], read_configurations())[0])
     assert text.split("\n")[2].endswith(
-        "| 0 |  |  | 1 | 600 | diverged in 3 tasks |  | 98.7 ± 0.4 (transductive) |  | diverged |"
+        "| 0 |  |  | best by transductive accuracy | 1 | 600 | "
+        "diverged in 3 tasks |  | 98.7 ± 0.4 (transductive) |  | diverged |"
     )
     assert "lightning-meta fit" not in text

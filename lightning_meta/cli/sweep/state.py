@@ -17,11 +17,12 @@ import torch
 from filelock import FileLock, Timeout
 
 from lightning_meta import results_file
+from lightning_meta.bounded_files import read_yaml
 from lightning_meta.cli.lightning_cli import MetaCLI
 from lightning_meta.cli.run_folder import plain, same_run
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.noise import silence
-from lightning_meta.report.runs import read_run, read_yaml
+from lightning_meta.report.runs import read_run
 from lightning_meta.report.settings import flatten
 
 CONFIG, OUTPUT = "config.yaml", "output.log"
