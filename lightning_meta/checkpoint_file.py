@@ -97,8 +97,7 @@ def read(path: str | Path, weights_only: bool = True, **settings: Any) -> dict[s
 def verify(path: str | Path) -> None:
     """Refuse a file whose bytes are not those that were written.
 
-    Files of earlier versions and of other programs have no checksum of the whole; there, those of the archive's parts are
-    compared.
+    Files without a checksum, as other programs write them, are compared with the checksums of the archive's parts.
 
     Raises:
         MetaLearningError: there is no such file, it is no regular file, or damaged.
