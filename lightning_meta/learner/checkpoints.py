@@ -92,6 +92,9 @@ def restore(learner: "MetaLearner", checkpoint: dict[str, Any]) -> None:
             scheduled, source = learner._lr_scheduler is not None, getattr(trainer, "datamodule", None)
             check_resumable(checkpoint, source, trainer.max_steps, scheduled)
             check_outer_settings(changed)
+            # Lightning adds the step under way, also where the fit had ended and there was none.
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]
+            progress["_batches_that_stepped"] = checkpoint["global_step"] - 1
         _report(changed, training)
         if isinstance(trainer.precision_plugin, DoublePrecision):
             learner.double()  # which Lightning does after loading, when the weights were rounded to float32
