@@ -32,6 +32,7 @@ class JointTraining(MetaLearner):
     needs_queries = False
     trains_inner_rule = False
     needs_linear_head = True
+    trained_alike = ("FineTuning", "NearestNeighbour")
 
     def __init__(
         self,

@@ -1,13 +1,11 @@
 """What runs a learner: LightningCLI with any algorithm, any data and one number of outputs between them."""
 
-import pickle
 import shlex
 import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import ArgumentError
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -16,15 +14,17 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 # Imported so that their classes are known by their short names.
 from lightning_meta import algorithms as algorithms
 from lightning_meta import backbones as backbones
+from lightning_meta import checkpoint_file
 from lightning_meta import distributed as distributed
 from lightning_meta.allocator import keep_freed_memory
 from lightning_meta.callbacks import Ensemble
-from lightning_meta.cli import seeds
+from lightning_meta.cli import run_folder, seeds
 from lightning_meta.cli.blame import blame, find_mistake, origin
 from lightning_meta.cli.class_names import prefer_own_classes
 from lightning_meta.cli.help import HelpfulParser
 from lightning_meta.cli.mistakes import explain
 from lightning_meta.cli.options import ConfigurationOption
+from lightning_meta.cli.run_files import RunCheckpoint
 from lightning_meta.cli.run_folder import check_run
 from lightning_meta.cli.trainer import RunConfig, allowed, check_experiment, default_callbacks, trainer_arguments
 from lightning_meta.data import EpisodeDataModule
@@ -100,7 +100,7 @@ class MetaCLI(LightningCLI):
         parser.add_argument("--experiment", type=str, default="experiment")  # help.py explains all of these
         parser.add_argument("--run", type=str | None, default=None)
         parser.add_argument("--ensemble", type=int, default=1)
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.set_defaults(CHECKPOINT_DEFAULTS)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=seeds.task_seed)
         parser.link_arguments("data.outputs", "model.init_args.backbone.init_args.outputs", apply_on="instantiate")
@@ -117,8 +117,15 @@ class MetaCLI(LightningCLI):
         """The trainer, which logs to TensorBoard and CSV under ROOT/EXPERIMENT/version_K unless loggers are given."""
         settings = self._get(self.config_init, "trainer")
         experiment, run = (self._get(self.config_init, name) for name in ("experiment", "run"))
-        kwargs |= trainer_arguments(settings, experiment, run)
-        callbacks = default_callbacks(settings, experiment, run, self.command)
+        goes_on = False
+        if self.subcommand == "fit":
+            path = self.config_init["fit"].get("ckpt_path")
+            own = run_folder.own_run(settings["default_root_dir"], experiment, path)
+            goes_on = own is not None and run in (None, own)
+            run = own if goes_on else run
+            self.save_config_kwargs = {"overwrite": goes_on}
+        kwargs |= trainer_arguments(settings, experiment, run, self.steps_done if goes_on else 0)
+        callbacks = default_callbacks(settings, experiment, self.command)
         if self.subcommand == "test":
             callbacks += self._ensemble()
         self.trainer_defaults["callbacks"] = callbacks
@@ -156,15 +163,21 @@ class MetaCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Check the file, and leave the settings as given: Lightning would put the checkpoint's over all of them."""
-        path = self.config[self.config.subcommand].get("ckpt_path")
-        if path in (None, "best", "last", "hpc"):
+        self.steps_done = 0
+        settings = self.config[self.config.subcommand]
+        path, saving = settings.get("ckpt_path"), settings["checkpoint"]
+        if path in ("best", "last"):
+            root = settings["trainer"]["default_root_dir"]
+            path = run_folder.find(path, root, settings["experiment"], saving["dirpath"], saving["monitor"])
+            print(f"ckpt_path is {settings['ckpt_path']}: {path}")
+            settings["ckpt_path"] = path
+        if path in (None, "hpc"):
             return
         try:
-            torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-        except FileNotFoundError:
-            raise MetaLearningError(f"ckpt_path is {path}, but there is no such file") from None
-        except (pickle.UnpicklingError, RuntimeError, OSError) as error:
-            raise MetaLearningError(f"ckpt_path is {path}, which cannot be read as a checkpoint: {error}") from error
+            read = checkpoint_file.read(path, settings.get("weights_only") is not False)
+        except MetaLearningError as error:
+            raise MetaLearningError(f"ckpt_path: {error}") from error
+        self.steps_done = read.get("global_step", 0)
 
     def _dump_config(self) -> None:
         """Leave room for the linked number in a backbone without other arguments, where Lightning would crash."""
@@ -184,8 +197,11 @@ class MetaCLI(LightningCLI):
         path = None
         if isinstance(checkpoint, ModelCheckpoint) and checkpoint.dirpath:
             # The callback's own last checkpoint is that of the last validation.
-            path = str(Path(checkpoint.dirpath) / "last.ckpt")
-            self.trainer.save_checkpoint(path)
+            path = str(Path(checkpoint.dirpath) / run_folder.LAST)
+            if isinstance(checkpoint, RunCheckpoint):
+                checkpoint.save_as_last(self.trainer)
+            else:
+                self.trainer.save_checkpoint(path)
             best = checkpoint.best_model_path
             path = best if best and Path(best).parent == Path(checkpoint.dirpath) else path
         if self.datamodule.test_tasks and self.trainer.limit_test_batches:

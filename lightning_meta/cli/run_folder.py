@@ -1,26 +1,22 @@
-"""A run with a name of its own: where it writes, and how it goes on there after an interruption."""
+"""The folder of a run, ROOT/EXPERIMENT/RUN: claimed by one run alone, and found again by the run that goes on."""
 
-import csv
-import io
 import os
+import re
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pytorch_lightning import Callback
+from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser
-from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.loggers.csv_logs import ExperimentWriter
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from lightning_meta.bounded_files import read_yaml
+from lightning_meta import checkpoint_file
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.report.settings import flatten
 
-SAVED_EVERY = timedelta(minutes=10)  # what an interruption costs at most, where validations are rare or never come
+LAST = "last.ckpt"
+_VERSION = re.compile(r"version_(\d+)")
 
 
 def check_run(name: str | None) -> None:
@@ -44,80 +40,79 @@ def same_run(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return flatten(one) == flatten(other) and seed_and_experiment[0] == seed_and_experiment[1]
 
 
-def check_folder(folder: Path, settings: Mapping[str, Any], fits: bool) -> bool:
-    """Whether the folder of a named run holds this very run already, which then may write there.
+def check_last(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse to train from scratch in a folder that holds a checkpoint of this very run.
 
     Args:
         folder: that of the run.
         settings: its settings, as `plain` gives them.
-        fits: whether it trains.
-
-    Raises:
-        MetaLearningError: the training would start from scratch beside the checkpoint of an earlier start.
     """
-    path = folder / "config.yaml"
-    if not path.exists() or not same_run(read_yaml(path), settings):
-        return False
-    last = folder / "checkpoints" / "last.ckpt"
-    if fits and last.exists() and not settings.get("ckpt_path"):
+    last = folder / "checkpoints" / LAST
+    if last.exists() and not settings.get("ckpt_path"):
         raise MetaLearningError(
             f"run is {settings.get('run')!r}, and {last} is a checkpoint of this very run: go on from it with "
             f"--ckpt_path={last}, or start another run"
         )
-    return True
 
 
-def regular_checkpoints() -> Callback:
-    """Saves ``last.ckpt`` by the clock as well, whatever the validations do."""
-    return ModelCheckpoint(filename="last", train_time_interval=SAVED_EVERY, enable_version_counter=False)
+def claim(root: str, experiment: str) -> int | None:
+    """The number of a new run, whose folder no other run gets; None on other ranks, which are told it."""
+    if rank_zero_only.rank:  # type: ignore[attr-defined]
+        return None
+    folder = Path(root) / experiment
+    folder.mkdir(parents=True, exist_ok=True)
+    version = (
+        max((int(match[1]) for path in folder.iterdir() if (match := _VERSION.fullmatch(path.name))), default=-1) + 1
+    )
+    while True:
+        try:
+            (folder / f"version_{version}").mkdir()
+            return version
+        except FileExistsError:
+            version += 1
 
 
-class MetricsFile(CSVLogger):
-    """Lightning's ``metrics.csv``, which also goes on with the file of an interrupted run.
+def own_run(root: str, experiment: str, checkpoint: str | None) -> str | None:
+    """The name of the run whose last checkpoint this is, where it is one of this experiment."""
+    if checkpoint is None or Path(checkpoint).name != LAST:
+        return None
+    place = Path(checkpoint).resolve().parent
+    same = place.parent.parent == (Path(root) / experiment).resolve() and place.name == "checkpoints"
+    return place.parent.name if same else None
 
-    A validation is written at once, before the checkpoint that follows it, so that a run that is killed and goes on
-    from there has no gap. What the killed process logged after its last checkpoint is logged again.
+
+def find(which: str, root: str, experiment: str, dirpath: str | None, monitor: str | None) -> str:
+    """The last or best checkpoint of that run of an experiment which wrote its last one latest.
+
+    Args:
+        which: ``last`` or ``best``.
+        root: folder of all experiments.
+        experiment: name of the experiment.
+        dirpath: ``checkpoint.dirpath``, where checkpoints lie if it is given.
+        monitor: ``checkpoint.monitor``, by which the best was chosen.
+
+    Raises:
+        MetaLearningError: there is none.
     """
-
-    _goes_on = False
-
-    @property
-    def experiment(self) -> ExperimentWriter:
-        """The writer, which removes the file of an earlier process when it is made."""
-        if self._experiment is None:
-            path = Path(self.log_dir, ExperimentWriter.NAME_METRICS_FILE)
-            earlier = path.read_text(encoding="utf-8") if path.exists() else ""
-            writer = super().experiment
-            if earlier and isinstance(writer, ExperimentWriter):  # other ranks write nothing
-                _replace(path, earlier)
-                writer.metrics_keys = earlier.splitlines()[0].split(",")
-                self._goes_on = True
-        return super().experiment
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        """Record metrics; those of a validation reach the file at once."""
-        path = Path(self.experiment.metrics_file_path)
-        if self._goes_on and step is not None:
-            self._goes_on = False
-            _replace(path, _rows_before(path.read_text(encoding="utf-8"), step))
-        super().log_metrics(metrics, step)
-        if any(name.startswith("val") for name in metrics):
-            self.save()
-
-
-def _rows_before(text: str, step: int) -> str:
-    """A CSV file without the rows of this step and later ones, and without a row that was cut off."""
-    reader = csv.DictReader(io.StringIO(text))
-    kept = io.StringIO()
-    writer = csv.DictWriter(kept, reader.fieldnames or [], lineterminator="\r\n")
-    writer.writeheader()
-    writer.writerows(row for row in reader if (row["step"] or "").isdigit() and int(row["step"]) < step)
-    return kept.getvalue()
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file in one step, so that whoever kills the process never leaves half of it."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8", newline="")
-    os.replace(partial, path)
+    folder = Path(root) / experiment
+    places = [Path(dirpath)] if dirpath else folder.glob("*/checkpoints")
+    written = [place / LAST for place in places if (place / LAST).is_file()]
+    last = max(written, key=lambda path: path.stat().st_mtime_ns, default=None)
+    where = dirpath or f"{folder}/*/checkpoints"
+    if last is None:
+        raise MetaLearningError(
+            f"ckpt_path is {which}, but there is no {LAST} in {where}: leave it out to start a run, or give the "
+            "--experiment and --trainer.default_root_dir of the run, or the file itself"
+        )
+    if which == "last":
+        return str(last)
+    states = checkpoint_file.read(last, mmap=True).get("callbacks", {})
+    for key, state in states.items():
+        if key.startswith(ModelCheckpoint.__qualname__) and state["monitor"] == monitor and state["best_model_path"]:
+            best = last.parent / Path(state["best_model_path"]).name
+            if best.is_file():
+                return str(best)
+    raise MetaLearningError(
+        f"ckpt_path is best, but the run in {last.parent.parent} kept none by {monitor}: set checkpoint.monitor "
+        "to that of its fit, or ckpt_path to last"
+    )

@@ -9,13 +9,15 @@ from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.profilers import PyTorchProfiler
 
+from lightning_meta.bounded_files import read_yaml
 from lightning_meta.callbacks import Board, Figures, PredictionFile, Results, TasksPerSecond
-from lightning_meta.cli.run_folder import MetricsFile, check_folder, plain, regular_checkpoints
+from lightning_meta.cli.run_files import RunMetrics
+from lightning_meta.cli.run_folder import check_last, claim, plain, same_run
 from lightning_meta.errors import MetaLearningError
 
 
 class RunConfig(SaveConfigCallback):
-    """Writes the run's ``config.yaml``, and never over that of another run."""
+    """Writes the run's ``config.yaml``, and never over that of another run; its own, where the run goes on."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write it.
@@ -24,17 +26,25 @@ class RunConfig(SaveConfigCallback):
             MetaLearningError: the folder holds one already, unless it is of this very run, which goes on there.
         """
         folder, name = trainer.log_dir, self.config["run"]  # the folder is a collective: every rank asks
-        if name and folder and not self.already_saved:
-            self.overwrite = check_folder(Path(folder), plain(self.parser, self.config), stage == "fit")
-            self.already_saved = self.overwrite and stage == "fit"  # the file says how the run began
+        path = Path(str(folder)) / self.config_filename
+        if folder and not self.already_saved:
+            settings, goes_on = plain(self.parser, self.config), self.overwrite
+            if (name or goes_on) and path.exists() and same_run(read_yaml(path), settings):
+                if stage == "fit":
+                    check_last(Path(folder), settings)
+                self.overwrite, self.already_saved = True, stage == "fit"  # the file says how the run began
+            elif goes_on and path.exists() and trainer.is_global_zero:
+                number = len([*path.parent.glob("config_before_*.yaml")])
+                path.rename(path.with_name(f"config_before_{number}.yaml"))  # the settings of the first part of the run
             self.config = self.config.clone()
             self.config["run"] = None  # of this run alone, and not of those that are given the file
+            if goes_on:
+                self.config["ckpt_path"] = None
         try:
             super().setup(trainer, pl_module, stage)
         except RuntimeError as error:
             loggers = "let the logger write elsewhere with trainer.logger.save_dir, or leave trainer.logger out for a "
             hint = "give this one another name" if name else f"{loggers}folder for each run"
-            path = Path(str(trainer.log_dir)) / self.config_filename
             raise MetaLearningError(f"{path} belongs to another run: {hint}") from error
 
 
@@ -48,13 +58,14 @@ def check_experiment(name: str) -> None:
         )
 
 
-def trainer_arguments(settings: Any, experiment: str, run: str | None) -> dict[str, Any]:
+def trainer_arguments(settings: Any, experiment: str, run: str | None, steps: int) -> dict[str, Any]:
     """A folder for each run, ROOT/EXPERIMENT/RUN, with loggers, and a profiler whose marks can be copied.
 
     Args:
         settings: those of the trainer.
         experiment: name of the experiment.
-        run: name of the run; the next version_K that is free where it is None.
+        run: name of the run; a version_K that no other run has where it is None.
+        steps: meta-steps that the run has done, if it goes on in its folder.
     """
     root = settings["default_root_dir"]
     profiler = {"profiler": PyTorchProfiler(record_module_names=False)} if settings["profiler"] == "pytorch" else {}
@@ -63,28 +74,28 @@ def trainer_arguments(settings: Any, experiment: str, run: str | None) -> dict[s
     if settings["barebones"]:
         return profiler | {"logger": False}
     if settings["logger"] in (None, True):
-        board = TensorBoardLogger(root, experiment, run, default_hp_metric=False)
-        return profiler | {"logger": [board, MetricsFile(root, experiment, board.version)]}
+        version = claim(root, experiment) if run is None else run
+        purge: dict[str, Any] = {"purge_step": steps} if steps else {}  # what was logged later is measured again
+        board = TensorBoardLogger(root, experiment, version, default_hp_metric=False, **purge)
+        return profiler | {"logger": [board, RunMetrics(root, experiment, board.version, steps)]}
     if settings["logger"] is False:
-        return profiler | {"default_root_dir": MetricsFile(root, experiment, run).log_dir}
+        version = claim(root, experiment) if run is None else run
+        return profiler | {"default_root_dir": RunMetrics(root, experiment, version).log_dir}
     return profiler
 
 
-def default_callbacks(settings: Any, experiment: str, run: str | None, command: str) -> list[Callback]:
+def default_callbacks(settings: Any, experiment: str, command: str) -> list[Callback]:
     """What every run has, as far as the trainer's settings allow it.
 
     Args:
         settings: those of the trainer.
         experiment: name of the experiment.
-        run: name of the run, where it has one.
         command: the command line of the run.
     """
     callbacks: list[Callback] = [Results(experiment, command), PredictionFile()]
     if settings["barebones"]:
         return callbacks
     callbacks.append(TasksPerSecond())
-    if run:
-        callbacks.append(regular_checkpoints())
     if settings["logger"] is not False:
         callbacks += [Board(), LearningRateMonitor(), Figures()]
     own = settings["callbacks"] or []

@@ -1,15 +1,62 @@
 """What a checkpoint says beside the weights: the method, the data, and how far the training was."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
+from pytorch_lightning import LightningModule
+from pytorch_lightning.plugins import DoublePrecision, TorchCheckpointIO
+from pytorch_lightning.utilities import rank_zero_info
+
+from lightning_meta import checkpoint_file
 from lightning_meta.episode import EpisodeSource
-from lightning_meta.learner.checks import check_checkpoint
+from lightning_meta.learner.checkpoint_io import AtomicCheckpointIO, is_local
+from lightning_meta.learner.checks.checkpoint import (
+    Changed,
+    check_defaults,
+    check_method,
+    check_outer_settings,
+    check_resumable,
+    check_tensors,
+)
 from lightning_meta.learner.hyperparameters import public_path
 from lightning_meta.learner.linear_head import ends_with_linear
 from lightning_meta.params import named
 
 if TYPE_CHECKING:
     from lightning_meta.learner.meta_learner import MetaLearner
+
+_WITHOUT_EFFECT = {"task_chunk", "compile", "_instantiator", "_class_path"}  # on what is computed
+_OF_TRAINING = {"optimizer", "lr_scheduler", "outer_reduction"}  # and without effect on an evaluation
+
+
+class CheckpointedModule(LightningModule):
+    """A module whose checkpoints are written and read by `AtomicCheckpointIO`, unless the trainer was given another."""
+
+    def setup(self, stage: str) -> None:
+        """Take the place of Lightning's own files."""
+        strategy = self.trainer.strategy
+        if type(strategy.checkpoint_io) is TorchCheckpointIO:
+            strategy.checkpoint_io = AtomicCheckpointIO()
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Lightning's, of a file that was verified.
+
+        Raises:
+            MetaLearningError: there is no such file, or it is damaged.
+        """
+        if isinstance(checkpoint_path, str | Path) and is_local(checkpoint_path):
+            checkpoint_file.verify(checkpoint_path)
+        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what loading compares and goes on with, and what the learner is."""
+        checkpoint |= describe(cast("MetaLearner", self))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the checkpoint belongs to this learner, and go on with its counts."""
+        restore(cast("MetaLearner", self), checkpoint)
 
 
 def describe(learner: "MetaLearner") -> dict[str, Any]:
@@ -21,27 +68,74 @@ def describe(learner: "MetaLearner") -> dict[str, Any]:
         "max_steps": learner.trainer.max_steps,
         "train_seconds": learner.train_seconds,
         "task_chunk": chunk.size if chunk.tuned else None,
+        "not_plain": sorted(learner.not_plain),
     }
 
 
-def restore(learner: "MetaLearner", checkpoint: dict[str, Any], not_plain: set[str], scheduled: bool) -> None:
-    """Check that a checkpoint belongs to a learner, and go on with its counts.
+def restore(learner: "MetaLearner", checkpoint: dict[str, Any]) -> None:
+    """Check that a checkpoint belongs to a learner, say which settings are not its, and go on with its counts.
 
     Args:
         learner: that is to take over the checkpoint.
         checkpoint: as Lightning reads it.
-        not_plain: arguments of this learner that have no plain form, so that they were given again.
-        scheduled: whether its outer rate follows a schedule, which is made for a run of one length.
     """
+    check_method(type(learner), learner.trained_alike, checkpoint.get("method"))
     if learner.any_ways and ends_with_linear(learner.backbone):
         learner.head.resize(named("backbone", checkpoint["state_dict"]))
-    training = learner._trainer is not None and learner._trainer.state.fn == "fit"
-    planned = learner.trainer.max_steps if training and scheduled else None
-    check_checkpoint(learner.state_dict(), checkpoint, not_plain, planned)
-    learner.meta_steps, learner.trained_on = checkpoint["global_step"], checkpoint.get("trained_on", {})
+    check_tensors(learner.state_dict(), checkpoint["state_dict"])
+    check_defaults(set(checkpoint.get("not_plain", [])) - learner.not_plain)
+    if learner._trainer is not None:
+        trainer = learner.trainer
+        training = trainer.state.fn == "fit"
+        changed = list(changed_settings(checkpoint.get("hyper_parameters", {}), learner.hparams))
+        if training:
+            scheduled, source = learner._lr_scheduler is not None, getattr(trainer, "datamodule", None)
+            check_resumable(checkpoint, source, trainer.max_steps, scheduled)
+            check_outer_settings(changed)
+            # Lightning adds the step under way, also where the fit had ended and there was none.
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]
+            progress["_batches_that_stepped"] = checkpoint["global_step"] - 1
+        _report(changed, training)
+        if isinstance(trainer.precision_plugin, DoublePrecision):
+            learner.double()  # which Lightning does after loading, when the weights were rounded to float32
+    learner.meta_steps, learner.trained_on = checkpoint.get("global_step", 0), checkpoint.get("trained_on", {})
     # An early best checkpoint, tested after the fit, does not shorten the run.
     learner.train_seconds = max(learner.train_seconds, checkpoint.get("train_seconds", 0.0))
     learner.task_map.chunk.restore(checkpoint.get("task_chunk"))
+
+
+def changed_settings(saved: Any, own: Any, name: str = "") -> Iterator[Changed]:
+    """Settings in which a checkpoint and a learner differ, among those that both know.
+
+    Args:
+        saved: hyperparameters of the checkpoint, plain data.
+        own: hyperparameters of the learner.
+        name: of the setting that they are the value of.
+    """
+    if isinstance(saved, Mapping) and isinstance(own, Mapping):
+        for key in saved.keys() & own.keys() - _WITHOUT_EFFECT:
+            yield from changed_settings(saved[key], own[key], f"{name}.{key}".lstrip(".").replace(".init_args", ""))
+    elif _plain(saved) != _plain(own):
+        yield Changed(f"model.{name}", _shown(saved), _shown(own))
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as the lists that files make of them."""
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _shown(value: Any) -> str:
+    """A class or function by its name, anything else as it is."""
+    value = value.get("class_path", value) if isinstance(value, Mapping) else value
+    return value.rpartition(".")[2] if isinstance(value, str) else str(value)
+
+
+def _report(changed: list[Changed], training: bool) -> None:
+    """Say which settings are taken from where."""
+    shown = [one for one in changed if training or one.name.split(".")[1] not in _OF_TRAINING]
+    if shown:
+        differences = ", ".join(f"{one.name} {one.own} (in the checkpoint {one.saved})" for one in sorted(shown))
+        rank_zero_info(f"Weights and learned rates come from the checkpoint, settings do not: {differences}")
 
 
 def describe_source(source: EpisodeSource) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import OptimizerCallable
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -17,9 +16,10 @@ from torch.optim import Adam
 
 from lightning_meta.episode import Episode, EpisodeSource, InnerBatches, Predictions
 from lightning_meta.inner import InnerLoop, unroll
-from lightning_meta.learner import checkpoints, checks, losses
+from lightning_meta.learner import checks, losses
 from lightning_meta.learner.adapted import AdaptedLearner, adapt_to
 from lightning_meta.learner.carry import CarryBuffers
+from lightning_meta.learner.checkpoints import CheckpointedModule
 from lightning_meta.learner.hyperparameters import save_settings
 from lightning_meta.learner.linear_head import LinearHead
 from lightning_meta.learner.running import predict_queries, run_both_protocols, run_module
@@ -30,7 +30,7 @@ from lightning_meta.mapping import with_gradient
 from lightning_meta.params import Params, named, trainable
 
 
-class MetaLearner(LightningModule, ABC):
+class MetaLearner(CheckpointedModule, ABC):
     """Base of all methods. A method is one pure function of one task, `outer_loss`.
 
     Args:
@@ -57,6 +57,7 @@ class MetaLearner(LightningModule, ABC):
     compares = False  # whether outputs come from comparing features
     any_ways = False  # whether the number of classes is free: features are compared, or the last layer is made per task
     needs_fixed_loss = ""  # why nothing random may happen in training, for the message that refuses it
+    trained_alike: tuple[str, ...] = ()  # names of methods with the same training, whose checkpoints it tests
     carry_per_task = False  # whether every task has a carry of its own, the task axis in front, instead of one for all
 
     def __init__(
@@ -221,6 +222,7 @@ class MetaLearner(LightningModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Tell the data what to draw for the inner loop, and compare trainer, backbone and data."""
+        super().setup(stage)
         self.task_map.release()
         checks.check_trainer(self, self.trainer)
         if isinstance(source := getattr(self.trainer, "datamodule", None), EpisodeSource):
@@ -290,11 +292,3 @@ class MetaLearner(LightningModule, ABC):
     def teardown(self, stage: str) -> None:
         """Drop the graphs."""
         self.task_map.release()
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what loading compares and goes on with, and what the learner is."""
-        checkpoint |= checkpoints.describe(self) | {"not_plain": sorted(self.not_plain)}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the checkpoint belongs to this learner, and go on with its counts."""
-        checkpoints.restore(self, checkpoint, self.not_plain, scheduled=self._lr_scheduler is not None)

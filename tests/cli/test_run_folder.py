@@ -1,89 +1,114 @@
-"""A run with a name, which goes on in its folder."""
+"""Run folders: one for each run, also where several start together, and a run that goes on does so in its own."""
 
 import csv
-from datetime import timedelta
+import json
+import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-import yaml
 
-from lightning_meta.cli import main, run_folder
-from lightning_meta.cli.run_folder import MetricsFile
+from lightning_meta.cli import main
+from lightning_meta.cli.run_folder import claim
 from tests.cli.helpers import refused, small
 
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "metrics.csv").open() as file:
-        return list(csv.DictReader(file))
+pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory")  # that of the run, which goes on
 
 
-def test_a_named_run_goes_on_in_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["fit", *small(tmp_path), "--model.compile=false", "--model.task_chunk=1", "--run=mine"]
-    assert main(arguments) == 0
-    folder = tmp_path / "experiment" / "mine"
-    last = folder / "checkpoints" / "last.ckpt"
-    before = last.read_bytes()
-    assert f"go on from it with --ckpt_path={last}" in refused(arguments, capsys)
-    assert "belongs to another run: give this one another name" in refused([*arguments, "--data.test_tasks=4"], capsys)
-    assert last.read_bytes() == before
-    assert [path.name for path in folder.parent.iterdir()] == ["mine"]
-    first = rows(folder)
-    assert main([*arguments, f"--ckpt_path={last}"]) == 0
-    assert len(rows(folder)) == len(first)  # its test is logged again
-    settings = yaml.safe_load((folder / "config.yaml").read_text())
-    assert (settings["run"], settings["ckpt_path"]) == (None, None)  # the file may be given to another run
-    saved = torch.load(last, weights_only=True)
-    best = [state["best_model_path"] for key, state in saved["callbacks"].items() if "val_accuracy" in key]
-    assert [Path(path).parent for path in best] == [folder / "checkpoints"]
-    assert sorted(path.name for path in folder.glob("checkpoints/*.ckpt")) == [Path(best[0]).name, "last.ckpt"]
+def arguments(root: Path, steps: int, *more: str) -> list[str]:
+    """Validated after every second meta-step, without a schedule, so that the run can be longer than it was."""
+    common = ["--model.compile=false", "--model.task_chunk=1", "--trainer.limit_val_batches=1"]
+    return [*small(root, steps=steps), *common, *more]
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a"])
-def test_a_name_is_one_folder(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = refused(["fit", *small(tmp_path), f"--run={name}"], capsys)
-    assert f"run is {name!r}, expected the name of one folder" in said
+def rows(path: Path) -> list[dict[str, str]]:
+    """The logged values that do not depend on time; Lightning counts every start as an epoch."""
+    with path.open() as file:
+        found = [{k: v for k, v in row.items() if v and "per_second" not in k} for row in csv.DictReader(file)]
+    rows = [{key: value for key, value in row.items() if key != "epoch"} for row in found]
+    return [row for row in rows if row.keys() != {"step", "lr-Adam"}]  # of which every start logs one more
 
 
-def test_a_named_run_saves_by_the_clock_where_nothing_validates(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.slow
+def test_a_run_goes_on_in_its_own_folder_as_if_nothing_had_been(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its last checkpoint is one file all along, which the end of the fit replaces."""
-    monkeypatch.setattr(run_folder, "SAVED_EVERY", timedelta(0))
-    saved: list[int] = []
-    plain = torch.save
-    monkeypatch.setattr(
-        torch, "save", lambda content, *more: (saved.append(content["global_step"]), plain(content, *more))
-    )
-    arguments = [*small(tmp_path, steps=3), "--model.compile=false", "--checkpoint.monitor=null"]
-    arguments += ["--checkpoint.filename=end-{step}", "--checkpoint.save_on_train_epoch_end=true"]
-    assert main(["fit", *arguments, "--run=mine", "--trainer.limit_val_batches=0"]) == 0
-    assert saved[:3] == [1, 2, 3]
-    names = sorted(path.name for path in tmp_path.rglob("*.ckpt"))
-    assert names == ["end-step=3.ckpt", "last.ckpt"]
-
-
-def test_metrics_go_on_without_a_gap(tmp_path: Path) -> None:
-    """Of the process before, what it logged after the checkpoint goes, and a row that was cut off."""
-    first = MetricsFile(tmp_path, "e", "run")
-    for step in range(0, 8, 2):
-        first.log_metrics({"train": step}, step)
-    first.log_metrics({"val_loss": 0.5}, 7)  # reaches the file at once, and all before it
-    path = Path(first.log_dir, "metrics.csv")
-    assert len(rows(path.parent)) == 5
-    with path.open("a") as file:
-        file.write("8")
-    again = MetricsFile(tmp_path, "e", "run")
-    with pytest.warns(UserWarning, match="Previous log files in this directory"):
-        again.log_metrics({"train": 5, "new": 1}, 5)
-    assert len(rows(path.parent)) == 3
-    again.log_metrics({"val_loss": 0.25}, 7)
-    again.finalize("success")
-    steps = [(row["step"], row["train"], row["val_loss"], row["new"]) for row in rows(path.parent)]
-    assert steps == [
-        ("0", "0", "", ""),
-        ("2", "2", "", ""),
-        ("4", "4", "", ""),
-        ("5", "5", "", "1"),
-        ("7", "", "0.25", ""),
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert main(["fit", *arguments(whole, 6)]) == 0
+    assert main(["fit", *arguments(parts, 4, "--data.test_tasks=0")]) == 0
+    assert main(["fit", *arguments(parts, 6, "--ckpt_path=last")]) == 0
+    assert re.search(r"ckpt_path is last: .*version_0/checkpoints/last.ckpt", capsys.readouterr().out)
+    assert [path.name for path in (parts / "experiment").iterdir()] == ["version_0"]
+    one, other = (root / "experiment" / "version_0" for root in (whole, parts))
+    assert rows(one / "metrics.csv") == rows(other / "metrics.csv")
+    states: list[dict[str, Any]] = [
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (one, other)
     ]
+    torch.testing.assert_close(*(dict(state["state_dict"]) for state in states), rtol=0, atol=0)
+    names = [
+        {Path(path).name: float(score) for path, score in entry["best_k_models"].items()}
+        for state in states
+        for key, entry in state["callbacks"].items()
+        if key.startswith("ModelCheckpoint")
+    ]
+    assert len(names) == 2 and names[0] == names[1]
+    results = [json.loads((run / "checkpoints" / "results.json").read_text()) for run in (one, other)]
+    assert [entry["meta_steps"] for entry in results[0]] == [entry["meta_steps"] for entry in results[1]]
+    assert results[0][0]["metrics"] == results[1][0]["metrics"]
+    assert len([*other.glob("config_before_*.yaml")]) == 1  # of another length
+
+
+@pytest.mark.slow
+def test_the_last_checkpoint_is_of_the_last_validation_even_if_it_was_not_better(tmp_path: Path) -> None:
+    more = ["--checkpoint.monitor=val/query_loss/step_0", "--checkpoint.mode=max", "--model.optimizer=torch.optim.SGD"]
+    stop = [
+        "--trainer.callbacks+=EarlyStopping",
+        "--trainer.callbacks.monitor=val_loss",
+        "--trainer.callbacks.mode=min",
+    ]
+    stop += ["--trainer.callbacks.patience=1", "--trainer.callbacks.min_delta=100"]
+    assert main(["fit", *arguments(tmp_path, 8, *more, "--model.optimizer.lr=0.0", *stop)]) == 0
+    (last,) = tmp_path.rglob("last.ckpt")
+    state = torch.load(last, weights_only=True)
+    assert state["global_step"] == 4  # the weights never change: the first is the best, the second stops the run
+    (stopping,) = (entry for key, entry in state["callbacks"].items() if key.startswith("EarlyStopping"))
+    assert stopping["wait_count"] == 1
+
+
+def test_checkpoints_that_are_not_there_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("fit", "test", "validate"):
+        for which in ("last", "best"):
+            said = refused([command, *small(tmp_path), f"--ckpt_path={which}"], capsys)
+            assert f"ckpt_path is {which}, but there is no last.ckpt in" in said
+    assert not [*tmp_path.iterdir()]
+
+
+CLAIM = """
+import sys, time
+from pathlib import Path
+from lightning_meta.cli.run_folder import claim
+root = Path(sys.argv[1])
+(root / f"ready_{sys.argv[2]}").touch()
+while len([*root.glob("ready_*")]) < 4:
+    time.sleep(0.001)
+print([claim(sys.argv[1], "experiment") for _ in range(20)])
+"""
+
+
+@pytest.mark.slow
+def test_runs_that_start_together_have_folders_of_their_own(tmp_path: Path) -> None:
+    started = [
+        subprocess.Popen([sys.executable, "-c", CLAIM, str(tmp_path), str(rank)], stdout=subprocess.PIPE, text=True)
+        for rank in range(4)
+    ]
+    claimed = [number for process in started for number in json.loads(process.communicate()[0])]
+    assert sorted(claimed) == list(range(80))
+
+
+def test_a_folder_is_claimed_once(tmp_path: Path) -> None:
+    (tmp_path / "experiment" / "version_7").mkdir(parents=True)
+    (tmp_path / "experiment" / "version_x").mkdir()
+    assert [claim(str(tmp_path), "experiment") for _ in range(2)] == [8, 9]

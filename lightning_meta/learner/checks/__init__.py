@@ -1,7 +1,6 @@
 """Checks by subject: each names the setting, its value, what was expected and what to do."""
 
 from lightning_meta.learner.checks.backbone import check_backbone, check_frozen, check_layers
-from lightning_meta.learner.checks.checkpoint import check_checkpoint
 from lightning_meta.learner.checks.data import check_episodes, check_no_classes, check_other_classes, check_regression
 from lightning_meta.learner.checks.settings import check_learned_rule, check_settings
 from lightning_meta.learner.checks.trainer import check_divergence, check_trainer
@@ -9,7 +8,6 @@ from lightning_meta.learner.checks.vectorising import check_vectorising
 
 __all__ = [
     "check_backbone",
-    "check_checkpoint",
     "check_divergence",
     "check_episodes",
     "check_frozen",

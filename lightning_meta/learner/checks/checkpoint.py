@@ -1,27 +1,81 @@
 """What is checked of a checkpoint before it is loaded."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from lightning_meta.errors import MetaLearningError
 
+_NEEDED_BY_A_FIT = {"optimizer_states": "the state of the outer optimizer", "loops": "how far the run was"}
 
-def check_checkpoint(
-    own: dict[str, Tensor], checkpoint: dict[str, Any], not_plain: set[str], planned: int | None
-) -> None:
-    """Refuse what does not belong to a learner, before any of it is loaded.
+
+class Changed(NamedTuple):
+    """A setting that is another in a checkpoint than in the learner that is to take it over."""
+
+    name: str
+    saved: str
+    own: str
+
+
+def check_method(kind: type, trained_alike: tuple[str, ...], method: str | None) -> None:
+    """Refuse a checkpoint of another method, whose weights would be read as something that they are not.
 
     Args:
-        own: the learner's ``state_dict``.
-        checkpoint: as Lightning reads it.
-        not_plain: arguments of this learner that have no plain form, so that they were given again.
-        planned: length of the run that is to go on by a schedule; None where there is none.
+        kind: class of the learner.
+        trained_alike: names of methods whose training is the same.
+        method: import path of the checkpoint's class; None in older checkpoints.
     """
-    check_tensors(own, checkpoint["state_dict"])
-    check_defaults(set(checkpoint["not_plain"]) - not_plain)
-    if planned is not None:
-        check_length(checkpoint["max_steps"], planned)
+    if method is None:
+        return
+    name = method.rpartition(".")[2]
+    if name not in {parent.__name__ for parent in kind.__mro__} | {*trained_alike}:
+        raise MetaLearningError(
+            f"the checkpoint was trained by {name}, but model is {kind.__name__}: set model to {name} (in Python: "
+            f"{name}.load_from_checkpoint), or use the config.yaml that stands in the folder of the checkpoint's run"
+        )
+
+
+def check_resumable(checkpoint: dict[str, Any], source: Any, steps: int, scheduled: bool) -> None:
+    """Refuse to go on with a training of which the checkpoint does not hold everything.
+
+    Args:
+        checkpoint: as Lightning reads it.
+        source: data module of the fit, if any.
+        steps: ``trainer.max_steps``.
+        scheduled: whether the outer rate follows a schedule.
+    """
+    lacks = [text for key, text in _NEEDED_BY_A_FIT.items() if not checkpoint.get(key)]
+    if source is not None and source.state_dict() and type(source).__qualname__ not in checkpoint:
+        data = checkpoint.get("trained_on", {}).get("data")
+        if data not in (None, type(source).__name__):
+            raise MetaLearningError(
+                f"the checkpoint was trained on {data}, but data is {type(source).__name__}: a fit goes on with "
+                f"its own stream of tasks, so set data to {data}"
+            )
+        lacks.append(f"how many tasks of {type(source).__name__} were used")
+    if lacks:
+        raise MetaLearningError(
+            f"a fit cannot go on from this checkpoint, which does not hold {', '.join(lacks)}: it was saved with "
+            "checkpoint.save_weights_only or cut down to its weights. Take the last.ckpt of a run, or only test it"
+        )
+    done = checkpoint.get("global_step", 0)
+    if done > steps > 0:
+        raise MetaLearningError(
+            f"trainer.max_steps is {steps}, but the checkpoint has done {done} meta-steps: raise it, or only test it"
+        )
+    if scheduled and "max_steps" in checkpoint:
+        check_length(checkpoint["max_steps"], steps)
+
+
+def check_outer_settings(changed: list[Changed]) -> None:
+    """Refuse settings of the outer optimizer and its schedule that the checkpoint's state would overwrite silently."""
+    for name, saved, own in changed:
+        part = name.split(".")[1]
+        if part == "optimizer" or (part == "lr_scheduler" and own != "None"):
+            raise MetaLearningError(
+                f"{name} is {own}, but the run goes on with the state of its {part}, in which it is {saved}: set it to "
+                f"{'null' if saved == 'None' else saved}"
+            )
 
 
 def check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:

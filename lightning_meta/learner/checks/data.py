@@ -7,7 +7,7 @@ import torch
 from lightning_meta.episode import Episode, EpisodeSource, InnerBatches, Split
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner.checks.backbone import check_frozen
-from lightning_meta.learner.checks.trainer import check_monitor
+from lightning_meta.learner.checks.trainer import check_data_precision, check_monitor
 from lightning_meta.learner.checks.vectorising import check_outer_loss, check_vectorising
 from lightning_meta.mapping import kept_generators
 from lightning_meta.params import trainable
@@ -31,6 +31,7 @@ def _check_episodes(learner: "MetaLearner", source: EpisodeSource, stage: str) -
     batches = learner.training_batches() if stage == "fit" else learner.evaluation_batches()
     check_inner_order(episode, batches, type(source).__name__)
     episode = episode._replace(inner_order=episode.inner_order[:, : batches.steps])  # those of the first visit
+    check_data_precision(episode, learner.trainer)
     learner.check_data(source, episode)
     check_frozen(learner.backbone, learner.adapted_params(trainable(learner)), learner.inner, method)
     if stage != "fit":

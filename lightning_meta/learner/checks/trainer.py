@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import (
     LearningRateFinder,
     ModelCheckpoint,
 )
+from pytorch_lightning.plugins import DoublePrecision, HalfPrecision
 from pytorch_lightning.profilers import Profiler, PyTorchProfiler
 from pytorch_lightning.strategies import Strategy
 
@@ -31,9 +32,38 @@ def check_trainer(learner: "MetaLearner", trainer: Trainer) -> None:
     check_accumulation(carries, _accumulated(trainer))
     check_profiler(trainer.profiler)  # type: ignore[attr-defined]
     check_callbacks(trainer.callbacks)  # type: ignore[attr-defined]
+    check_precision(learner, trainer)
     if trainer.state.fn == "fit":
         check_run(trainer)
     check_evaluation(str(trainer.state.fn.value if trainer.state.fn else ""), trainer)
+
+
+def check_precision(learner: "MetaLearner", trainer: Trainer) -> None:
+    """Refuse tensors of several precisions, where the trainer does not bring all to one."""
+    tensors = {**dict(learner.named_parameters()), **dict(learner.backbone.named_buffers(prefix="backbone"))}
+    kinds = {name: tensor.dtype for name, tensor in tensors.items() if tensor.is_floating_point()}
+    if isinstance(trainer.precision_plugin, DoublePrecision | HalfPrecision):
+        if len({*kinds.values()}) > 1:  # Lightning brings all to one, but only after the other checks have run it
+            learner.to(torch.float64 if isinstance(trainer.precision_plugin, DoublePrecision) else torch.float32)
+        return
+    expected = torch.get_default_dtype()
+    wrong = [name for name, kind in kinds.items() if kind != expected]
+    if wrong:
+        raise MetaLearningError(
+            f"model.{wrong[0]} is {kinds[wrong[0]]}, but trainer.precision {trainer.precision} computes in {expected}: "
+            "convert the backbone with .float(), or set trainer.precision to 64-true, which converts backbone and data"
+        )
+
+
+def check_data_precision(episode: Episode, trainer: Trainer) -> None:
+    """Refuse inputs of another precision than the weights', where the trainer does not convert them."""
+    kind, expected = episode.support_x.dtype, torch.get_default_dtype()
+    converts = isinstance(trainer.precision_plugin, DoublePrecision | HalfPrecision)
+    if kind.is_floating_point and kind != expected and not converts:
+        raise MetaLearningError(
+            f"the data's inputs are {kind}, but trainer.precision {trainer.precision} computes in {expected}: let the "
+            "data module's `draw` give .float(), or set trainer.precision to 64-true, which converts backbone and data"
+        )
 
 
 def check_run(trainer: Trainer) -> None:

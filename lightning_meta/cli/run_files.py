@@ -1,0 +1,151 @@
+"""The files of a run that goes on where it was: its checkpoints, and its ``metrics.csv``."""
+
+import csv
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from lightning_utilities.core.rank_zero import rank_zero_only
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+
+from lightning_meta.cli.run_folder import LAST
+
+CHECKED_EVERY = 50  # meta-steps
+SAVED_EVERY = timedelta(minutes=10)  # what an interruption costs at most, where validations are rare or never come
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Lightning's, whose ``last.ckpt`` is of the last validation, or of ten minutes ago where that is longer ago.
+
+    A run that goes on in its own folder knows its best checkpoints again, also where the folder was moved; one that
+    starts from the checkpoint of another run has none yet.
+    """
+
+    @property
+    def state_key(self) -> str:
+        """That of the base, by which checkpoints hold its state."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    _saved = 0.0  # seconds of the clock
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        super().on_train_start(trainer, pl_module)
+        self._saved = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save by the clock as well, whatever the validations do."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        due = time.monotonic() - self._saved >= SAVED_EVERY.total_seconds()
+        asked = trainer.global_step % CHECKED_EVERY == 0  # now and then: ranks have to agree
+        if self.save_last is True and asked and trainer.strategy.broadcast(due):
+            self.save_as_last(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the best as the base does, and the last where that has not."""
+        super().on_validation_end(trainer, pl_module)
+        if self.save_last is True and not self._should_skip_saving_checkpoint(trainer):
+            self.save_as_last(trainer)
+
+    def save_as_last(self, trainer: Trainer) -> str:
+        """Write ``last.ckpt`` now; returns its path."""
+        self.last_model_path = str(Path(str(self.dirpath)) / LAST)  # part of the state that is saved
+        trainer.save_checkpoint(self.last_model_path, self.save_weights_only)
+        self._saved = time.monotonic()
+        return self.last_model_path
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Give the state the paths of this run's folder, or take it out where it is another run's."""
+        state = checkpoint["callbacks"].get(self.state_key)
+        if state is None:
+            return
+        folder = Path(str(self.dirpath))
+        if not trainer.ckpt_path or Path(trainer.ckpt_path).resolve().parent != folder.resolve():
+            del checkpoint["callbacks"][self.state_key]
+            return
+        places = {path: str(folder / Path(path).name) for path in (*state["best_k_models"], state["last_model_path"])}
+        scores = {places[path]: score for path, score in state["best_k_models"].items() if Path(places[path]).exists()}
+        choose, worst = (max, min) if self.mode == "max" else (min, max)
+        best, kth = (pick(scores, key=scores.__getitem__) if scores else "" for pick in (choose, worst))
+        checkpoint["callbacks"][self.state_key] = state | {
+            "dirpath": self.dirpath,
+            "best_k_models": scores,
+            "best_model_path": best if scores else _in(folder, state["best_model_path"]),
+            "best_model_score": scores.get(best),
+            "kth_best_model_path": kth,
+            "kth_value": scores.get(kth, self.kth_value),
+            "last_model_path": places[state["last_model_path"]] if state["last_model_path"] else "",
+        }
+
+
+class RunMetrics(CSVLogger):
+    """Lightning's ``metrics.csv``, to which a run that goes on appends.
+
+    Args:
+        root: folder of all experiments.
+        experiment: name of the experiment.
+        version: number or name of the run.
+        steps: meta-steps that the run has done; rows of later ones, which are measured again, are left out.
+    """
+
+    def __init__(self, root: str, experiment: str, version: int | str | None, steps: int = 0) -> None:
+        super().__init__(root, experiment, version)
+        self._steps = steps
+
+    @property
+    def experiment(self) -> Any:
+        """What writes the file."""
+        if self._experiment is None and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            self._experiment = _Continued(self.log_dir, self._steps)
+        return super().experiment
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        """Record metrics; those of a validation reach the file at once, before the checkpoint that follows it."""
+        super().log_metrics(metrics, step)
+        if any(name.startswith("val") for name in metrics):
+            self.save()
+
+
+class _Continued(ExperimentWriter):
+    """Keeps the rows that are there, where the base deletes them, but for one that was cut off."""
+
+    def __init__(self, log_dir: str, steps: int) -> None:
+        self._steps: int | None = steps
+        super().__init__(log_dir)
+
+    def _check_log_dir_exists(self) -> None:
+        """Nothing is changed yet: a run that may not write here is refused before it logs anything."""
+
+    def log_metrics(self, metrics_dict: dict[str, float], step: int | None = None) -> None:
+        if self._steps is not None:
+            self._keep_rows(Path(self.metrics_file_path), self._steps)
+            self._steps = None
+        super().log_metrics(metrics_dict, step)
+
+    def _keep_rows(self, path: Path, steps: int) -> None:
+        if not path.exists():
+            return
+        with path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            rows = [row for row in reader if (row["step"] or "").isdigit() and int(row["step"]) < steps]
+            self.metrics_keys = list(reader.fieldnames or [])
+        partial = path.with_name(f"{path.name}.partial")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.metrics_keys)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(partial, path)
+
+
+def _in(folder: Path, path: str) -> str:
+    """The file of this name in a folder, if it is there."""
+    place = folder / Path(path).name
+    return str(place) if path and place.is_file() else ""
