@@ -115,6 +115,7 @@ def test_only_one_rank_and_no_accumulation(tmp_path: Path) -> None:
     learner = Counting(MLP(3, inputs=784))
     with pytest.raises(MetaLearningError, match="accumulate_grad_batches is 2"):
         trainer(tmp_path, accumulate_grad_batches=2).fit(learner, glyphs())
-    learner._trainer = SimpleNamespace(world_size=2, accumulate_grad_batches=1)  # type: ignore[assignment]
+    strategy = SimpleNamespace(checkpoint_io=None)
+    learner._trainer = SimpleNamespace(world_size=2, accumulate_grad_batches=1, strategy=strategy)  # type: ignore
     with pytest.raises(MetaLearningError, match="Counting keeps the weights of every task .* there are 2: set trainer"):
         learner.setup("fit")

@@ -119,7 +119,7 @@ def test_damaged_folders_are_passed_over(tmp_path: Path) -> None:
 
 def test_a_test_is_finished_until_its_checkpoint_changes(tmp_path: Path) -> None:
     checkpoint = tmp_path / "a.ckpt"
-    torch.save({"global_step": 4}, checkpoint)
+    torch.save({"global_step": 4, "state_dict": {}, "pytorch-lightning_version": "2.6.0"}, checkpoint)
     content: dict[str, Any] = {"command": "test", "arguments": small(tmp_path), "grid": {"data.shots": [1, 2]}}
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(content))
     run, other = plan(read_sweep(str(tmp_path / "sweep.yaml"), [f"--ckpt_path={checkpoint}"]))

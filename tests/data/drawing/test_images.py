@@ -41,7 +41,7 @@ def read_both(data: ImageEpisodes, split: Split, tasks: int) -> tuple[Seen, Seen
 
 
 @properties
-@given(split=split_names, rotations=turn_settings, seed=st.integers(0, 2**40), ways=st.integers(1, 5))
+@given(split=split_names, rotations=turn_settings, seed=st.integers(0, 2**40), ways=st.integers(2, 5))
 def test_a_task_has_distinct_classes_of_its_split_and_disjoint_images(
     split: Split, rotations: str, seed: int, ways: int
 ) -> None:
@@ -58,7 +58,7 @@ def test_a_task_has_distinct_classes_of_its_split_and_disjoint_images(
 
 
 @properties
-@given(split=split_names, ways=st.integers(1, 5), shots=st.integers(1, 3), queries=st.integers(1, 3))
+@given(split=split_names, ways=st.integers(2, 5), shots=st.integers(1, 3), queries=st.integers(1, 3))
 def test_rows_are_sorted_class_by_class_and_labels_belong_to_them(
     split: Split, ways: int, shots: int, queries: int
 ) -> None:
