@@ -55,9 +55,7 @@ class _FewShotEstimator(BaseEstimator):
             x, notes = read_pictures(X, Preprocessing.from_plain(plain))
             self.notes_ += notes
             return x
-        if isinstance(X, Tensor):
-            X = X.detach().cpu().numpy()  # noqa: N806
-        X = validate_data(self, X, reset=reset, dtype=TYPES, allow_nd=True)  # noqa: N806
+        X = validate_data(self, _as_array(X), reset=reset, dtype=TYPES, allow_nd=True)  # noqa: N806
         x = torch.from_numpy(np.ascontiguousarray(X if X.dtype == np.float32 else X.astype(np.int64)))
         return x if plain is None else _as_pictures(x, plain["channels"], plain["side"])
 
@@ -124,7 +122,7 @@ class FewShotClassifier(ClassifierMixin, _FewShotEstimator):
         _refuse_one_hot(y)
         if not are_pictures(X):
             X, y = validate_data(  # noqa: N806
-                self, X.detach().cpu().numpy() if isinstance(X, Tensor) else X, y, dtype=TYPES, allow_nd=True
+                self, _as_array(X), y, dtype=TYPES, allow_nd=True
             )
         labels = np.asarray(y)
         check_classification_targets(labels)
@@ -180,7 +178,7 @@ class FewShotRegressor(RegressorMixin, _FewShotEstimator):
         self._load()
         if not are_pictures(X):
             X, y = validate_data(  # noqa: N806
-                self, X, y, dtype=TYPES, allow_nd=True, multi_output=True, y_numeric=True
+                self, _as_array(X), y, dtype=TYPES, allow_nd=True, multi_output=True, y_numeric=True
             )
         targets = torch.from_numpy(np.asarray(y, np.float32))
         self._one_target = targets.dim() == 1
@@ -198,6 +196,13 @@ class FewShotRegressor(RegressorMixin, _FewShotEstimator):
         """The targets of every row, (rows,) or (rows, targets) as they were given."""
         outputs = self._outputs(X)
         return outputs[:, 0] if self._one_target else outputs
+
+
+def _as_array(given: Any) -> Any:
+    """Tensors and lists as arrays, which keep whole numbers what they are."""
+    if isinstance(given, Tensor):
+        return given.detach().cpu().numpy()
+    return np.asarray(given) if isinstance(given, list | tuple) else given
 
 
 def _as_pictures(x: Tensor, channels: int, side: int) -> Tensor:

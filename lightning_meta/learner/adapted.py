@@ -225,7 +225,8 @@ def _width(learner: "MetaLearner", x: Tensor, y: Tensor) -> int | None:
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         raise MetaLearningError(
             f"the learner's {type(learner.backbone).__name__} cannot take inputs of shape {tuple(x.shape)}: "
-            f"{_said(error)}. Give examples of the shape that it was trained on{_trained_shape(learner)}"
+            f"{_said(error)}. "
+            + ("Give token ids as integers" if _of_embedding(error) else f"Give examples {_trained_shape(learner)}")
         ) from error
     if learner.any_ways and not y.is_floating_point():
         return None
@@ -251,11 +252,17 @@ def _said(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
+def _of_embedding(error: Exception) -> bool:
+    return "embedding" in str(error) and "scalar types" in str(error)
+
+
 def _trained_shape(learner: "MetaLearner") -> str:
+    """Which examples fit, in words."""
     plain = learner.trained_on.get("preprocessing")
     pictures = [plain["channels"], plain["side"], plain["side"]] if plain else None
     inputs = learner.trained_on.get("inputs") or learner.input_shape or pictures
-    return f", (rows, {', '.join(map(str, inputs))})" if isinstance(inputs, list) else ""
+    shape = f", (rows, {', '.join(map(str, inputs))})" if isinstance(inputs, list) else ""
+    return f"of the shape that it was trained on{shape}"
 
 
 def _prototypes(learner: "MetaLearner", weights: Params, x: Tensor, y: Tensor, ways: int) -> Params:

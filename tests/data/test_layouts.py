@@ -143,7 +143,7 @@ def test_an_adapted_network_looks_up_the_rows_of_token_ids(tmp_path: Path) -> No
         torch.testing.assert_close(adapted(x.int()), learner.backbone(x), rtol=0, atol=0)
     with pytest.raises(MetaLearningError, match="is given floats: give token ids as integers"):
         adapted(x.float())
-    with pytest.raises(MetaLearningError, match="cannot take inputs of shape .*Embedding|indices"):
+    with pytest.raises(MetaLearningError, match="cannot take inputs of shape .* Give token ids as integers"):
         learner.adapt_to(x.float(), [0, 0, 1, 1, 2, 2])
 
 
