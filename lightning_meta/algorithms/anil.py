@@ -36,7 +36,7 @@ class ANIL(MetaLearner):
         features = self.head.features(body, task.support_x)
 
         def loss(head: Params, rows: Tensor, step: int) -> Tensor:
-            drawn = self.head.features(body, task.support_x) if self.task_map.draws and step else features
+            drawn = self.head.features(body, task.support_x) if self.task_map.may_draw and step else features
             outputs = self.head.outputs(head, drawn[rows])
             return self.loss(outputs, task.support_y[rows], reduction=self.inner.reduction)
 

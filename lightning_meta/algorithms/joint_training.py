@@ -46,15 +46,28 @@ class JointTraining(MetaLearner):
     def outer_loss(self, params: Params, task: Episode, carry: Any, progress: Tensor) -> tuple[Tensor, Any]:
         """The loss of classifying the task's images among all classes."""
         assert self.classifier is not None
-        features = self.head.features(named("backbone", params), torch.cat([task.support_x, task.query_x]))
+        features = self.features(named("backbone", params), torch.cat([task.support_x, task.query_x]))
         outputs = self.run("classifier", params, features.to(self.classifier.weight.dtype))
         labels = task.classes[torch.cat([task.support_y, task.query_y])]
         return self.loss(outputs, labels, reduction="mean"), carry
 
-    def classify_among(self, classes: int) -> None:
-        """Draw a layer that tells so many classes apart."""
-        like = next(self.backbone.parameters())
-        self.classifier = nn.Linear(self.head.in_features, classes, device=like.device, dtype=like.dtype)
+    def features(self, weights: Params, x: Tensor) -> Tensor:
+        """What is classified among all classes, (rows, features)."""
+        return self.head.features(weights, x)
+
+    def classify_among(self, classes: int, features: int | None = None) -> None:
+        """Draw a layer that tells so many classes apart.
+
+        Args:
+            classes: how many there are.
+            features: how many the layer is given; as many as the network's last layer when None.
+        """
+        like, inputs = next(self.backbone.parameters()), features or self.head.in_features
+        self.classifier = nn.Linear(inputs, classes, device=like.device, dtype=like.dtype)
+
+    def feature_width(self, source: EpisodeSource) -> int:
+        """How many features the network makes of these data."""
+        return self.head.in_features
 
     def setup(self, stage: str) -> None:
         """Ask the data for their number of classes."""
@@ -62,7 +75,7 @@ class JointTraining(MetaLearner):
         if stage == "fit" and isinstance(source, EpisodeSource):
             check_no_classes(source.train_class_count, type(source).__name__)
             if self.classifier is None:
-                self.classify_among(source.train_class_count)
+                self.classify_among(source.train_class_count, self.feature_width(source))
             self._check_other_classes(source.train_class_count)
         if stage == "fit" and self.classifier is None:
             raise MetaLearningError(
@@ -77,7 +90,7 @@ class JointTraining(MetaLearner):
         if held is not None and self._trainer is not None and self._trainer.state.fn == "fit":
             self._check_other_classes(len(held))
         elif held is not None:
-            self.classify_among(len(held))
+            self.classify_among(*held.shape)
         super().on_load_checkpoint(checkpoint)
 
     def _check_other_classes(self, found: int) -> None:

@@ -169,7 +169,7 @@ class FolderEpisodes(FileEpisodes):
                 split: torch.tensor([places[name] for name in names], dtype=torch.int64)
                 for split, names in splits.items()
             },
-            torch.tensor(pictures.moments)[..., None, None] if self.normalise else None,
+            torch.tensor(pictures.moments, dtype=torch.float32)[..., None, None] if self.normalise else None,
             classes,
             pictures.background,
         )

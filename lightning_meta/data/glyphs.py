@@ -97,7 +97,8 @@ def _characters(alphabet: int, classes: Tensor) -> tuple[Tensor, Tensor]:
 
 def _curves(control: Tensor) -> Tensor:
     """Points along cubic Bezier curves: (..., 4, 2) to (..., segments + 1, 2)."""
-    t = (1 - torch.linspace(0, torch.pi, _SEGMENTS + 1).cos()) / 2  # dense at the ends, where these curves run fastest
+    angles = torch.linspace(0, torch.pi, _SEGMENTS + 1, dtype=torch.float32)
+    t = (1 - angles.cos()) / 2  # dense at the ends, where these curves run fastest
     basis = torch.stack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3], -1)
     return basis @ control
 
@@ -106,7 +107,7 @@ def _affine(random: TaskRandom) -> Tensor:
     """Small random rotations (radians) times shears and scales, (drawings, 2, 2)."""
     turn = _noise(random, 0.25)
     rotation = torch.stack([turn.cos(), -turn.sin(), turn.sin(), turn.cos()], -1).view(-1, 2, 2)
-    return rotation @ (0.9 * torch.eye(2) + _noise(random, 0.18, 2, 2))
+    return rotation @ (0.9 * torch.eye(2, dtype=torch.float32) + _noise(random, 0.18, 2, 2))
 
 
 def _noise(random: TaskRandom, spread: float, *shape: int) -> Tensor:
@@ -115,7 +116,7 @@ def _noise(random: TaskRandom, spread: float, *shape: int) -> Tensor:
 
 def _render(points: Tensor, inked: Tensor, width: Tensor) -> Tensor:
     """Ink along the strokes: (drawings, strokes, segments + 1, 2) in [-1, 1] to uint8 (drawings, 1, 28, 28)."""
-    pixels = torch.arange(_SIZE) - (_SIZE - 1) / 2
+    pixels = torch.arange(_SIZE, dtype=torch.float32) - (_SIZE - 1) / 2
     points = points * (_SIZE / 2 - 3)
     middles = ((points[..., 1:, :] + points[..., :-1, :]) / 2).flatten(1, 2)  # (D, P, 2)
     lengths = (points[..., 1:, :] - points[..., :-1, :]).norm(dim=-1) * inked[..., None]

@@ -20,6 +20,8 @@ from lightning_meta.inference.pictures import are_pictures, class_folders, pictu
 from lightning_meta.learner import MetaLearner
 from lightning_meta.learner.adapted import AdaptedLearner
 
+WHOLE = (np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint32, np.uint16)  # which an nn.Embedding takes
+TYPES = [np.float32, *WHOLE]  # that examples may have; all others become the first
 AT_ONCE = 256  # rows that are predicted together where each is seen alone, which bounds the memory
 
 
@@ -53,14 +55,9 @@ class _FewShotEstimator(BaseEstimator):
             x, notes = read_pictures(X, Preprocessing.from_plain(plain))
             self.notes_ += notes
             return x
-        if isinstance(X, Tensor):
-            X = X.detach().cpu().numpy()  # noqa: N806
-        X = validate_data(self, X, reset=reset, dtype=np.float32, allow_nd=True)  # noqa: N806
-        x = torch.from_numpy(np.ascontiguousarray(X))
-        if plain is not None and x.dim() == 2:  # pictures in one line each, as a Pipeline hands them on
-            side, channels = plain["side"], plain["channels"]
-            x = x.view(len(x), channels, side, side) if x.shape[1] == channels * side**2 else x
-        return x
+        X = validate_data(self, _as_array(X), reset=reset, dtype=TYPES, allow_nd=True)  # noqa: N806
+        x = torch.from_numpy(np.ascontiguousarray(X if X.dtype == np.float32 else X.astype(np.int64)))
+        return x if plain is None else _as_pictures(x, plain["channels"], plain["side"])
 
     def _outputs(self, X: Any) -> np.ndarray:  # noqa: N803
         check_is_fitted(self)
@@ -122,9 +119,10 @@ class FewShotClassifier(ClassifierMixin, _FewShotEstimator):
                 f"{type(self).__name__} requires y to be passed, but the target y is None: give the class of every "
                 "example, or a folder with a sub-folder for each class"
             )
+        _refuse_one_hot(y)
         if not are_pictures(X):
             X, y = validate_data(  # noqa: N806
-                self, X.detach().cpu().numpy() if isinstance(X, Tensor) else X, y, dtype=np.float32, allow_nd=True
+                self, _as_array(X), y, dtype=TYPES, allow_nd=True
             )
         labels = np.asarray(y)
         check_classification_targets(labels)
@@ -180,7 +178,7 @@ class FewShotRegressor(RegressorMixin, _FewShotEstimator):
         self._load()
         if not are_pictures(X):
             X, y = validate_data(  # noqa: N806
-                self, X, y, dtype=np.float32, allow_nd=True, multi_output=True, y_numeric=True
+                self, _as_array(X), y, dtype=TYPES, allow_nd=True, multi_output=True, y_numeric=True
             )
         targets = torch.from_numpy(np.asarray(y, np.float32))
         self._one_target = targets.dim() == 1
@@ -198,3 +196,47 @@ class FewShotRegressor(RegressorMixin, _FewShotEstimator):
         """The targets of every row, (rows,) or (rows, targets) as they were given."""
         outputs = self._outputs(X)
         return outputs[:, 0] if self._one_target else outputs
+
+
+def _as_array(given: Any) -> Any:
+    """Tensors and lists as arrays, which keep whole numbers what they are."""
+    if isinstance(given, Tensor):
+        return given.detach().cpu().numpy()
+    return np.asarray(given) if isinstance(given, list | tuple) else given
+
+
+def _as_pictures(x: Tensor, channels: int, side: int) -> Tensor:
+    """Arrays of a learner that was trained on pictures, (rows, channels, side, side).
+
+    Args:
+        x: of that shape, without the axis of a single channel, with channels last, or with each picture in one line, as
+            a Pipeline hands them on.
+        channels: of a picture in training.
+        side: pixels of a side.
+
+    Raises:
+        MetaLearningError: they are of another size, or pixels that are not scaled.
+    """
+    shape = channels, side, side
+    if x.shape[1:] == (side, side, channels):
+        x = x.movedim(-1, 1)
+    elif x.shape[1:] in ((channels * side**2,), (side, side)) and x[0].numel() == channels * side**2:
+        x = x.view(len(x), *shape)
+    if x.shape[1:] != shape:
+        raise MetaLearningError(
+            f"the examples have shape {tuple(x.shape)}, but the learner was trained on (rows, {channels}, {side}, "
+            f"{side}): give arrays of that shape, or pictures as uint8 or files, which are resized"
+        )
+    if x.min() >= 0 and 16 < x.max() <= 255:
+        raise MetaLearningError(
+            f"the examples hold numbers in {x.min():g}..{x.max():g}, but the learner was trained on pixels in 0..1: "
+            "give pictures as uint8, or divide by 255"
+        )
+    return x
+
+
+def _refuse_one_hot(y: Any) -> None:
+    """Say what to do about classes that have a column each."""
+    labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] > 1 and np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all():
+        raise ValueError(f"y has shape {labels.shape} and is one-hot, expected one class for each example: y.argmax(1)")

@@ -151,7 +151,8 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     about = describe_checkpoint(path)
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-    trained_on = {key: about.get(key) for key in ("data", "ways", "shots", "rows", "preprocessing") if key in about}
+    of_data = "data", "ways", "shots", "rows", "inputs", "preprocessing"
+    trained_on = {key: about[key] for key in of_data if key in about}
     return {
         "state_dict": tensors,
         "hyper_parameters": about.get("hyper_parameters", {}),

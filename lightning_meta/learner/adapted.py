@@ -61,6 +61,7 @@ class AdaptedLearner(nn.Module):
         for name, value in weights[-1].items():
             own[name].data = value.clone()
         self.register_buffer("support_x", task.support_x)
+        self._embeds = not task.support_x.is_floating_point()
         self.classes, self.head, self.together = classes, head, together
         self._every_step = weights
         self._learner = (learner, task)  # in a tuple, since it is no part of the model
@@ -83,7 +84,7 @@ class AdaptedLearner(nn.Module):
 
     def _outputs(self, weights: Params, x: Tensor) -> Tensor:
         learner, task = self._learner_and_task()
-        encode, x = partial(learner.encode, weights), self._moved(x)
+        encode, x = partial(learner.encode, weights), _as_inputs(x, self.support_x, self._embeds)
         with evaluating(learner):
             rows = encode(x) if self.together else run_alone(encode, task.support_x, x, learner.task_map.vectorised)
             support = encode(task.support_x) if learner.compares else rows[:0]
@@ -132,9 +133,8 @@ def adapt_to(
             "at least one example"
         )
     order = targets.argsort(stable=True) if classes is not None else torch.arange(len(targets), device=like.device)
-    support_x = torch.as_tensor(support_x)
-    tokens = any(isinstance(part, nn.Embedding) for part in learner.backbone.modules())
-    x, y = (support_x.to(like.device, torch.int64) if tokens else support_x.to(like))[order], targets[order]
+    embeds = any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in learner.backbone.modules())
+    x, y = _as_inputs(torch.as_tensor(support_x), like, embeds)[order], targets[order]
     if not x.isfinite().all():
         raise MetaLearningError("the examples to adapt to hold values that are not finite: leave those examples out")
     if steps is not None and steps < 0:
@@ -167,10 +167,38 @@ def adapt_to(
     return AdaptedLearner(learner, task, classes, every if every_step else every[-1:], head, together)
 
 
+def _as_inputs(x: Tensor, like: Tensor, embeds: bool) -> Tensor:
+    """Examples in the type and at the place that a network takes them.
+
+    Args:
+        x: examples, (rows, ...).
+        like: a weight of the network, or an input of its own.
+        embeds: whether whole numbers are token ids.
+
+    Raises:
+        MetaLearningError: they are pixels that are not scaled, or token ids that are not whole.
+    """
+    if x.is_floating_point() and not like.is_floating_point():
+        raise MetaLearningError("the network was adapted to token ids, but is given floats: give token ids as integers")
+    if embeds and not x.is_floating_point() and x.dtype != torch.bool:
+        return x.to(like.device, torch.int64)
+    if x.dtype == torch.uint8:
+        raise MetaLearningError(
+            "the examples are uint8, which training scales to 0..1: give x.float() / 255 (and what else the data do to "
+            "them), or pictures to FewShotClassifier, which prepares them"
+        )
+    return x.to(like)
+
+
 def _targets(labels: Any, like: Tensor) -> tuple[list[Any] | None, Tensor]:
     """The classes in order and the number of each row's, or None and real targets (rows, targets)."""
     if isinstance(labels, Tensor) and labels.is_floating_point():
         return None, (labels[:, None] if labels.dim() == 1 else labels).to(like)
+    if getattr(labels, "ndim", 1) != 1:
+        raise MetaLearningError(
+            f"the labels have shape {tuple(labels.shape)}, expected one for each example: give labels.argmax(1) where "
+            "they are one-hot, or floats as targets of a regression"
+        )
     listed: Sequence[Any] = labels.tolist() if hasattr(labels, "tolist") else list(labels)
     classes = sorted(set(listed))
     place = {label: number for number, label in enumerate(classes)}
@@ -196,8 +224,9 @@ def _width(learner: "MetaLearner", x: Tensor, y: Tensor) -> int | None:
         outputs = learner.encode(dict(learner.backbone.named_parameters()), x)
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         raise MetaLearningError(
-            f"the learner's {type(learner.backbone).__name__} cannot take inputs of shape {tuple(x.shape)} ({error}): "
-            "give examples of the shape that it was trained on"
+            f"the learner's {type(learner.backbone).__name__} cannot take inputs of shape {tuple(x.shape)}: "
+            f"{_said(error)}. "
+            + ("Give token ids as integers" if _of_embedding(error) else f"Give examples {_trained_shape(learner)}")
         ) from error
     if learner.any_ways and not y.is_floating_point():
         return None
@@ -216,6 +245,24 @@ def _width(learner: "MetaLearner", x: Tensor, y: Tensor) -> int | None:
             f"which does not go with {given}: take a learner that was trained on such targets"
         )
     return outputs.shape[1]
+
+
+def _said(error: Exception) -> str:
+    """The first line of an error of PyTorch."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _of_embedding(error: Exception) -> bool:
+    return "embedding" in str(error) and "scalar types" in str(error)
+
+
+def _trained_shape(learner: "MetaLearner") -> str:
+    """Which examples fit, in words."""
+    plain = learner.trained_on.get("preprocessing")
+    pictures = [plain["channels"], plain["side"], plain["side"]] if plain else None
+    inputs = learner.trained_on.get("inputs") or learner.input_shape or pictures
+    shape = f", (rows, {', '.join(map(str, inputs))})" if isinstance(inputs, list) else ""
+    return f"of the shape that it was trained on{shape}"
 
 
 def _prototypes(learner: "MetaLearner", weights: Params, x: Tensor, y: Tensor, ways: int) -> Params:

@@ -10,6 +10,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_meta import checkpoint_file
 from lightning_meta.episode import EpisodeSource
+from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner.checkpoint_io import AtomicCheckpointIO, is_local
 from lightning_meta.learner.checks.checkpoint import (
     Changed,
@@ -17,6 +18,8 @@ from lightning_meta.learner.checks.checkpoint import (
     check_method,
     check_outer_settings,
     check_resumable,
+    check_same_inputs,
+    check_same_tasks,
     check_tensors,
 )
 from lightning_meta.learner.hyperparameters import public_path
@@ -61,10 +64,10 @@ class CheckpointedModule(LightningModule):
 
 def describe(learner: "MetaLearner") -> dict[str, Any]:
     """What is added to a learner's checkpoint, plain data all of it."""
-    chunk, source = learner.task_map.chunk, getattr(learner.trainer, "datamodule", None)
+    chunk = learner.task_map.chunk
     return {
         "method": public_path(type(learner)),
-        "trained_on": describe_source(source) if isinstance(source, EpisodeSource) else learner.trained_on,
+        "trained_on": describe_given(learner) or learner.trained_on,
         "max_steps": learner.trainer.max_steps,
         "train_seconds": learner.train_seconds,
         "task_chunk": chunk.size if chunk.tuned else None,
@@ -82,7 +85,15 @@ def restore(learner: "MetaLearner", checkpoint: dict[str, Any]) -> None:
     check_method(type(learner), learner.trained_alike, checkpoint.get("method"))
     if learner.any_ways and ends_with_linear(learner.backbone):
         learner.head.resize(named("backbone", checkpoint["state_dict"]))
-    check_tensors(learner.state_dict(), checkpoint["state_dict"])
+    trained, given = checkpoint.get("trained_on", {}), describe_given(learner)
+    try:
+        check_tensors(learner.state_dict(), checkpoint["state_dict"])
+    except MetaLearningError:
+        if given:
+            check_same_tasks(learner, trained, given)  # which says it better
+        raise
+    if given:
+        check_same_inputs(trained, given, learner.trainer.state.fn == "fit")
     check_defaults(set(checkpoint.get("not_plain", [])) - learner.not_plain)
     if learner._trainer is not None:
         trainer = learner.trainer
@@ -98,7 +109,7 @@ def restore(learner: "MetaLearner", checkpoint: dict[str, Any]) -> None:
         _report(changed, training)
         if isinstance(trainer.precision_plugin, DoublePrecision):
             learner.double()  # which Lightning does after loading, when the weights were rounded to float32
-    learner.meta_steps, learner.trained_on = checkpoint.get("global_step", 0), checkpoint.get("trained_on", {})
+    learner.meta_steps, learner.trained_on = checkpoint.get("global_step", 0), trained
     # An early best checkpoint, tested after the fit, does not shorten the run.
     learner.train_seconds = max(learner.train_seconds, checkpoint.get("train_seconds", 0.0))
     learner.task_map.chunk.restore(checkpoint.get("task_chunk"))
@@ -138,15 +149,22 @@ def _report(changed: list[Changed], training: bool) -> None:
         rank_zero_info(f"Weights and learned rates come from the checkpoint, settings do not: {differences}")
 
 
-def describe_source(source: EpisodeSource) -> dict[str, Any]:
+def describe_given(learner: "MetaLearner") -> dict[str, Any]:
     """What a checkpoint says of the data that it was trained on, so that a person can use it without them.
 
     Returns:
-        The data module's name, ways and shots of its tests, the support rows of such a task, and how a picture becomes
-        an input, where inputs are pictures.
+        The data module's name, ways and shots of its tests, the support rows of such a task, the shape of an input, and
+        how a picture becomes one, where inputs are pictures; nothing without a data module.
     """
+    source = getattr(learner._trainer, "datamodule", None)
+    if not isinstance(source, EpisodeSource):
+        return {}
     shots, preprocessing = source.shots_in("test"), source.preprocessing
     return {
-        "data": type(source).__name__, "ways": source.ways, "shots": shots, "rows": source.ways * shots,
+        "data": type(source).__name__,
+        "ways": source.ways,
+        "shots": shots,
+        "rows": source.ways * shots,
+        "inputs": learner.input_shape,
         "preprocessing": None if preprocessing is None else preprocessing.plain(),
-    }  # fmt: skip
+    }

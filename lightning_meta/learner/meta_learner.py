@@ -87,6 +87,7 @@ class MetaLearner(CheckpointedModule, ABC):
         self.task_map = TaskMap(self, task_chunk, compile)
         self.meta_steps, self.train_seconds = 0, 0.0  # that the weights have been trained for, with validation
         self.trained_on: dict[str, Any] = {}  # what checkpoints say of the data
+        self.input_shape: list[int] | None = None  # of the data at hand, without the rows
         self.ensemble: list[tuple[Params, Any]] = []  # params and carry of every member
 
     @abstractmethod

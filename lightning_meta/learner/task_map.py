@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_meta.episode import Episode, EpisodeSource, Predictions
+from lightning_meta.learner.checks.vectorising import check_first_episode
 from lightning_meta.learner.chunk_size import ChunkSize
 from lightning_meta.learner.running import evaluating
 from lightning_meta.mapping import Compiled, MetaGradient, chunk_gradient, map_tasks, meta_gradient, seeded
@@ -35,9 +36,14 @@ class TaskMap:
         self.vectorised = task_chunk != 1
         self.compiled = compile
         self._evaluation_chunk = ChunkSize(task_chunk)  # so that no score depends on what training chose
-        self.draws = False  # whether training draws random numbers in the network, as a check finds
+        self.draws: bool | None = None  # whether training draws random numbers in the network; None before a check
         self._gradients: dict[Hashable, Any] = {}  # by variant and the modes of the modules
         self._recorded_predictions: Any = None
+
+    @property
+    def may_draw(self) -> bool:
+        """Whether a second pass through the network may give other numbers."""
+        return self._learner.training if self.draws is None else self.draws
 
     def constants(self) -> Iterator[Tensor]:
         """What the functions may use without being given it."""
@@ -56,6 +62,8 @@ class TaskMap:
             done: how much of the run is done, 0 to 1.
         """
         learner = self._learner
+        if self.draws is None:  # a loader of the user's own, of which no check before the fit has seen a task
+            check_first_episode(learner, episode)
         params, gradient = learner.meta_parameters(), self._gradient(learner.variant_at(done))
         progress = torch.tensor(done, device=learner.device)
 

@@ -36,7 +36,8 @@ def test_a_checkpoint_names_its_method_and_how_pictures_become_inputs(checkpoint
     saved = torch.load(checkpoint, weights_only=True)["state_dict"]
     torch.testing.assert_close(dict(learner.state_dict()), dict(saved))
     assert learner.trained_on == {
-        "data": "GlyphEpisodes", "ways": 3, "shots": 2, "rows": 6, "preprocessing": glyphs().preprocessing.plain(),
+        "data": "GlyphEpisodes", "ways": 3, "shots": 2, "rows": 6, "inputs": [1, 28, 28],
+        "preprocessing": glyphs().preprocessing.plain(),
     }  # fmt: skip
 
     save_learner(learner, tmp_path / "a.safetensors", title="a")

@@ -103,7 +103,7 @@ class RGBEpisodes(FileEpisodes):
         )
         counts = torch.tensor([count for split in SPLITS for count in facts["counts"][split]])
         classes = torch.arange(len(counts)).split([len(facts["counts"][split]) for split in SPLITS])
-        moments = torch.tensor(facts["moments"])[..., None, None] if self.normalise else None
+        moments = torch.tensor(facts["moments"], dtype=torch.float32)[..., None, None] if self.normalise else None
         return ClassImages(images, counts.cumsum(0) - counts, counts, dict(zip(SPLITS, classes, strict=True)), moments)
 
     def _decode(self, sources: dict[Split, list[str]], write: Write) -> dict[str, Any]:

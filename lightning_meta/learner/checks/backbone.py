@@ -158,7 +158,8 @@ def check_width(backbone: nn.Module, loss: Callable[..., Tensor], episode: Episo
     elif found.shape[1] != outputs:
         raise MetaLearningError(
             f"model.backbone {name} has {found.shape[1]} outputs, but the tasks need {outputs}. The command line sets "
-            "the backbone's argument `outputs`; set it by its own name where it has another"
+            "the backbone's argument `outputs`; set it by its own name where it has another. A network that is trained "
+            "already keeps its outputs"
         )
     targets = targets.to(found) if targets.is_floating_point() else targets.to(found.device)
     try:

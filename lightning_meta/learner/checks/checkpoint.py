@@ -1,11 +1,16 @@
 """What is checked of a checkpoint before it is loaded."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_meta.errors import MetaLearningError
 
+if TYPE_CHECKING:
+    from lightning_meta.learner.meta_learner import MetaLearner
+
+SIZES = ("image_size", "channels", "x", "dimensions")  # settings of data modules that say how large inputs are
 _NEEDED_BY_A_FIT = {"optimizer_states": "the state of the outer optimizer", "loops": "how far the run was"}
 
 
@@ -93,6 +98,58 @@ def check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor]) -> None
             + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
             + ". Use the config.yaml that stands in the folder of the checkpoint's run"
         )
+
+
+def check_same_tasks(learner: "MetaLearner", trained: dict[str, Any], given: dict[str, Any]) -> None:
+    """Refuse tasks of other inputs, or of other ways where that matters, than those that weights were trained on.
+
+    Args:
+        learner: whose weights do not fit them.
+        trained: what a checkpoint says of its data, see `describe_source`.
+        given: the same of the data at hand.
+    """
+    data, name = trained.get("data"), given["data"]
+    other = f"set data to {data}" if data not in (None, name) else ""
+    if _differ(trained, given):
+        source = getattr(learner.trainer, "datamodule", None)
+        settings = [f"data.{key}" for key in SIZES if hasattr(source, key)] or ["data"]
+        remedy = other or f"set {' and '.join(settings)} to what it was trained on"
+        raise MetaLearningError(f"{_shapes(trained, given)}: {remedy}")
+    if trained.get("ways") not in (None, given["ways"]) and not learner.any_ways:
+        remedy = other or f"set data.ways to {trained['ways']}"
+        raise MetaLearningError(
+            f"data.ways is {given['ways']}, but the checkpoint was trained at {trained['ways']} ways, and "
+            f"{type(learner).__name__} has one output for each way: {remedy}, "
+            "or train PrototypicalNetworks, MatchingNetworks, NearestNeighbour or FineTuning, which take any number"
+        )
+
+
+def check_same_inputs(trained: dict[str, Any], given: dict[str, Any], training: bool) -> None:
+    """Refuse to train weights further on other inputs, and say it where they are only evaluated on these.
+
+    Args:
+        trained: what a checkpoint says of its data, see `describe_source`.
+        given: the same of the data at hand.
+        training: whether a fit goes on.
+    """
+    if _differ(trained, given) and training:
+        raise MetaLearningError(
+            f"{_shapes(trained, given)}: a fit goes on with its own data, so set data to what it was trained on"
+        )
+    if _differ(trained, given):
+        rank_zero_warn(f"{_shapes(trained, given)}, which the network takes, too")
+
+
+def _differ(trained: dict[str, Any], given: dict[str, Any]) -> bool:
+    """Whether the shapes of the inputs are known and others."""
+    return bool(trained.get("inputs") and given["inputs"]) and list(trained["inputs"]) != given["inputs"]
+
+
+def _shapes(trained: dict[str, Any], given: dict[str, Any]) -> str:
+    return (
+        f"the checkpoint was trained on inputs of shape {tuple(trained['inputs'])}, but {given['data']} gives "
+        f"{tuple(given['inputs'])}"
+    )
 
 
 def check_defaults(names: set[str]) -> None:

@@ -7,6 +7,7 @@ import torch
 from lightning_meta.episode import Episode, EpisodeSource, InnerBatches, Split
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner.checks.backbone import check_frozen
+from lightning_meta.learner.checks.checkpoint import check_same_tasks
 from lightning_meta.learner.checks.trainer import check_data_precision, check_monitor
 from lightning_meta.learner.checks.vectorising import check_outer_loss, check_vectorising
 from lightning_meta.mapping import kept_generators
@@ -32,7 +33,14 @@ def _check_episodes(learner: "MetaLearner", source: EpisodeSource, stage: str) -
     check_inner_order(episode, batches, type(source).__name__)
     episode = episode._replace(inner_order=episode.inner_order[:, : batches.steps])  # those of the first visit
     check_data_precision(episode, learner.trainer)
-    learner.check_data(source, episode)
+    learner.input_shape = list(episode.support_x.shape[2:])
+    try:
+        learner.check_data(source, episode)
+    except MetaLearningError:
+        if learner.trained_on:  # of what `load_from_checkpoint` gave
+            given = {"data": type(source).__name__, "ways": source.ways, "inputs": learner.input_shape}
+            check_same_tasks(learner, learner.trained_on, given)  # which says it better
+        raise
     check_frozen(learner.backbone, learner.adapted_params(trainable(learner)), learner.inner, method)
     if stage != "fit":
         return

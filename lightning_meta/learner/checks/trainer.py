@@ -62,7 +62,7 @@ def check_data_precision(episode: Episode, trainer: Trainer) -> None:
     if kind.is_floating_point and kind != expected and not converts:
         raise MetaLearningError(
             f"the data's inputs are {kind}, but trainer.precision {trainer.precision} computes in {expected}: let the "
-            "data module's `draw` give .float(), or set trainer.precision to 64-true, which converts backbone and data"
+            f"data module's `draw` give .to({expected}), or set trainer.precision to 64-true, which converts both"
         )
 
 

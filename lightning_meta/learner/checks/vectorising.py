@@ -16,7 +16,7 @@ from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner.checks.randomness import check_randomness
 from lightning_meta.learner.losses import loss_name, raised_in_loss
-from lightning_meta.mapping import MappableDraws, author_line, chunk_gradient, seeded
+from lightning_meta.mapping import MappableDraws, author_line, chunk_gradient, kept_generators, seeded
 from lightning_meta.mapping.randomness import Randomness
 from lightning_meta.params import Params, trainable
 
@@ -85,6 +85,21 @@ def check_vectorising(learner: "MetaLearner", task: Episode, carry: Any) -> None
             )
         return
     raise MetaLearningError(f"the meta-gradient cannot be computed: {failure[0]}") from failure[1]
+
+
+def check_first_episode(learner: "MetaLearner", episode: Episode) -> None:
+    """Check the outer loss by the first episode of a loader that is not of a data module.
+
+    Raises:
+        MetaLearningError: as `check_outer_loss` and `check_vectorising`.
+    """
+    batches = learner.training_batches()
+    task = Episode(*(tensor[0] for tensor in episode))._replace(inner_order=episode.inner_order[0, : batches.steps])
+    with kept_generators(learner.device), torch.autocast(learner.device.type, enabled=False):
+        carry = learner.training_carry(Episode(*(tensor[:1] for tensor in episode)))
+        check_outer_loss(learner, task, carry)
+        if learner.task_map.vectorised and learner.device.type == "cpu":  # where its noise is drawn
+            check_vectorising(learner, task, carry)
 
 
 def check_outer_loss(learner: "MetaLearner", task: Episode, carry: Any) -> None:
