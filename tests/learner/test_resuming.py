@@ -18,7 +18,10 @@ from lightning_meta.data import SinusoidEpisodes
 from lightning_meta.inner import SGD, Adam, InnerLoop, LSTMOptimizer, MetaSGD
 from lightning_meta.learner import MetaLearner
 
-STEPS = 3  # after which the run is interrupted, and again to its end
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*your dataloader is not resumable"),  # the data module is
+    pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint need to be provided"),
+]
 METHODS: dict[str, tuple[Callable[..., MetaLearner], InnerLoop]] = {
     "MAML": (MAML, InnerLoop(SGD(0.01), 2, evaluation_steps=2)),
     "Reptile": (Reptile, InnerLoop(Adam(0.01), 3, batch_size=3, evaluation_steps=2)),
@@ -30,8 +33,10 @@ PAIRS = [(method, "32-true") for method in METHODS] + [(method, "64-true") for m
 PAIRS += [("MAML", "bf16-true"), ("Reptile", "bf16-true"), ("ANIL", "bf16-mixed"), ("LearnedOptimizer", "bf16-mixed")]
 
 
-def fit(folder: Path, method: str, precision: str, steps: int, checkpoint: Path | None = None, **changes: Any) -> Path:
-    """Train, and give the checkpoint of the end; the learner's and the data's own draws are another process's."""
+def fit(
+    folder: Path, method: str, precision: str, checkpoint: Path | None = None, saves: bool = False, **changes: Any
+) -> Path:
+    """Train for six meta-steps, and give the checkpoint of the end; global draws are those of another process."""
     torch.manual_seed(0 if checkpoint is None else 17)
     kind, inner = METHODS[method]
     settings = {"optimization_steps": 4} if method == "LearnedOptimizer" else {}
@@ -41,45 +46,42 @@ def fit(folder: Path, method: str, precision: str, steps: int, checkpoint: Path 
     data = SinusoidEpisodes(meta_batch_size=2, validation_tasks=3, seed=5)
     common: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
     common |= {"val_check_interval": 2, "check_val_every_n_epoch": None, "num_sanity_val_steps": 0, "max_epochs": -1}
-    common |= {"logger": CSVLogger(folder, "", ""), "log_every_n_steps": 1, "callbacks": [Board()]}
-    trainer = Trainer(max_steps=steps, precision=precision, **common | {"enable_checkpointing": False} | changes)
+    common |= {"logger": CSVLogger(folder, "", ""), "log_every_n_steps": 1, "enable_checkpointing": saves}
+    callbacks = [Board(), *([ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)] if saves else [])]
+    trainer = Trainer(max_steps=6, precision=precision, callbacks=callbacks, **common | changes)  # type: ignore[arg-type]
     trainer.fit(learner, data, ckpt_path=checkpoint, weights_only=True)
     trainer.save_checkpoint(folder / "end.ckpt")
     return folder / "end.ckpt"
 
 
-def logged(*folders: Path) -> list[dict[str, str]]:
-    """What was logged in one run or in its parts; Lightning counts every start as an epoch."""
-    rows = [row for folder in folders for row in csv.DictReader((folder / "metrics.csv").open())]
-    return [{key: value for key, value in row.items() if value and key != "epoch"} for row in rows]
+def logged(end: Path, since: int) -> list[dict[str, str]]:
+    """What a run logged from a meta-step on; Lightning counts every start as an epoch."""
+    rows = csv.DictReader((end.parent / "metrics.csv").read_text().splitlines())
+    return [{k: v for k, v in row.items() if v and k != "epoch"} for row in rows if int(row["step"]) >= since]
 
 
-def assert_same_end(one: Path, other: Path) -> None:
-    """Weights, moments of both optimizers, counts and used tasks."""
+def check_same_end(one: Path, other: Path, since: int) -> None:
+    """Weights, moments of both optimizers, counts, used tasks, and all that was logged."""
     states = [torch.load(path, weights_only=True) for path in (one, other)]
-    for key in ("state_dict", "optimizer_states", "global_step", "SinusoidEpisodes"):
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "SinusoidEpisodes"):
         parts = [dict(state[key]) if key == "state_dict" else state[key] for state in states]
         torch.testing.assert_close(*parts, rtol=0, atol=0, msg=lambda said, key=key: f"{key}: {said}")
+    rows = [logged(path, since) for path in (one, other)]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) > 6 - since  # validations beside the steps
 
 
 @pytest.mark.parametrize(("method", "precision"), PAIRS)
-def test_two_halves_are_the_whole(method: str, precision: str, tmp_path: Path) -> None:
-    whole = fit(tmp_path / "whole", method, precision, 2 * STEPS)
-    half = fit(tmp_path / "first", method, precision, STEPS)
-    end = fit(tmp_path / "second", method, precision, 2 * STEPS, half)
-    assert_same_end(whole, end)
-    rows = logged(whole.parent)
-    assert rows == logged(half.parent, end.parent)
-    assert len(rows) == 2 * STEPS + 3
+def test_a_run_goes_on_as_if_nothing_had_been(method: str, precision: str, tmp_path: Path) -> None:
+    """From the third of six meta-steps, between two validations."""
+    whole = fit(tmp_path / "whole", method, precision, saves=True)
+    check_same_end(whole, fit(tmp_path / "rest", method, precision, tmp_path / "whole" / "step=3.ckpt"), 3)
 
 
-def test_a_checkpoint_between_validations_while_gradients_accumulate(tmp_path: Path) -> None:
-    """It lies after the fifth of six steps of two batches, and a validation follows every second batch."""
-    settings = {"val_check_interval": 4, "accumulate_grad_batches": 2}
-    saving = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
-    callbacks = {"enable_checkpointing": True, "callbacks": [Board(), saving]}
-    whole = fit(tmp_path / "whole", "MAML", "32-true", 6, **settings | callbacks)
-    for step in (1, 3, 5):
-        end = fit(tmp_path / str(step), "MAML", "32-true", 6, tmp_path / f"step={step}.ckpt", **settings)
-        assert_same_end(whole, end)
-        assert logged(end.parent) == [row for row in logged(whole.parent) if int(row["step"]) >= step]
+def test_gradients_accumulate_as_if_nothing_had_been(tmp_path: Path) -> None:
+    """Over two batches, with a validation after every second step."""
+    settings: dict[str, Any] = {"val_check_interval": 4, "accumulate_grad_batches": 2}
+    whole = fit(tmp_path / "whole", "MAML", "32-true", saves=True, **settings)
+    for step in (1, 2, 5):
+        rest = fit(tmp_path / str(step), "MAML", "32-true", tmp_path / "whole" / f"step={step}.ckpt", **settings)
+        check_same_end(whole, rest, step)
