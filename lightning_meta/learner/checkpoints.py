@@ -50,6 +50,10 @@ class CheckpointedModule(LightningModule):
             checkpoint_file.verify(checkpoint_path)
         return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Let loggers count as the trainer does; Lightning's count is one too high after some resumptions."""
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.trainer.global_step
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what loading compares and goes on with, and what the learner is."""
         checkpoint |= describe(cast("MetaLearner", self))
@@ -92,9 +96,6 @@ def restore(learner: "MetaLearner", checkpoint: dict[str, Any]) -> None:
             scheduled, source = learner._lr_scheduler is not None, getattr(trainer, "datamodule", None)
             check_resumable(checkpoint, source, trainer.max_steps, scheduled)
             check_outer_settings(changed)
-            # Lightning adds the step under way, also where the fit had ended and there was none.
-            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]
-            progress["_batches_that_stepped"] = checkpoint["global_step"] - 1
         _report(changed, training)
         if isinstance(trainer.precision_plugin, DoublePrecision):
             learner.double()  # which Lightning does after loading, when the weights were rounded to float32

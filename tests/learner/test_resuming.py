@@ -13,7 +13,6 @@ from pytorch_lightning.loggers import CSVLogger
 
 from lightning_meta.algorithms import ANIL, MAML, LearnedOptimizer, Reptile
 from lightning_meta.backbones import MLP
-from lightning_meta.callbacks import Board
 from lightning_meta.data import SinusoidEpisodes
 from lightning_meta.inner import SGD, Adam, InnerLoop, LSTMOptimizer, MetaSGD
 from lightning_meta.learner import MetaLearner
@@ -47,8 +46,8 @@ def fit(
     common: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
     common |= {"val_check_interval": 2, "check_val_every_n_epoch": None, "num_sanity_val_steps": 0, "max_epochs": -1}
     common |= {"logger": CSVLogger(folder, "", ""), "log_every_n_steps": 1, "enable_checkpointing": saves}
-    callbacks = [Board(), *([ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)] if saves else [])]
-    trainer = Trainer(max_steps=6, precision=precision, callbacks=callbacks, **common | changes)  # type: ignore[arg-type]
+    common |= {"callbacks": [ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)] if saves else []}
+    trainer = Trainer(precision=precision, **common | {"max_steps": 6} | changes)  # type: ignore[arg-type]
     trainer.fit(learner, data, ckpt_path=checkpoint, weights_only=True)
     trainer.save_checkpoint(folder / "end.ckpt")
     return folder / "end.ckpt"
@@ -85,3 +84,13 @@ def test_gradients_accumulate_as_if_nothing_had_been(tmp_path: Path) -> None:
     for step in (1, 2, 5):
         rest = fit(tmp_path / str(step), "MAML", "32-true", tmp_path / "whole" / f"step={step}.ckpt", **settings)
         check_same_end(whole, rest, step)
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+@pytest.mark.parametrize("steps", [3, 4])
+def test_a_fit_that_had_ended_goes_on(steps: int, batches: int, tmp_path: Path) -> None:
+    """Between two validations, and at one; what is logged counts on without a gap, too."""
+    settings: dict[str, Any] = {"val_check_interval": 2 * batches, "accumulate_grad_batches": batches}
+    whole = fit(tmp_path / "whole", "MAML", "32-true", **settings)
+    half = fit(tmp_path / "half", "MAML", "32-true", max_steps=steps, **settings)
+    check_same_end(whole, fit(tmp_path / "rest", "MAML", "32-true", half, **settings), steps)
