@@ -89,8 +89,6 @@ def rebuilt(change: str) -> tuple[MetaLearner, Any]:
         backbone, data = MLP(2, inputs=784, hidden=[4]), glyphs(ways=2, meta_batch_size=2, queries=1)
     if change == "data":
         data = OtherGlyphs(ways=3, train_classes=8, test_classes=4, meta_batch_size=2, queries=1)
-            x=torch.rand(36, 1, 28, 28).numpy(), y=torch.arange(12).repeat(3).numpy(), ways=3, queries=1
-        )
     if change == "optimizer":
         options["optimizer"] = torch.optim.SGD
     if change == "rate":
