@@ -27,6 +27,7 @@ class RunConfig(SaveConfigCallback):
         """
         folder, name = trainer.log_dir, self.config["run"]  # the folder is a collective: every rank asks
         path = Path(str(folder)) / self.config_filename
+        self.save_to_log_dir = folder is not None  # a logger of a person's own may have none
         if folder and not self.already_saved:
             settings, goes_on = plain(self.parser, self.config), self.overwrite
             if (name or goes_on) and path.exists() and same_run(read_yaml(path), settings):
