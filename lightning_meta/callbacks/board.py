@@ -24,7 +24,7 @@ class Board(Callback):
         self._written = False
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Count as the trainer does; Lightning's count for loggers is one too high after some resumptions."""
+        """Count as the trainer does, as the learner lets loggers do, before a callback logs its first value."""
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

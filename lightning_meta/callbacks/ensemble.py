@@ -1,7 +1,6 @@
 """Several checkpoints of one run as one learner."""
 
 import copy
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils import _pytree as pytree
 
+from lightning_meta import checkpoint_file
 from lightning_meta.callbacks.learner import learner_of
 from lightning_meta.errors import MetaLearningError
 
@@ -64,9 +64,6 @@ class Ensemble(Callback):
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        checkpoint: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
-        raise MetaLearningError(
-            f"the ensemble needs {path}, which cannot be read ({error}): test with a smaller ensemble, or fit again"
-        ) from error
-    return checkpoint
+        return checkpoint_file.read(path)
+    except MetaLearningError as error:
+        raise MetaLearningError(f"the ensemble: {error}; or test with a smaller ensemble, or fit again") from error

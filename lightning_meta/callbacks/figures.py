@@ -150,10 +150,10 @@ def confusion_matrix(counts: torch.Tensor) -> Figure:
 
 def fitted_curves(learner: Learner, episode: Episode) -> Figure:
     """One task of a regression: the network's curve before adaptation, after one inner step and after the last."""
-    grid = torch.linspace(-5, 5, 200, device=episode.support_x.device)[None, :, None]
+    grid = torch.linspace(-5, 5, 200)[None, :, None].to(episode.support_x)
     curves = learner.all_predictions(episode._replace(query_x=grid)).query[0, :, :, 0].detach().cpu()
     figure, axes = _axes(6.4, 3.8)
-    x = grid[0, :, 0].cpu()
+    x = _drawable(grid[0, :, 0])
     last = len(curves) - 1
     names = {last: (f"after {last} steps", BLUE), 1: ("after 1 step", ORANGE), 0: ("before", GREY)}
     shown = {step: names[step] for step in sorted({0, min(1, last), last})}
@@ -162,8 +162,12 @@ def fitted_curves(learner: Learner, episode: Episode) -> Figure:
         axes.plot(x, curves[step], color=colour, linewidth=1.8 if step == last else 1.2)
         if bool(curves[step, -1].isfinite()):
             ends.append(Label(label, colour, float(x[-1]), float(curves[step, -1])))
-    axes.scatter(episode.query_x[0].cpu(), episode.query_y[0].cpu(), s=12, color="#AAAAAA", zorder=0)
-    axes.scatter(episode.support_x[0].cpu(), episode.support_y[0].cpu(), s=36, marker="^", color="black", zorder=3)
+    support, query = (
+        (_drawable(x[0]), _drawable(y[0]))
+        for x, y in ((episode.support_x, episode.support_y), (episode.query_x, episode.query_y))
+    )
+    axes.scatter(*query, s=12, color="#AAAAAA", zorder=0)
+    axes.scatter(*support, s=36, marker="^", color="black", zorder=3)
     axes.set(xlabel="x", ylabel="y")
     _title(axes, f"Task {int(episode.task_ids[0])}: support (triangles) and queries (dots)")
     axes.margins(x=0.02)
@@ -189,9 +193,14 @@ def _label(figure: Figure, axes: Axes, ends: list[Label]) -> None:
     spread(axes, texts)
 
 
+def _drawable(values: torch.Tensor) -> torch.Tensor:
+    """On the CPU, and in a precision that NumPy has."""
+    return values.float().cpu()
+
+
 def _images(images: torch.Tensor) -> torch.Tensor:
     """Pixels scaled to [0, 1], channels last; those within it are used unchanged."""
-    images = images.cpu().movedim(1, -1)
+    images = _drawable(images).movedim(1, -1)
     low, high = images.min(), images.max()
     return images if low >= 0 and high <= 1 else (images - low) / (high - low)
 

@@ -1,6 +1,5 @@
 """The results of an evaluation: a table for the person, JSON and CSV beside the checkpoint."""
 
-import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,10 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 
-from lightning_meta import results_file
+from lightning_meta import checkpoint_file, results_file
 from lightning_meta.callbacks.learner import Learner, learner_of
 from lightning_meta.episode import EpisodeSource, Split
+from lightning_meta.errors import MetaLearningError
 from lightning_meta.escaping import printable
 from lightning_meta.metrics import Interval
 from lightning_meta.results_file import Evaluation, Metric
@@ -86,10 +86,9 @@ def _train_seconds(learner: Learner, checkpoint: Path | None) -> float:
     last = checkpoint.with_name("last.ckpt") if checkpoint else None
     if last and last.exists():
         try:
-            saved = torch.load(last, weights_only=True, map_location="cpu", mmap=True)
-            seconds = max(seconds, saved.get("train_seconds", 0.0))
-        except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:  # the evaluation is worth more
-            rank_zero_warn(f"{last} cannot be read, so the minutes are those of {checkpoint} alone: {error}")
+            seconds = max(seconds, checkpoint_file.read(last, mmap=True).get("train_seconds", 0.0))
+        except MetaLearningError as error:  # the evaluation is worth more
+            rank_zero_warn(f"{error}; the minutes are those of {checkpoint} alone")
     return seconds
 
 

@@ -66,10 +66,11 @@ class MetaCLI(LightningCLI):
     Args:
         name: the subcommand.
         arguments: what follows it on the command line.
+        new: to which the run's folder is added, unless it was there before.
     """
 
-    def __init__(self, name: str, arguments: list[str]) -> None:
-        self.name, self.arguments = name, arguments
+    def __init__(self, name: str, arguments: list[str], new: list[Path]) -> None:
+        self.name, self.arguments, self.new = name, arguments, new
         self.command = _recorded([name, *arguments])
         super().__init__(
             MetaLearner,
@@ -124,7 +125,7 @@ class MetaCLI(LightningCLI):
             goes_on = own is not None and run in (None, own)
             run = own if goes_on else run
             self.save_config_kwargs = {"overwrite": goes_on}
-        kwargs |= trainer_arguments(settings, experiment, run, self.steps_done if goes_on else 0)
+        kwargs |= trainer_arguments(settings, experiment, run, self.steps_done if goes_on else 0, self.new)
         callbacks = default_callbacks(settings, experiment, self.command)
         if self.subcommand == "test":
             callbacks += self._ensemble()
@@ -237,12 +238,15 @@ def run(name: str, args: list[str]) -> int:
     with warnings.catch_warnings():
         silence()
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists")  # a run that goes on in its folder
+        new: list[Path] = []
         try:
-            MetaCLI(name, args)
+            MetaCLI(name, args, new)
         except Exception as error:
             mistake = blame(error)
             if mistake is None:
                 raise
+            for folder in new:
+                run_folder.leave(folder)
             raise mistake from error
     return 0
 

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lightning_meta.report.settings import flatten
 
 LAST = "last.ckpt"
 _VERSION = re.compile(r"version_(\d+)")
+_BEGINNING = re.compile(r"config\.yaml|hparams\.yaml|events\.out\..*")  # files of a run that has measured nothing yet
 
 
 def check_run(name: str | None) -> None:
@@ -60,16 +62,42 @@ def claim(root: str, experiment: str) -> int | None:
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         return None
     folder = Path(root) / experiment
-    folder.mkdir(parents=True, exist_ok=True)
-    version = (
-        max((int(match[1]) for path in folder.iterdir() if (match := _VERSION.fullmatch(path.name))), default=-1) + 1
-    )
+    taken = [int(match[1]) for path in folder.glob("*") if (match := _VERSION.fullmatch(path.name))]
+    version = max(taken, default=-1) + 1
     while True:
         try:
-            (folder / f"version_{version}").mkdir()
+            (folder / f"version_{version}").mkdir(parents=True)
             return version
         except FileExistsError:
             version += 1
+
+
+def enter(root: str, experiment: str, run: str | None, new: list[Path]) -> int | str | None:
+    """The name of a run, or the number that it claims.
+
+    Args:
+        root: folder of all experiments.
+        experiment: name of the experiment.
+        run: name of the run, if it was given one.
+        new: to which the run's folder is added, unless it was there before.
+    """
+    version = claim(root, experiment) if run is None else run
+    if version is not None:
+        folder = Path(root) / experiment / (run or f"version_{version}")
+        if run is None or not folder.exists():
+            new.append(folder)
+    return version
+
+
+def leave(folder: Path) -> None:
+    """Remove the folder of a run that was refused before it measured anything, and an experiment's that is empty."""
+    written = [*folder.glob("*")]
+    if all(_BEGINNING.fullmatch(path.name) for path in written):
+        with suppress(OSError):  # a file that is still open, or another run in the experiment
+            for path in written:
+                path.unlink()
+            folder.rmdir()
+            folder.parent.rmdir()
 
 
 def own_run(root: str, experiment: str, checkpoint: str | None) -> str | None:

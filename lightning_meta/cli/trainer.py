@@ -12,7 +12,7 @@ from pytorch_lightning.profilers import PyTorchProfiler
 from lightning_meta.bounded_files import read_yaml
 from lightning_meta.callbacks import Board, Figures, PredictionFile, Results, TasksPerSecond
 from lightning_meta.cli.run_files import RunMetrics
-from lightning_meta.cli.run_folder import check_last, claim, plain, same_run
+from lightning_meta.cli.run_folder import check_last, enter, plain, same_run
 from lightning_meta.errors import MetaLearningError
 
 
@@ -27,6 +27,7 @@ class RunConfig(SaveConfigCallback):
         """
         folder, name = trainer.log_dir, self.config["run"]  # the folder is a collective: every rank asks
         path = Path(str(folder)) / self.config_filename
+        self.save_to_log_dir = folder is not None  # a logger of a person's own may have none
         if folder and not self.already_saved:
             settings, goes_on = plain(self.parser, self.config), self.overwrite
             if (name or goes_on) and path.exists() and same_run(read_yaml(path), settings):
@@ -58,7 +59,7 @@ def check_experiment(name: str) -> None:
         )
 
 
-def trainer_arguments(settings: Any, experiment: str, run: str | None, steps: int) -> dict[str, Any]:
+def trainer_arguments(settings: Any, experiment: str, run: str | None, steps: int, new: list[Path]) -> dict[str, Any]:
     """A folder for each run, ROOT/EXPERIMENT/RUN, with loggers, and a profiler whose marks can be copied.
 
     Args:
@@ -66,6 +67,7 @@ def trainer_arguments(settings: Any, experiment: str, run: str | None, steps: in
         experiment: name of the experiment.
         run: name of the run; a version_K that no other run has where it is None.
         steps: meta-steps that the run has done, if it goes on in its folder.
+        new: to which the run's folder is added, unless it was there before.
     """
     root = settings["default_root_dir"]
     profiler = {"profiler": PyTorchProfiler(record_module_names=False)} if settings["profiler"] == "pytorch" else {}
@@ -74,12 +76,12 @@ def trainer_arguments(settings: Any, experiment: str, run: str | None, steps: in
     if settings["barebones"]:
         return profiler | {"logger": False}
     if settings["logger"] in (None, True):
-        version = claim(root, experiment) if run is None else run
+        version = enter(root, experiment, run, new)
         purge: dict[str, Any] = {"purge_step": steps} if steps else {}  # what was logged later is measured again
         board = TensorBoardLogger(root, experiment, version, default_hp_metric=False, **purge)
         return profiler | {"logger": [board, RunMetrics(root, experiment, board.version, steps)]}
     if settings["logger"] is False:
-        version = claim(root, experiment) if run is None else run
+        version = enter(root, experiment, run, new)
         return profiler | {"default_root_dir": RunMetrics(root, experiment, version).log_dir}
     return profiler
 

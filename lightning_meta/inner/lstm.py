@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lightning_meta import checkpoint_file
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner.optimizers import InnerOptimizer
 from lightning_meta.params import Params, map_params, named
@@ -87,9 +88,10 @@ class LSTMOptimizer(InnerOptimizer):
         """The trained rule of a checkpoint, in the form of the ``expected`` one."""
         setting = f"model.inner.optimizer.checkpoint is {path}"
         try:
+            checkpoint_file.verify(path)
             checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-        except FileNotFoundError:
-            raise MetaLearningError(f"{setting}, but there is no such file") from None
+        except MetaLearningError as error:
+            raise MetaLearningError(f"{setting}: {error}") from None
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
             raise MetaLearningError(f"{setting}, which cannot be read as a checkpoint: {error}") from error
         held = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from jsonargparse import ArgumentError
 from pytorch_lightning import LightningModule
 from pytorch_lightning.plugins import DoublePrecision, TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_info
@@ -17,6 +18,7 @@ from lightning_meta.learner.checks.checkpoint import (
     check_defaults,
     check_method,
     check_outer_settings,
+    check_outer_state,
     check_resumable,
     check_same_inputs,
     check_same_tasks,
@@ -44,14 +46,26 @@ class CheckpointedModule(LightningModule):
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Lightning's, of a file that was verified.
+        """Lightning's, of a file that was verified, and of this method.
 
         Raises:
-            MetaLearningError: there is no such file, or it is damaged.
+            MetaLearningError: there is no such file, it is damaged, or of another method.
         """
+        kind, saved = cast("type[MetaLearner]", cls), None
         if isinstance(checkpoint_path, str | Path) and is_local(checkpoint_path):
-            checkpoint_file.verify(checkpoint_path)
-        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+            saved = checkpoint_file.read(checkpoint_path, kwargs.get("weights_only") is not False).get("method")
+            check_method(kind, kind.trained_alike, saved)  # before the settings of another method are read as its own
+        try:
+            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        except ArgumentError as error:
+            raise MetaLearningError(
+                f"{checkpoint_path} holds settings of {saved or 'a learner'} that {cls.__name__} does not take "
+                f"({error}): build the {cls.__name__}, and give the file to trainer.test as ckpt_path"
+            ) from error
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Let loggers count as the trainer does; Lightning's count is one too high after some resumptions."""
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.trainer.global_step
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what loading compares and goes on with, and what the learner is."""
@@ -103,9 +117,8 @@ def restore(learner: "MetaLearner", checkpoint: dict[str, Any]) -> None:
             scheduled, source = learner._lr_scheduler is not None, getattr(trainer, "datamodule", None)
             check_resumable(checkpoint, source, trainer.max_steps, scheduled)
             check_outer_settings(changed)
-            # Lightning adds the step under way, also where the fit had ended and there was none.
-            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]
-            progress["_batches_that_stepped"] = checkpoint["global_step"] - 1
+            own = learner._optimizer(learner.parameters()).param_groups
+            check_outer_state(checkpoint["optimizer_states"][0]["param_groups"], own, scheduled)
         _report(changed, training)
         if isinstance(trainer.precision_plugin, DoublePrecision):
             learner.double()  # which Lightning does after loading, when the weights were rounded to float32

@@ -9,13 +9,16 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from lightning_meta import checkpoint_file
 from lightning_meta.algorithms import MAML
 from lightning_meta.callbacks import Ensemble
 from lightning_meta.cli import main
 from lightning_meta.data import GlyphEpisodes
 from lightning_meta.episode import InnerBatches
+from lightning_meta.errors import MetaLearningError
 from tests.cli.helpers import refused
 from tests.cli.helpers import small as small_compiled
+from tests.helpers import glyph_network
 
 
 def small(tmp_path: Path, steps: int = 2) -> list[str]:
@@ -58,7 +61,9 @@ def test_outputs_are_the_mean_over_the_members(tmp_path: Path) -> None:
 def test_the_members_are_the_best_by_their_validation(mode: str, best: list[str], tmp_path: Path) -> None:
     callback = ModelCheckpoint(monitor="val_loss", mode=mode)
     scores = {f"elsewhere/{name}": torch.tensor(score) for name, score in {"a": 0.1, "b": 0.9, "c": 0.5}.items()}
-    torch.save({"callbacks": {callback.state_key: {"best_k_models": scores}}}, tmp_path / "last.ckpt")
+    states = {callback.state_key: {"best_k_models": scores}}
+    saved: dict[str, Any] = {"callbacks": states, "state_dict": {}, "pytorch-lightning_version": "2.6"}
+    torch.save(saved, tmp_path / "last.ckpt")
     trainer: Any = SimpleNamespace(ckpt_path=str(tmp_path / "b"), checkpoint_callback=callback)
     assert Ensemble(2)._paths(trainer) == [tmp_path / name for name in best]
 
@@ -70,7 +75,7 @@ def test_a_member_that_is_gone_is_named(tmp_path: Path, capsys: pytest.CaptureFi
     gone.unlink()
     (last,) = tmp_path.rglob("last.ckpt")
     said = refused(["test", *small(tmp_path), "--ensemble=2", f"--ckpt_path={last}"], capsys)
-    assert f"the ensemble needs {gone}, which cannot be read" in said
+    assert f"the ensemble: {gone} cannot be read as a checkpoint: there is no such file" in said
 
 
 @pytest.mark.slow
@@ -94,3 +99,19 @@ def test_ensembles_of_nothing_are_refused(
 ) -> None:
     assert said in refused(["fit", *small(tmp_path), "--ensemble=2", change], capsys)
     assert not list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_a_member_with_a_changed_byte_is_refused(which: str, tmp_path: Path) -> None:
+    callback = ModelCheckpoint(monitor="val_loss", mode="max")
+    states = {callback.state_key: {"best_k_models": {"best.ckpt": torch.tensor(0.5)}}}
+    saved: dict[str, Any] = {"callbacks": states, "state_dict": {}, "pytorch-lightning_version": "2.6"}
+    for name in ("best", "last"):
+        checkpoint_file.write(saved, tmp_path / f"{name}.ckpt")
+    path = tmp_path / f"{which}.ckpt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    trainer: Any = SimpleNamespace(ckpt_path=str(tmp_path / "best.ckpt"), checkpoint_callback=callback)
+    with pytest.raises(MetaLearningError, match=f"the ensemble: .*{which}.ckpt cannot be read .* bytes have changed"):
+        Ensemble(1).on_test_start(trainer, MAML(glyph_network()))

@@ -112,3 +112,28 @@ def test_a_folder_is_claimed_once(tmp_path: Path) -> None:
     (tmp_path / "experiment" / "version_7").mkdir(parents=True)
     (tmp_path / "experiment" / "version_x").mkdir()
     assert [claim(str(tmp_path), "experiment") for _ in range(2)] == [8, 9]
+
+
+@pytest.mark.slow  # four processes, each of which imports torch
+def test_four_fits_at_once_have_folders_of_their_own(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lightning_meta", "fit", *arguments(tmp_path, 2, "--data.test_tasks=0")]
+    started = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(4)]
+    assert [process.wait() for process in started] == [0] * 4
+    folders = sorted((tmp_path / "experiment").iterdir())
+    assert [folder.name for folder in folders] == [f"version_{number}" for number in range(4)]
+    for folder in folders:
+        state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+        assert state["global_step"] == 2
+        assert [row["step"] for row in rows(folder / "metrics.csv") if "val_loss" in row] == ["1"]
+
+
+@pytest.mark.parametrize("name", [[], ["--run=mine"]])
+def test_a_refused_command_leaves_no_folder(
+    name: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor one that refuses the mended command as another run, but what stands in the experiment stays."""
+    (tmp_path / "experiment" / "version_0").mkdir(parents=True)
+    (tmp_path / "experiment" / "version_0" / "config.yaml").write_text("{}")
+    for wrong in ("--trainer.overfit_batches=1", "--trainer.devices=0", "--trainer.callbacks+=LearningRateFinder"):
+        refused(["fit", *arguments(tmp_path, 2, wrong, *name)], capsys)
+        assert [path.name for path in (tmp_path / "experiment").iterdir()] == ["version_0"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lightning_meta import algorithms
+from lightning_meta import algorithms, checkpoint_file
 from lightning_meta.cli import main
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inference import load_learner, pretrained, save_learner
@@ -176,6 +176,17 @@ def test_damaged_files(tmp_path: Path, content: bytes, suffix: str) -> None:
     path.write_bytes(content)
     with pytest.raises(MetaLearningError, match=r"a\.\w+"):
         load_learner(path)
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_a_changed_byte_is_refused(trust: bool, tmp_path: Path) -> None:
+    saved = {"state_dict": {"weight": torch.ones(100)}, "hyper_parameters": {}}
+    checkpoint_file.write(saved, tmp_path / "a.ckpt")
+    content = bytearray((tmp_path / "a.ckpt").read_bytes())
+    content[content.index(torch.ones(100).numpy().tobytes()) + 5] ^= 1
+    (tmp_path / "a.ckpt").write_bytes(content)
+    with pytest.raises(MetaLearningError, match="a.ckpt cannot be read as a checkpoint: .* bytes have changed"):
+        load_learner(tmp_path / "a.ckpt", trust=trust)
 
 
 def test_a_learner_of_objects_cannot_be_written(tmp_path: Path) -> None:

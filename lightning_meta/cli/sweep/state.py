@@ -73,7 +73,7 @@ def parse(arguments: list[str]) -> dict[str, Any]:
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         silence()
         try:
-            _Parser(arguments[0], arguments[1:])
+            _Parser(arguments[0], arguments[1:], [])
         except _Parsed as parsed:
             settings: dict[str, Any] = parsed.args[0]
             return settings

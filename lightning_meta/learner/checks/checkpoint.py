@@ -83,6 +83,24 @@ def check_outer_settings(changed: list[Changed]) -> None:
             )
 
 
+def check_outer_state(saved: list[dict[str, Any]], own: list[dict[str, Any]], scheduled: bool) -> None:
+    """Refuse an outer optimizer in whose settings a checkpoint's state would put others, as loading it does.
+
+    Args:
+        saved: groups of parameters in the checkpoint's state.
+        own: those of the optimizer as it was made now.
+        scheduled: whether a schedule changes rates and the like, of which only the names are compared.
+    """
+    for old, new in zip(saved, own, strict=False):
+        for name in sorted(new.keys() - {"params"}):
+            if name not in old or (not scheduled and old[name] != new[name]):
+                was = f"has {old[name]}" if name in old else f"knows no {name}"
+                raise MetaLearningError(
+                    f"{name} of the outer optimizer is {new[name]}, but the run goes on with the state of one that "
+                    f"{was}: set model.optimizer to what the run began with"
+                )
+
+
 def check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
     """Refuse a checkpoint whose tensors have other names or shapes, before any of them is loaded."""
     wrong = [f"{name} is missing" for name in expected.keys() - found.keys()]
