@@ -20,6 +20,7 @@ from lightning_meta.allocator import keep_freed_memory
 from lightning_meta.callbacks import Ensemble
 from lightning_meta.cli import run_folder, seeds
 from lightning_meta.cli.blame import blame, find_mistake, origin
+from lightning_meta.cli.bounded_values import bound_values
 from lightning_meta.cli.class_names import prefer_own_classes
 from lightning_meta.cli.help import HelpfulParser
 from lightning_meta.cli.mistakes import explain
@@ -234,6 +235,7 @@ def run(name: str, args: list[str]) -> int:
     """
     keep_freed_memory()
     prefer_own_classes()
+    bound_values()
     with warnings.catch_warnings():
         silence()
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists")  # a run that goes on in its folder
