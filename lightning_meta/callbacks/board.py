@@ -1,4 +1,4 @@
-"""What loggers cannot know by themselves: the meta-step after a resumption, and TensorBoard's pages."""
+"""TensorBoard's table of hyperparameters and its page of custom scalars, which loggers cannot fill by themselves."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ PROTOCOLS = {"": "transductive", "_nontransductive": "non-transductive"}
 
 
 class Board(Callback):
-    """Lets loggers count meta-steps and, after the first evaluation of a run, fills two pages of TensorBoard.
+    """Fills two pages of TensorBoard after the first evaluation of a run.
 
     The table of hyperparameters gets the learner's settings beside its headline figures (``val_accuracy``,
     ``test_accuracy`` and the same by the non-transductive protocol; losses of a regression). The page of custom scalars
@@ -22,10 +22,6 @@ class Board(Callback):
 
     def __init__(self) -> None:
         self._written = False
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Count as the trainer does; Lightning's count for loggers is one too high after some resumptions."""
-        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write."""

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, Namespace
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -147,6 +147,9 @@ class MetaCLI(LightningCLI):
         except ArgumentError as error:
             raise find_mistake(error) or explain(str(error), self.name, self._parser(self.name)) from error
         settings = self.config[self.config.subcommand]
+        for group in ("trainer", "checkpoint"):  # which jsonargparse lets be anything in a file
+            if not isinstance(settings[group], Namespace):
+                raise MetaLearningError(f"{group} is {settings[group]}, expected settings such as {group}.NAME: VALUE")
         checkpoint, size = settings["checkpoint"], settings["ensemble"]
         check_experiment(settings["experiment"])
         check_run(settings["run"])

@@ -54,6 +54,10 @@ class CheckpointedModule(LightningModule):
         """Add what loading compares and goes on with, and what the learner is."""
         checkpoint |= describe(cast("MetaLearner", self))
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Let loggers count meta-steps: by Lightning's own count some resumptions are one too high, others too low."""
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.trainer.global_step
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the checkpoint belongs to this learner, and go on with its counts."""
         restore(cast("MetaLearner", self), checkpoint)
@@ -92,9 +96,6 @@ def restore(learner: "MetaLearner", checkpoint: dict[str, Any]) -> None:
             scheduled, source = learner._lr_scheduler is not None, getattr(trainer, "datamodule", None)
             check_resumable(checkpoint, source, trainer.max_steps, scheduled)
             check_outer_settings(changed)
-            # Lightning adds the step under way, also where the fit had ended and there was none.
-            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]
-            progress["_batches_that_stepped"] = checkpoint["global_step"] - 1
         _report(changed, training)
         if isinstance(trainer.precision_plugin, DoublePrecision):
             learner.double()  # which Lightning does after loading, when the weights were rounded to float32
