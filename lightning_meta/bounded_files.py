@@ -114,6 +114,15 @@ def check_yaml(text: str, name: str, loader: Any = _FASTEST) -> None:
         raise MetaLearningError(
             f"{name} cannot be read as YAML: it has {len(text):,} letters, at most {MOST_BYTES:,} are expected"
         )
+    try:
+        _count(text, name, loader)
+    except yaml.YAMLError as error:
+        if "maximum nesting depth" in str(error):  # libyaml's own bound, which it meets as it looks ahead
+            raise _too_deep(name) from error
+        raise
+
+
+def _count(text: str, name: str, loader: Any) -> None:
     sizes: dict[str, tuple[int, int]] = {}  # of each anchor: values and depth
     open_: list[tuple[str | None, int, int]] = [(None, 0, 0)]  # collections: anchor, values so far, depth below
     for event in yaml.parse(text, loader):
@@ -140,7 +149,11 @@ def check_yaml(text: str, name: str, loader: Any = _FASTEST) -> None:
         if values > MOST_VALUES:
             raise MetaLearningError(f"{name} cannot be read as YAML: it stands for more than {MOST_VALUES:,} values")
         if len(open_) + depth > MOST_NESTED:
-            raise MetaLearningError(f"{name} cannot be read as YAML: it is nested more than {MOST_NESTED} deep")
+            raise _too_deep(name)
+
+
+def _too_deep(name: str) -> MetaLearningError:
+    return MetaLearningError(f"{name} cannot be read as YAML: it is nested more than {MOST_NESTED} deep")
 
 
 def _add(open_: list[tuple[str | None, int, int]], values: int, depth: int) -> None:

@@ -19,7 +19,7 @@ def bound_values() -> None:
     It has a setting for how text is loaded and none for how files are read, so that method is replaced.
     """
     set_loader("yaml", load, (yaml.YAMLError,))
-    Path.read_text = _read_text
+    Path.read_text = _read_text  # type: ignore[method-assign, assignment]
 
 
 def load(text: str) -> Any:
