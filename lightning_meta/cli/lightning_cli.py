@@ -148,8 +148,9 @@ class MetaCLI(LightningCLI):
             raise find_mistake(error) or explain(str(error), self.name, self._parser(self.name)) from error
         settings = self.config[self.config.subcommand]
         for group in ("trainer", "checkpoint"):  # which jsonargparse lets be anything in a file
-            if not isinstance(settings[group], Namespace):
-                raise MetaLearningError(f"{group} is {settings[group]}, expected settings such as {group}.NAME: VALUE")
+            if not isinstance(value := settings[group], Namespace):
+                shown = "null" if value is None else value
+                raise MetaLearningError(f"{group} is {shown}, expected settings such as {group}.NAME: VALUE")
         checkpoint, size = settings["checkpoint"], settings["ensemble"]
         check_experiment(settings["experiment"])
         check_run(settings["run"])

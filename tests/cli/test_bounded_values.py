@@ -70,7 +70,7 @@ def test_a_group_is_settings(group: str, value: str, folder: Path, capsys: pytes
     (folder / "group.yaml").write_text(f"{group}: {value}\n")
     for command in ("fit", "test"):
         printed = refused([command, *MAML[1:], "-c", "group.yaml"], capsys)
-        assert printed.startswith(f"lightning-meta: error: {group} is {'None' if value == 'null' else value}, expected")
+        assert printed.startswith(f"lightning-meta: error: {group} is {value}, expected")
 
 
 def test_aliases_within_bounds_are_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,7 @@ def rows_of(root: Path) -> list[Row]:
     ("changes", "checkpoint", "task", "inner_step"),
     [
         ({"checkpoint": "last.ckpt"}, "last", "5-way 1-shot", 1),
+        ({"checkpoint": "last-v1.ckpt"}, "last", "5-way 1-shot", 1),
         ({"checkpoint": "end-step=1500.ckpt"}, "end", "5-way 1-shot", 1),
         ({"checkpoint": "mine.ckpt"}, "mine", "5-way 1-shot", 1),
         ({"shots": 5}, BEST, "5-way 5-shot", 1),
