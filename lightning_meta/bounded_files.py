@@ -18,7 +18,7 @@ MOST_NESTED = 64
 
 _FASTEST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 # What PyYAML lets through from values that are not of the type that they claim, such as a 13th month or `!!bool maybe`.
-_OF_VALUES = (ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
+OF_VALUES = (ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
 
 
 def check_file(path: Path, most: int = MOST_BYTES) -> None:
@@ -71,10 +71,6 @@ def load_yaml(text: str, name: str) -> Any:
     Raises:
         MetaLearningError: it is not YAML, holds what is not plain data, or stands for more than any settings need.
     """
-    if len(text) > MOST_BYTES:
-        raise MetaLearningError(
-            f"{name} cannot be read as YAML: it has {len(text):,} letters, at most {MOST_BYTES:,} are expected"
-        )
     try:
         try:
             return _load(text, name, _FASTEST)
@@ -84,7 +80,7 @@ def load_yaml(text: str, name: str) -> Any:
         mark = error.problem_mark or error.context_mark
         line = f" in line {mark.line + 1}" if mark else ""
         raise MetaLearningError(f"{name} is not YAML: {error.problem or error.context}{line}") from error
-    except (yaml.YAMLError, *_OF_VALUES) as error:
+    except (yaml.YAMLError, *OF_VALUES) as error:
         raise MetaLearningError(f"{name} cannot be read as YAML: {' '.join(str(error).split())}") from error
 
 
@@ -98,12 +94,35 @@ def read_yaml(path: Path) -> Any:
 
 
 def _load(text: str, name: str, loader: Any) -> Any:
-    _check_size(text, name, loader)
+    check_yaml(text, name, loader)
     return yaml.load(text, loader)
 
 
-def _check_size(text: str, name: str, loader: Any) -> None:
-    """Count values and depth as they would be with every alias in full, without building anything."""
+def check_yaml(text: str, name: str, loader: Any = _FASTEST) -> None:
+    """Count values and depth as they would be with every alias in full, without building anything.
+
+    Args:
+        text: the document.
+        name: what to call it in errors.
+        loader: one of PyYAML's, which says what is wrong with the document.
+
+    Raises:
+        MetaLearningError: it stands for more than any settings need.
+        yaml.YAMLError: it is not YAML.
+    """
+    if len(text) > MOST_BYTES:
+        raise MetaLearningError(
+            f"{name} cannot be read as YAML: it has {len(text):,} letters, at most {MOST_BYTES:,} are expected"
+        )
+    try:
+        _count(text, name, loader)
+    except yaml.YAMLError as error:
+        if "maximum nesting depth" in str(error):  # libyaml's own bound, which it meets as it looks ahead
+            raise _too_deep(name) from error
+        raise
+
+
+def _count(text: str, name: str, loader: Any) -> None:
     sizes: dict[str, tuple[int, int]] = {}  # of each anchor: values and depth
     open_: list[tuple[str | None, int, int]] = [(None, 0, 0)]  # collections: anchor, values so far, depth below
     for event in yaml.parse(text, loader):
@@ -130,7 +149,11 @@ def _check_size(text: str, name: str, loader: Any) -> None:
         if values > MOST_VALUES:
             raise MetaLearningError(f"{name} cannot be read as YAML: it stands for more than {MOST_VALUES:,} values")
         if len(open_) + depth > MOST_NESTED:
-            raise MetaLearningError(f"{name} cannot be read as YAML: it is nested more than {MOST_NESTED} deep")
+            raise _too_deep(name)
+
+
+def _too_deep(name: str) -> MetaLearningError:
+    return MetaLearningError(f"{name} cannot be read as YAML: it is nested more than {MOST_NESTED} deep")
 
 
 def _add(open_: list[tuple[str | None, int, int]], values: int, depth: int) -> None:

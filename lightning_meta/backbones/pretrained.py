@@ -87,6 +87,8 @@ def _load(network: nn.Module, path: str, except_for: str) -> None:
     """Give the network the weights of a file, but those whose names begin with ``except_for``."""
     setting = f"model.backbone.weights is {path}"
     try:
+        if Path(path).exists() and not Path(path).is_file():  # reading a pipe may never end
+            raise OSError("it is not a regular file")
         if Path(path).suffix == ".safetensors":
             state = load_file(path)
         else:

@@ -1,4 +1,4 @@
-"""What loggers cannot know by themselves: the meta-step after a resumption, and TensorBoard's pages."""
+"""TensorBoard's table of hyperparameters and its page of custom scalars, which loggers cannot fill by themselves."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ PROTOCOLS = {"": "transductive", "_nontransductive": "non-transductive"}
 
 
 class Board(Callback):
-    """Lets loggers count meta-steps and, after the first evaluation of a run, fills two pages of TensorBoard.
+    """Fills two pages of TensorBoard after the first evaluation of a run.
 
     The table of hyperparameters gets the learner's settings beside its headline figures (``val_accuracy``,
     ``test_accuracy`` and the same by the non-transductive protocol; losses of a regression). The page of custom scalars

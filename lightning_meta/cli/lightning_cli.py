@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, Namespace
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -20,6 +20,7 @@ from lightning_meta.allocator import keep_freed_memory
 from lightning_meta.callbacks import Ensemble
 from lightning_meta.cli import run_folder, seeds
 from lightning_meta.cli.blame import blame, find_mistake, origin
+from lightning_meta.cli.bounded_values import bound_values
 from lightning_meta.cli.class_names import prefer_own_classes
 from lightning_meta.cli.help import HelpfulParser
 from lightning_meta.cli.mistakes import explain
@@ -147,6 +148,10 @@ class MetaCLI(LightningCLI):
         except ArgumentError as error:
             raise find_mistake(error) or explain(str(error), self.name, self._parser(self.name)) from error
         settings = self.config[self.config.subcommand]
+        for group in ("trainer", "checkpoint"):  # which jsonargparse lets be anything in a file
+            if not isinstance(value := settings[group], Namespace):
+                shown = "null" if value is None else value
+                raise MetaLearningError(f"{group} is {shown}, expected settings such as {group}.NAME: VALUE")
         checkpoint, size = settings["checkpoint"], settings["ensemble"]
         check_experiment(settings["experiment"])
         check_run(settings["run"])
@@ -235,6 +240,7 @@ def run(name: str, args: list[str]) -> int:
     """
     keep_freed_memory()
     prefer_own_classes()
+    bound_values()
     with warnings.catch_warnings():
         silence()
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists")  # a run that goes on in its folder

@@ -3,9 +3,10 @@
 from typing import Any
 
 from jsonargparse import ActionConfigFile
+from yaml import YAMLError
 
-from lightning_meta.bounded_files import load_yaml
 from lightning_meta.cli import seeds
+from lightning_meta.cli.bounded_values import load
 from lightning_meta.cli.configurations import find_configuration, read_configuration
 from lightning_meta.errors import MetaLearningError
 
@@ -33,6 +34,6 @@ class ConfigurationOption(ActionConfigFile):
 def _inline(values: str) -> Any:
     """Settings on the command line themselves; jsonargparse says what is wrong with them."""
     try:
-        return load_yaml(values, "--config")
-    except MetaLearningError:
+        return load(values)
+    except YAMLError:
         return None

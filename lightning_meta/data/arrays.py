@@ -135,6 +135,8 @@ def _read_array(name: str, given: str | Path | SupportsArray) -> np.ndarray:
             ) from error
     path = Path(given).expanduser()
     try:
+        if path.exists() and not path.is_file():  # reading a pipe may never end
+            raise ValueError("it is not a regular file")
         with path.open("rb") as stream:
             array = np.load(stream, allow_pickle=False)
         if not isinstance(array, np.ndarray):

@@ -63,13 +63,13 @@ class CheckpointedModule(LightningModule):
                 f"({error}): build the {cls.__name__}, and give the file to trainer.test as ckpt_path"
             ) from error
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Let loggers count as the trainer does; Lightning's count is one too high after some resumptions."""
-        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.trainer.global_step
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what loading compares and goes on with, and what the learner is."""
         checkpoint |= describe(cast("MetaLearner", self))
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Let loggers count meta-steps: by Lightning's own count some resumptions are one too high, others too low."""
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.trainer.global_step
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the checkpoint belongs to this learner, and go on with its counts."""

@@ -31,7 +31,7 @@ class EpisodeScores(nn.Module):
 
     def __init__(self, steps: int, vectorised: bool = True) -> None:
         super().__init__()
-        self._vectorised = vectorised
+        self._vectorised, self.steps = vectorised, steps
         self.intervals: dict[str, Interval] = {}
         self.confusion: Tensor | None = None
         names = [f"{part}_{kind}" for kind in ("loss", "accuracy") for part in Predictions._fields]
@@ -77,6 +77,17 @@ class EpisodeScores(nn.Module):
         for name in self._means:
             mean = self._mean(name)
             mean.update(values.get(name, mean.total.new_zeros(0, len(mean.total))))
+
+    def logged(self, stage: str, labels: bool) -> tuple[list[str], list[str]]:
+        """Names under which the means by inner step, and the headline figures, of an evaluation are logged.
+
+        Args:
+            stage: such as ``val``.
+            labels: whether targets are labels, of which accuracy is measured, too.
+        """
+        names = [name for name in self._means if labels or not name.endswith("_accuracy")]
+        by_step = [_name(stage, name, step) for name in names for step in range(len(self._mean(name).total))]
+        return by_step, [f"{stage}_{headline}" for name, headline in _HEADLINES.items() if name in names]
 
     def finish(self, stage: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """End an evaluation; a collective.

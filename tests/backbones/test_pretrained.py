@@ -1,6 +1,7 @@
 """Networks of torchvision with weights from a file: features and meta-gradients as in plain PyTorch."""
 
 import copy
+import os
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,7 @@ def test_weights_are_read_from_a_file_without_its_head(suffix: str, tmp_path: Pa
         (lambda path: path.unlink(), "there is no such file: nothing is downloaded"),
         (lambda path: path.write_text("no weights"), "cannot be read as a state_dict"),
         (lambda path: torch.save([1], path), "cannot be read as a state_dict"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "as a state_dict: it is not a regular file"),
         (lambda path: torch.save({"0.bias": torch.zeros(4)}, path), "whose 0.weight is missing, but in Sequential it"),
         (
             lambda path: torch.save({"0.bias": torch.zeros(4), "0.weight": torch.zeros(4, 2)}, path),

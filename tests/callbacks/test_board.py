@@ -1,9 +1,11 @@
 """TensorBoard's table of hyperparameters and its charts, and the step at which loggers put what was measured."""
 
 import csv
+import json
 import re
 from pathlib import Path
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
@@ -19,6 +21,7 @@ TINY = [
 ]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")  # that of the run, which goes on
 def test_a_run_in_two_parts_is_logged_as_one(tmp_path: Path) -> None:
     fit = ["fit", *TINY, f"--trainer.default_root_dir={tmp_path}"]
     assert main([*fit, "--trainer.max_steps=2"]) == 0
@@ -28,7 +31,8 @@ def test_a_run_in_two_parts_is_logged_as_one(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) + 1 for row in rows if row["val_loss"]] == [2, 4]
     assert [int(row["step"]) + 1 for row in rows if row["train/outer_loss"]] == [1, 2, 3, 4]
-    assert [int(row["step"]) for row in rows if row["test_loss"]] == [2]  # that of the tested checkpoint
+    tested = json.loads((run / "checkpoints" / "results.json").read_text())[-1]
+    assert [int(row["step"]) for row in rows if row["test_loss"]] == [tested["meta_steps"]]
 
     board = EventAccumulator(str(run)).Reload()
     scalars = set(board.Tags()["scalars"])

@@ -68,6 +68,23 @@ def test_it_predicts_what_the_estimator_predicts(
     assert [line.split()[-3:] for line in printed.splitlines() if line.startswith("1  box")] == [["2", "0", "0"]]
 
 
+def test_names_that_a_spreadsheet_would_compute_are_text(
+    known: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of files, of predicted classes and of true ones; JSON has them as they are."""
+    monkeypatch.chdir(tmp_path)
+    (known / "box").rename(known / "=1+1")
+    shutil.copytree(known / "=1+1", Path("@pile") / "=1+1")
+    for name in ("out.csv", "out.json"):
+        assert main(arguments(known, Path("@pile"), out=name)) == 0
+    with Path("out.csv").open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["file"], row["class"], row["true_class"]) == ("'@pile/=1+1/0.png", "'=1+1", "'=1+1")
+    assert all(name[0] not in "=+-@" for name in row)
+    (prediction,) = json.loads(Path("out.json").read_text())["predictions"]
+    assert (prediction["file"], prediction["class"]) == ("@pile/=1+1/0.png", "=1+1")
+
+
 def test_pictures_without_a_class_have_no_accuracy(known: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pile = known.parent / "pile"
     pile.mkdir()

@@ -1,6 +1,7 @@
 """Few-shot tasks from arrays: the same sampler, the split, what is refused, and a whole run."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,7 @@ def test_a_fit_without_a_test_needs_no_test_classes() -> None:
         (np.array([{}]), "Object arrays"),
         ({"x": X}, "it holds several arrays"),
         (X, "cannot be read as a .npy file"),  # cut short below
+        ("pipe", "it is not a regular file"),
     ],
 )
 def test_files_that_hold_no_array_are_refused(content: Any, said: str, tmp_path: Path) -> None:
@@ -213,6 +215,8 @@ def test_files_that_hold_no_array_are_refused(content: Any, said: str, tmp_path:
     elif isinstance(content, dict):
         with path.open("wb") as stream:
             np.savez(stream, **content)
+    elif isinstance(content, str):
+        os.mkfifo(path)
     elif content is not None:
         np.save(path, content, allow_pickle=True)
         if content is X:

@@ -1,6 +1,7 @@
 """Folders, split files and settings that make no tasks."""
 
 import inspect
+import os
 import re
 import shutil
 from pathlib import Path
@@ -62,6 +63,25 @@ def test_files_that_do_not_split_the_classes_are_refused(tree: Path, tmp_path: P
         episodes(tree, split_file=str(tmp_path / "split.txt")).setup("fit")
     assert said in str(error.value)
     assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "said"),
+    [
+        ("yaml", "train: &a [*a]", "*a is part of itself"),
+        ("yaml", "train: " + "[" * 3000, "it is nested more than 64 deep"),
+        ("json", '{"train": ' + "[" * 100_000, "which cannot be read ("),
+        ("txt", None, "it is not a regular file"),
+    ],
+)
+def test_split_files_that_never_end_are_refused(
+    suffix: str, content: str | None, said: str, tree: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / f"split.{suffix}"
+    os.mkfifo(path) if content is None else path.write_text(content)
+    with pytest.raises(MetaLearningError, match="^data.split_file is ") as error:
+        episodes(tree, split_file=str(path)).setup("fit")
+    assert said in str(error.value)
 
 
 def test_a_split_file_that_does_not_exist_is_refused(tree: Path) -> None:

@@ -205,10 +205,11 @@ def test_a_task_that_diverges_is_counted(chunk: int | Literal["auto"], tmp_path:
 def test_an_accuracy_is_not_waited_for_where_targets_are_real(tmp_path: Path) -> None:
     """As the command line's default would; Lightning itself stops at the first validation only."""
     watch = ModelCheckpoint(tmp_path, monitor="val_accuracy")
-    run = trainer(tmp_path, callbacks=[watch], enable_checkpointing=True)
-    said = "checkpoint.monitor is val_accuracy, but these data have real targets, .* set checkpoint.monitor to val_loss"
+    run = trainer(tmp_path, callbacks=[watch], enable_checkpointing=True, limit_val_batches=1)
+    said = "checkpoint.monitor is val_accuracy, but these data have real targets, .*: watch val_loss, with mode min"
     with pytest.raises(MetaLearningError, match=said):
         run.fit(MAML(MLP(1), loss=functional.mse_loss), SinusoidEpisodes())
     assert run.global_step == 0
-    run.fit(MAML(MLP(1), loss=functional.mse_loss), SinusoidEpisodes(validation_tasks=0))  # which needs none
+    run.limit_val_batches = 0  # which needs none
+    run.fit(MAML(MLP(1), loss=functional.mse_loss), SinusoidEpisodes())
     assert run.global_step == 2

@@ -101,6 +101,7 @@ def test_entries_of_before_need_none_of_the_new_keys(make_run: Make, make_entry:
         ([("best-step=500.ckpt", 5, 1), ("last.ckpt", 1, 1)], 1),  # an ensemble is not a checkpoint
         ([("best-step=500.ckpt", 1, 5), ("best-step=500.ckpt", 1, 1)], 1),  # other shots than the run's
         ([("best-step=500.ckpt", 1, 1), ("best-step=250.ckpt", 1, 1)], 1),  # 250 had the better validation
+        ([("mine.ckpt", 1, 1), ("last.ckpt", 1, 1)], 1),
         ([("best-step=500.ckpt", 5, 1)], None),
     ],
 )

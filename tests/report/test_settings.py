@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from lightning_meta.report.settings import Sweep, describe, flatten, identity, shown, sweeps, varying
 
 SGD = {"class_path": "lightning_meta.inner.SGD", "init_args": {"lr": 0.4}}
@@ -42,6 +44,36 @@ def test_where_and_how_a_run_is_executed_is_no_setting() -> None:
     )
     assert other == settings()
     assert settings(trainer={"precision": "bf16-mixed"}) != settings()
+
+
+@pytest.mark.parametrize(
+    "trivial",
+    [
+        {"trainer": {"enable_progress_bar": False}},
+        {"trainer": {"enable_model_summary": True, "log_every_n_steps": 1, "num_sanity_val_steps": 2}},
+        {"verbose": True},
+        {"checkpoint": {"verbose": True, "save_top_k": 3}},
+        {"trainer": {"callbacks": [{"class_path": "pytorch_lightning.callbacks.RichProgressBar"}]}},
+        {"trainer": {"callbacks": ["LearningRateMonitor", {"class_path": "lightning_meta.callbacks.Figures"}]}},
+        {"trainer": {"callbacks": {"class_path": "Timer", "init_args": {"verbose": True}}}},
+        {"trainer": {"callbacks": []}},
+    ],
+)
+def test_what_shows_and_saves_is_no_setting(trivial: dict[str, Any]) -> None:
+    silent = {"trainer": {"callbacks": None}} if "callbacks" in trivial.get("trainer", {}) else {}
+    assert settings(**trivial) == settings(**silent)
+
+
+def test_a_callback_that_acts_is_a_setting() -> None:
+    acting = {"class_path": "WeightAveraging", "init_args": {"decay": 0.9}}
+    both = settings(trainer={"callbacks": ["RichProgressBar", acting]})
+    assert both == settings(trainer={"callbacks": [acting]}) != settings(trainer={"callbacks": None})
+
+
+def test_what_an_optimizer_says_is_no_setting() -> None:
+    loud = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.1, "fused": True, "foreach": False}}
+    quiet = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.1}}
+    assert settings(loud) == settings(quiet) != settings(SGD)
 
 
 def test_what_tells_runs_apart() -> None:

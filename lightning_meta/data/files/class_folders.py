@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
 from torchvision.datasets.folder import find_classes, has_file_allowed_extension, make_dataset
 
+from lightning_meta.bounded_files import load_yaml, read_text
 from lightning_meta.data.files.image_cache import CACHE_FOLDER
 from lightning_meta.data.files.pictures import SUFFIXES
 from lightning_meta.episode import Split
@@ -65,15 +65,16 @@ def read_split_file(path: Path, classes: Collection[str], held: str) -> dict[Spl
         MetaLearningError: the file cannot be read, names a class twice, or one that does not exist.
     """
     try:
-        text = path.read_text("utf-8")
+        text = read_text(path)
         if path.suffix in (".yaml", ".yml"):
-            named = yaml.safe_load(text)
+            named = load_yaml(text, str(path))
         else:
             named = json.loads(text) if text.lstrip().startswith("{") else _lines(text)
         same = {SPLIT_NAMES[key]: SPLIT_NAMES[other] for key, other in named.items() if isinstance(other, str)}
         lists = [(SPLIT_NAMES[key], [*map(_text, names)]) for key, names in named.items() if not isinstance(names, str)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        reason = f"unexpected split {error}" if isinstance(error, KeyError) else str(error)
+    except (MetaLearningError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = str(error).removeprefix(f"{path} cannot be read: ")
+        reason = f"unexpected split {error}" if isinstance(error, KeyError) else reason
         raise MetaLearningError(
             f"data.split_file is {path}, which cannot be read ({reason}): expected JSON such as "
             '{"train": ["ash", "elm"], "val": [], "test": ["oak"]}, or lines such as `train ash`'

@@ -28,6 +28,8 @@ def load_pickle(title: str, path: Path) -> Any:
     Raises:
         MetaLearningError: the file cannot be read, is a web page, is damaged, or names anything else.
     """
+    if path.is_fifo():  # reading it may never end
+        raise damaged(title, path, "it is a pipe")
     try:
         if is_web_page(path):
             raise MetaLearningError(

@@ -8,7 +8,8 @@ from lightning_meta.episode import Episode, EpisodeSource, InnerBatches, Split
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner.checks.backbone import check_frozen
 from lightning_meta.learner.checks.checkpoint import check_same_tasks
-from lightning_meta.learner.checks.trainer import check_data_precision, check_monitor
+from lightning_meta.learner.checks.monitors import check_monitors
+from lightning_meta.learner.checks.trainer import check_data_precision
 from lightning_meta.learner.checks.vectorising import check_outer_loss, check_vectorising
 from lightning_meta.mapping import kept_generators
 from lightning_meta.params import trainable
@@ -44,8 +45,8 @@ def _check_episodes(learner: "MetaLearner", source: EpisodeSource, stage: str) -
     check_frozen(learner.backbone, learner.adapted_params(trainable(learner)), learner.inner, method)
     if stage != "fit":
         return
-    if source.has_validation():
-        check_monitor(learner.trainer.checkpoint_callbacks, episode)
+    if source.has_validation() and learner.trainer.limit_val_batches:
+        check_monitors(learner, episode)
     if learner.needs_queries:
         check_no_queries(source.queries_in("train"), method)
     task, carry = Episode(*(tensor[0] for tensor in episode)), learner.training_carry(episode)

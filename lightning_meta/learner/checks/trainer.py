@@ -6,10 +6,8 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import (
     BatchSizeFinder,
-    Checkpoint,
     GradientAccumulationScheduler,
     LearningRateFinder,
-    ModelCheckpoint,
 )
 from pytorch_lightning.plugins import DoublePrecision, HalfPrecision
 from pytorch_lightning.profilers import Profiler, PyTorchProfiler
@@ -117,16 +115,6 @@ def check_profiler(profiler: Profiler) -> None:
             "trainer.profiler is PyTorchProfiler, which marks every module by its name, but a meta-step runs modules "
             "that are vectorised or copied: set its record_module_names to false (trainer.profiler.class_path "
             "PyTorchProfiler, trainer.profiler.init_args.record_module_names false)"
-        )
-
-
-def check_monitor(callbacks: list[Checkpoint], episode: Episode) -> None:
-    """Refuse to wait for an accuracy that real targets do not have."""
-    monitors = [callback.monitor for callback in callbacks if isinstance(callback, ModelCheckpoint)]
-    if "val_accuracy" in monitors and episode.support_y.is_floating_point():
-        raise MetaLearningError(
-            "checkpoint.monitor is val_accuracy, but these data have real targets, of which only a loss is measured: "
-            "set checkpoint.monitor to val_loss and checkpoint.mode to min"
         )
 
 

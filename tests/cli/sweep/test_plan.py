@@ -121,7 +121,10 @@ SEARCH: dict[str, Any] = {"parameters": {"model.optimizer.lr": {"low": 0.001, "h
         ({"runs": [["--run=mine"]]}, "a sweep names its runs itself"),
         ({"runs": [["--checkpoint.dirpath=here"]]}, "checkpoint.dirpath is set"),
         ({"runs": [["--config=omniglot/none"]]}, "neither a file nor a shipped configuration"),
-        ({"runs": [["--ckpt_path=none.ckpt"]]}, "ckpt_path: none.ckpt cannot be read as a checkpoint: there is no such file"),
+        (
+            {"runs": [["--ckpt_path=none.ckpt"]]},
+            "ckpt_path: none.ckpt cannot be read as a checkpoint: there is no such file",
+        ),
         ({"runs": [["--help"]]}, "asks for help or for its settings"),
         ({"runs": [["--print_config"]]}, "asks for help or for its settings"),
     ],

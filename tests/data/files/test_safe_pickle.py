@@ -187,6 +187,12 @@ def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         load_pickle("Set", tmp_path / "file")
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "file")
+    with pytest.raises(MetaLearningError, match=r"^Set: .*/file is damaged, .* \(it is a pipe\)"):
+        load_pickle("Set", tmp_path / "file")
+
+
 def test_array_of_the_same_form_without_a_lie(tmp_path: Path) -> None:
     assert load(tmp_path / "file", array("u1", 0, "(I8\nt", b"\x41" * 8)).tolist() == [65] * 8
 
