@@ -1,6 +1,7 @@
 """Runs the functions of one task over a batch of tasks: in chunks, as graphs, in as many rows as memory allows."""
 
 from collections.abc import Hashable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -71,7 +72,8 @@ class TaskMap:
         batches = trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
         def run(tasks: Episode, chunk: int) -> MetaGradient:
-            with seeded(learner.device, "training", self._seed, batches, trainer.global_rank):
+            own = seeded(learner.device, "training", self._seed, batches, trainer.global_rank)
+            with own if self.draws is not False else nullcontext():
                 return meta_gradient(
                     gradient, params, tasks, learner.training_carry(tasks), progress, chunk=chunk,
                     reduction=learner.outer_reduction, serial=learner.serial, carry_per_task=learner.carry_per_task,
