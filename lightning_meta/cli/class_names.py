@@ -1,11 +1,11 @@
 """Short names of classes that more than one library has."""
 
+import sys
 from typing import Any
 
 from jsonargparse import _typehints
 
 _PREFERRED = ("lightning_meta.", "torch.nn.", "torch.optim.", "torch.", "torchvision.", "pytorch_lightning.")
-_LIBRARIES = (*_PREFERRED, "torchmetrics.")
 
 
 def choose_class(name: str, paths: list[str]) -> str:
@@ -21,7 +21,7 @@ def choose_class(name: str, paths: list[str]) -> str:
     >>> choose_class("MLP", ["torchvision.ops.MLP", "lightning_meta.MLP"])
     'lightning_meta.MLP'
     """
-    if all(path.startswith(_LIBRARIES) for path in paths):
+    if all(path.startswith(_PREFERRED) or _is_installed(path) for path in paths):
         for library in _PREFERRED:
             found = [path for path in paths if path.startswith(library)]
             if len(found) == 1:
@@ -29,6 +29,11 @@ def choose_class(name: str, paths: list[str]) -> str:
             if found:
                 break
     raise ValueError(f"Several classes are called {name}: {', '.join(sorted(paths))}")
+
+
+def _is_installed(path: str) -> bool:
+    """Whether a class is of an installed package, and not of a person's own file."""
+    return "site-packages" in str(getattr(sys.modules.get(path.partition(".")[0]), "__file__", ""))
 
 
 def prefer_own_classes() -> None:

@@ -58,6 +58,8 @@ class CheckpointedModule(LightningModule):
         try:
             return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
         except ArgumentError as error:
+            if not isinstance(checkpoint_path, str | Path):
+                raise  # whoever has opened the file knows its name
             raise MetaLearningError(
                 f"{checkpoint_path} holds settings of {saved or 'a learner'} that {cls.__name__} does not take "
                 f"({error}): build the {cls.__name__}, and give the file to trainer.test as ckpt_path"
