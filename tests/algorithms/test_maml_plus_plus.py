@@ -234,13 +234,13 @@ class Recorded(MAMLPlusPlus):
         return super().training_step(episode, batch_idx)
 
 
-def network() -> nn.Sequential:
+def normed() -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 4), BatchNorm(4), nn.Tanh(), nn.Linear(4, 3))
 
 
 def recorded(compiled: bool) -> Recorded:
     torch.manual_seed(0)
-    backbone = network()
+    backbone = normed()
     settings = {"multi_step_loss": 0.25, "first_order": 0.5, "task_chunk": 4, "compile": compiled, "optimizer": sgd}
     learner = Recorded(backbone, InnerLoop(SGD(0.4), 2, evaluation_steps=2), **settings)
     learner.variants = []
@@ -267,7 +267,7 @@ def test_variants_change_during_a_run_and_after_a_restart(compiled: bool, tmp_pa
     trainer(tmp_path, **settings).fit(again, glyphs(), ckpt_path=path, weights_only=True)
     assert again.variants == variants[2:]
     torch.testing.assert_close(dict(again.state_dict()), dict(whole.state_dict()), rtol=0, atol=1e-12)
-    loaded = Recorded.load_from_checkpoint(path, weights_only=True, backbone=network())
+    loaded = Recorded.load_from_checkpoint(path, weights_only=True, backbone=normed())
     assert loaded.inner == whole.inner
 
 
