@@ -157,6 +157,7 @@ class MetaCLI(LightningCLI):
         check_run(settings["run"])
         if settings["run"]:  # which goes on in its folder, with the same names
             checkpoint["enable_version_counter"] = False
+        run_folder.check_direction(checkpoint["monitor"], checkpoint["mode"])
         if size < 1:
             raise MetaLearningError(f"ensemble is {size}, expected a number of checkpoints that is at least 1")
         if size > 1 and self.config.subcommand == "fit" and checkpoint["monitor"] is None:

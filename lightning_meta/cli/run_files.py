@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
 from lightning_meta.cli.run_folder import LAST
+from lightning_meta.errors import MetaLearningError
 
 CHECKED_EVERY = 50  # meta-steps
 SAVED_EVERY = timedelta(minutes=10)  # what an interruption costs at most, where validations are rare or never come
@@ -34,7 +35,18 @@ class RunCheckpoint(ModelCheckpoint):
     _saved = 0.0  # seconds of the clock
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock.
+
+        Raises:
+            MetaLearningError: the folder holds the last checkpoint of another run, which this one would overwrite.
+        """
+        folder = Path(str(self.dirpath)).resolve()
+        own = trainer.ckpt_path is not None and Path(trainer.ckpt_path).resolve().parent == folder
+        if self.save_last and not own and (folder / LAST).exists():
+            raise MetaLearningError(
+                f"checkpoint.dirpath is {self.dirpath}, which holds the checkpoints of another run: go on with it by "
+                f"--ckpt_path={folder / LAST}, or take another folder, or leave the setting out for one for each run"
+            )
         super().on_train_start(trainer, pl_module)
         self._saved = time.monotonic()
 

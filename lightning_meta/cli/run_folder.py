@@ -30,6 +30,15 @@ def check_run(name: str | None) -> None:
         )
 
 
+def check_direction(monitor: str | None, mode: str) -> None:
+    """Refuse to keep the checkpoint with the highest loss or the lowest accuracy."""
+    for figure, better in {"loss": "min", "accuracy": "max"}.items():
+        if monitor and figure in monitor and mode in ("min", "max") and mode != better:
+            raise MetaLearningError(
+                f"checkpoint.mode is {mode}, which keeps the worst checkpoint by {monitor}: set it to {better}"
+            )
+
+
 def plain(parser: LightningArgumentParser, settings: Any) -> dict[str, Any]:
     """The settings of a subcommand as its ``config.yaml`` holds them."""
     content: dict[str, Any] = yaml.safe_load(parser.dump(settings, skip_unset=False))

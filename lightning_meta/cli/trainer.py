@@ -19,6 +19,8 @@ from lightning_meta.errors import MetaLearningError
 class RunConfig(SaveConfigCallback):
     """Writes the run's ``config.yaml``, and never over that of another run; its own, where the run goes on."""
 
+    changed = False  # whether the run goes on with other settings, which are written when it does
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write it.
 
@@ -34,9 +36,8 @@ class RunConfig(SaveConfigCallback):
                 if stage == "fit":
                     check_last(Path(folder), settings)
                 self.overwrite, self.already_saved = True, stage == "fit"  # the file says how the run began
-            elif goes_on and path.exists() and trainer.is_global_zero:
-                number = len([*path.parent.glob("config_before_*.yaml")])
-                path.rename(path.with_name(f"config_before_{number}.yaml"))  # the settings of the first part of the run
+            elif goes_on and path.exists():
+                self.already_saved = self.changed = True  # nothing is written before the checkpoint is accepted
             self.config = self.config.clone()
             self.config["run"] = None  # of this run alone, and not of those that are given the file
             if goes_on:
@@ -47,6 +48,17 @@ class RunConfig(SaveConfigCallback):
             loggers = "let the logger write elsewhere with trainer.logger.save_dir, or leave trainer.logger out for a "
             hint = "give this one another name" if name else f"{loggers}folder for each run"
             raise MetaLearningError(f"{path} belongs to another run: {hint}") from error
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the settings of the first part of a run that goes on with others, and write these."""
+        if not self.changed:
+            return
+        path = Path(str(trainer.log_dir)) / self.config_filename
+        if trainer.is_global_zero:
+            number = len([*path.parent.glob("config_before_*.yaml")])
+            path.rename(path.with_name(f"config_before_{number}.yaml"))
+        self.already_saved = self.changed = False
+        super().setup(trainer, pl_module, "fit")
 
 
 def check_experiment(name: str) -> None:

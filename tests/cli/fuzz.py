@@ -28,7 +28,12 @@ REPTILE = ["--model=Reptile", *CONV4, "--model.inner.steps=2", "--model.inner.ev
 REPTILE += ["--model.lr_scheduler=torch.optim.lr_scheduler.PolynomialLR"]
 PROTOTYPES = ["--model=PrototypicalNetworks", *CONV4, *GLYPHS, *EAGER]
 WAVES = ["--model=MAML", "--model.backbone=lightning_meta.backbones.MLP", "--model.backbone.inputs=1"]
-WAVES += ["--model.backbone.hidden=[4]", "--model.loss=torch.nn.functional.mse_loss", "--checkpoint.monitor=val_loss"]
+WAVES += [
+    "--model.backbone.hidden=[4]",
+    "--model.loss=torch.nn.functional.mse_loss",
+    "--checkpoint.monitor=val_loss",
+    "--checkpoint.mode=min",
+]
 WAVES += ["--data=SinusoidEpisodes", *TASKS, *EAGER]
 BASES = [MAML, REPTILE, PROTOTYPES, WAVES]
 

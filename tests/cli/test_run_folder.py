@@ -63,7 +63,7 @@ def test_a_run_goes_on_in_its_own_folder_as_if_nothing_had_been(
 
 @pytest.mark.slow
 def test_the_last_checkpoint_is_of_the_last_validation_even_if_it_was_not_better(tmp_path: Path) -> None:
-    more = ["--checkpoint.monitor=val/query_loss/step_0", "--checkpoint.mode=max", "--model.optimizer=torch.optim.SGD"]
+    more = ["--checkpoint.monitor=val/query_loss/step_0", "--checkpoint.mode=min", "--model.optimizer=torch.optim.SGD"]
     stop = [
         "--trainer.callbacks+=EarlyStopping",
         "--trainer.callbacks.monitor=val_loss",
@@ -84,6 +84,35 @@ def test_checkpoints_that_are_not_there_are_refused(tmp_path: Path, capsys: pyte
             said = refused([command, *small(tmp_path), f"--ckpt_path={which}"], capsys)
             assert f"ckpt_path is {which}, but there is no last.ckpt in" in said
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_refused_continuation_leaves_the_run_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *arguments(tmp_path, 2)]) == 0
+    run = tmp_path / "experiment" / "version_0"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.suffix in (".yaml", ".csv", ".json", ".ckpt")}
+    for change in ("--model=FOMAML", "--model.optimizer.lr=0.5", "--data.seed=3"):
+        refused(["fit", *arguments(tmp_path, 4), change, "--ckpt_path=last"], capsys)
+    assert {path: path.read_bytes() for path in before} == before
+    assert not [*run.glob("config_before_*")]
+
+
+def test_a_folder_of_checkpoints_belongs_to_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "shared"
+    assert main(["fit", *arguments(tmp_path, 2, f"--checkpoint.dirpath={folder}")]) == 0
+    before = (folder / "last.ckpt").read_bytes()
+    said = refused(["fit", *arguments(tmp_path, 2, f"--checkpoint.dirpath={folder}", "--seed_everything=7")], capsys)
+    assert "holds the checkpoints of another run: go on with it by --ckpt_path" in said
+    assert (folder / "last.ckpt").read_bytes() == before
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [("val_loss", "max"), ("val/query_accuracy/step_1", "min")])
+def test_the_worst_checkpoint_is_not_kept(
+    monitor: str, mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watch = [f"--checkpoint.monitor={monitor}", f"--checkpoint.mode={mode}"]
+    assert f"keeps the worst checkpoint by {monitor}: set it to" in refused(
+        ["fit", *arguments(tmp_path, 2, *watch)], capsys
+    )
 
 
 CLAIM = """

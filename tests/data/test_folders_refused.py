@@ -150,3 +150,11 @@ def test_pictures_without_training_classes_cannot_be_normalised(split_tree: Path
     episodes(split_tree).setup("test")
     with pytest.raises(MetaLearningError, match="data.normalise is true, but .* holds no training pictures"):
         episodes(split_tree, normalise=True).setup("test")
+
+
+@pytest.mark.parametrize("text", ['{"train": ["a"], "train": ["b"]}', '{"val": ["a"], "validation": "train"}'])
+def test_a_split_that_stands_twice_is_refused(text: str, tree: Path, tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(text)
+    with pytest.raises(MetaLearningError, match="the split (train|validation) stands there twice"):
+        episodes(tree, split_file=str(path)).setup("fit")

@@ -173,6 +173,7 @@ def command(root: Path, steps: int, *more: str) -> list[str]:
         f"--checkpoint.dirpath={root}",
         "--checkpoint.save_top_k=-1",
         "--checkpoint.monitor=val_loss",
+        "--checkpoint.mode=min",
         *more,
     ]
 

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from lightning_meta import results_file
 from lightning_meta.bounded_files import read_yaml
+from lightning_meta.cli.class_names import prefer_own_classes
 from lightning_meta.cli.lightning_cli import MetaCLI
 from lightning_meta.cli.run_folder import plain, same_run
 from lightning_meta.errors import MetaLearningError
@@ -70,6 +71,7 @@ def parse(arguments: list[str]) -> dict[str, Any]:
     Raises:
         MetaLearningError: an argument is wrong.
     """
+    prefer_own_classes()
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         silence()
         try:

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torchvision.datasets.folder import find_classes, has_file_allowed_extension, make_dataset
 
@@ -51,6 +51,14 @@ def list_pictures(root: Path) -> ClassFolders:
         ) from error
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The pairs as a dictionary; of two for one split, the first would be lost."""
+    names = [name for name, _ in pairs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"the split {twice[0]} stands there twice")
+    return dict(pairs)
+
+
 def read_split_file(path: Path, classes: Collection[str], held: str) -> dict[Split, list[str]]:
     """The classes of every split from a file.
 
@@ -69,7 +77,8 @@ def read_split_file(path: Path, classes: Collection[str], held: str) -> dict[Spl
         if path.suffix in (".yaml", ".yml"):
             named = load_yaml(text, str(path))
         else:
-            named = json.loads(text) if text.lstrip().startswith("{") else _lines(text)
+            named = json.loads(text, object_pairs_hook=_once) if text.lstrip().startswith("{") else _lines(text)
+        _once([(SPLIT_NAMES[key], key) for key in named])
         same = {SPLIT_NAMES[key]: SPLIT_NAMES[other] for key, other in named.items() if isinstance(other, str)}
         lists = [(SPLIT_NAMES[key], [*map(_text, names)]) for key, names in named.items() if not isinstance(names, str)]
     except (MetaLearningError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

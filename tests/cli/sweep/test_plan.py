@@ -203,3 +203,14 @@ def test_a_shipped_sweep_is_found_from_anywhere(
     assert main([*words[1:], "--print_config"]) == 0
     write(tmp_path / "figure3.yaml", {"command": "fit", "seeds": 1})
     assert read_sweep("figure3").path == Path("figure3.yaml")
+
+
+def test_a_name_that_several_libraries_have_is_this_package_s(file: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    import torchvision.ops  # noqa: F401 - has an MLP, too
+
+    network = ["--model.backbone=MLP", "--model.backbone.inputs=784", "--model.backbone.hidden=[4]"]
+    path = file(runs=[["--data.shots=1"]])
+    content = yaml.safe_load(Path(path).read_text())
+    content["arguments"] = [one for one in content["arguments"] if "backbone" not in one] + network
+    assert main(["sweep", write(Path(path), content), "--dry-run"]) == 0
+    assert "--model.backbone=MLP" in capsys.readouterr().out
