@@ -15,6 +15,7 @@ from lightning_meta.data.files.pictures import Preprocessing
 from lightning_meta.episode import Episode, InnerBatches, Split
 from lightning_meta.errors import MetaLearningError
 
+MOST = 2**31 - 1  # of anything that is counted
 EVALUATION_BATCH = 32  # tasks evaluated together, at least, even where a meta-step has fewer
 
 
@@ -211,13 +212,15 @@ class EpisodeDataModule(LightningDataModule, ABC):
 
 
 def check_at_least(lowest: int, **settings: int) -> None:
-    """Refuse settings of the data that are no counts, or too small.
+    """Refuse settings of the data that are no counts, too small or too large.
 
     Raises:
-        MetaLearningError: one of them is not a whole number, or below ``lowest``.
+        MetaLearningError: one of them is not a whole number, below ``lowest`` or above `MOST`.
     """
     for name, value in settings.items():
         if not isinstance(value, Integral) or isinstance(value, bool):
             raise MetaLearningError(f"data.{name} is {value!r}, expected a whole number that is at least {lowest}")
         if value < lowest:
             raise MetaLearningError(f"data.{name} is {value}, expected at least {lowest}")
+        if value > MOST:
+            raise MetaLearningError(f"data.{name} is {value}, expected at most {MOST}")
