@@ -27,7 +27,6 @@ REFUSED = [
     ("callbacks+=BatchSizeFinder", "batch_size not found|holds BatchSizeFinder"),
     ("callbacks+=LearningRateFinder", "trainer.callbacks holds LearningRateFinder, .* model.optimizer.lr"),
     ("callbacks+=LearningRateMonitor --trainer.logger=false", "has no logger"),
-    (SWA, "SWA with `swa_epoch_start` as a float is not supported when `max_epochs=-1`"),
     ("check_val_every_n_epoch=0", "trainer.check_val_every_n_epoch is 0, .*limit_val_batches to 0"),
     ("devices=-1", "`devices` selected with `CPUAccelerator` should be an int > 0"),
     ("devices=0", "not a valid input using cpu"),

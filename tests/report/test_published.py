@@ -16,7 +16,8 @@ OTHERS += ["omniglot/finn_5w1s_maml_noconv", "omniglot/finn_5w1s_imaml", "cifarf
 
 def test_every_run_of_the_sources_has_its_figure() -> None:
     figures = {name: known.published for name, known in read_configurations().items()}
-    assert sorted(name for name, figure in figures.items() if figure and figure.comparable) == sorted(OMNIGLOT + OTHERS)
+    compared = [name for name, figure in figures.items() if figure and figure.comparable]
+    assert sorted(name for name in compared if not name.startswith("recipes/")) == sorted(OMNIGLOT + OTHERS)
 
 
 @pytest.mark.parametrize(("experiment", "text"), [("matching_networks", "98.1"), ("nearest_pixels", "41.7")])

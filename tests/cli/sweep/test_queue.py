@@ -71,6 +71,7 @@ def test_a_signal_ends_all_runs_and_says_how_to_go_on(
     runs = [fake_run(fakes, f"--x={x}", "--seconds=60") for x in range(3)]
     begun = [run.experiment / run.label / "began" for run in runs[:2]]
     later(lambda: all(path.exists() for path in begun), lambda: os.kill(os.getpid(), number))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is started without
     handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
     queue = Queue(runs, jobs=2, nice=0, again="lightning-meta sweep FILE --jobs 2")
     assert queue.work() == 128 + number
