@@ -160,6 +160,10 @@ def _check_examples(x: np.ndarray) -> np.ndarray:
         )
     if x.dtype == np.uint8:
         return x
+    if x.dtype == np.uint64 and x.size and x.max() > np.iinfo(np.int64).max:
+        raise MetaLearningError(
+            f"data.x holds {x.max()}, more than a 64-bit integer of PyTorch holds: number the tokens from 0"
+        )
     if x.dtype.kind in "iu":
         return x.astype(np.int64)
     if x.dtype.kind not in "fb":

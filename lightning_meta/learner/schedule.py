@@ -42,7 +42,7 @@ def configure_schedule(schedule: Schedule | None, optimizer: Optimizer, trainer:
         return optimizer
     try:
         scheduler = schedule(optimizer, **_run_length(schedule, trainer.max_steps))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise MetaLearningError(
             f"model.lr_scheduler {_name(schedule)} cannot be made with these settings: {error}. Set what it needs with "
             "--model.lr_scheduler.NAME (in Python: functools.partial of the class)"

@@ -278,3 +278,9 @@ def test_a_file_names_the_classes_of_each_split(tmp_path: Path) -> None:
     path.write_text("train: [ash]\ntest: [ash]\n")
     with pytest.raises(MetaLearningError, match="names class ash twice: name it once, or"):
         episodes(X, Y, **given).setup("fit")
+
+
+def test_integers_beyond_those_of_pytorch_are_refused() -> None:
+    x = np.full((12, 3), 2**63, dtype=np.uint64)
+    with pytest.raises(MetaLearningError, match="data.x holds 9223372036854775808, more than a 64-bit integer"):
+        ArrayEpisodes(x=x, y=np.arange(6).repeat(2), validation_classes=2, test_classes=2, ways=2).setup("fit")

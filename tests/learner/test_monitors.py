@@ -110,3 +110,9 @@ def test_what_a_person_s_own_learner_logs(tmp_path: Path) -> None:
     run = trainer(tmp_path, callbacks=[watch], max_epochs=-1, enable_checkpointing=True, **changes)
     run.fit(Own(Conv4(3, filters=2), INNER, compile=False), glyphs(**TASKS))
     assert watch.best_model_score == 1
+
+
+def test_stopping_when_an_accuracy_no_longer_falls(tmp_path: Path) -> None:
+    with pytest.raises(MetaLearningError, match="is val_accuracy, but its mode is min, .*: set mode to max"):
+        fit("classification", tmp_path, EarlyStopping("val_accuracy"))
+    fit("classification", tmp_path, EarlyStopping("val_accuracy", mode="max"))

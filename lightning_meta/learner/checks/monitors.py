@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
@@ -18,14 +18,14 @@ _COUNTS = ("step", "epoch")  # which Lightning adds to what is logged
 
 
 def check_monitors(learner: "MetaLearner", episode: Episode) -> None:
-    """Refuse to wait for what nothing logs; Lightning itself stops at the first validation, hours later perhaps.
+    """Refuse to wait for what nothing logs, hours perhaps until the first validation, or for a falling accuracy.
 
     Args:
         learner: whose trainer validates.
         episode: of its data, whose targets are labels or real values.
 
     Raises:
-        MetaLearningError: a checkpoint, a callback or a schedule monitors such a figure.
+        MetaLearningError: a checkpoint, a callback or a schedule does so.
     """
     labels = not episode.support_y.is_floating_point()
     by_step, headlines = learner.scores.logged("val", labels)
@@ -45,6 +45,12 @@ def check_monitors(learner: "MetaLearner", episode: Episode) -> None:
             f"{setting} is {monitor}, which nothing logs: {hint} {', '.join(headlines)}, and for every inner step, of "
             f"which the last is {learner.scores.steps}, {last}"
         )
+    for callback in learner.trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EarlyStopping) and "accuracy" in callback.monitor and callback.mode == "min":
+            raise MetaLearningError(
+                f"the monitor of EarlyStopping among trainer.callbacks is {callback.monitor}, but its mode is min, "
+                "which stops when the accuracy no longer falls: set mode to max"
+            )
 
 
 def _monitors(learner: "MetaLearner") -> Iterator[tuple[str, str]]:
