@@ -10,7 +10,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torchvision.transforms import v2
 
-from lightning_meta.data.drawing.data_module import check_at_least
+from lightning_meta.data.drawing.data_module import check_at_least, check_seeds
 from lightning_meta.data.drawing.images import ClassImages, FileEpisodes, split_by_seed
 from lightning_meta.data.drawing.photographs import SPLITS
 from lightning_meta.data.drawing.task_random import TaskRandom
@@ -70,6 +70,7 @@ class FolderEpisodes(FileEpisodes):
         super().__post_init__()
         check_at_least(1, image_size=self.image_size)
         check_at_least(0, validation_classes=self.validation_classes, test_classes=self.test_classes)
+        check_seeds(split_seed=self.split_seed)
         if self.support_transform is not None or self.query_transform is not None:
             self.cache_device = "cpu"  # a GPU's random numbers are others
 
