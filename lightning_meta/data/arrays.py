@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_meta.data.drawing.data_module import check_at_least, check_seeds
 from lightning_meta.data.drawing.images import ClassImages, ImageEpisodes, Rotations, split_by_seed
-from lightning_meta.data.files.class_folders import read_split_file
+from lightning_meta.data.files.class_splits import named_splits, splits_setting
 from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
 
@@ -43,6 +43,7 @@ class ArrayEpisodes(ImageEpisodes):
         test_classes: classes to test on.
         split_seed: seed of the split of the classes, which is the same for every ``seed``.
         split_file: names the classes of each split instead, as in `FolderEpisodes`.
+        splits: the same without a file, as in `FolderEpisodes`.
     """
 
     x: str | Path | SupportsArray
@@ -51,23 +52,25 @@ class ArrayEpisodes(ImageEpisodes):
     test_classes: int = 0
     split_seed: int = 0
     split_file: str | None = None
+    splits: dict[str, list[str] | str] | None = None
     rotations: Rotations = field(default="none", init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(0, validation_classes=self.validation_classes, test_classes=self.test_classes)
         check_seeds(split_seed=self.split_seed)
+        self._splits_setting = splits_setting(self.split_file, self.splits)
 
     def has_validation(self) -> bool:
         """Whether there are classes to validate on and ``validation_tasks`` is above 0."""
-        if self.split_file is not None:
+        if self._splits_setting is not None:
             return super().has_validation() and bool(self._class_splits(self._labels()[0])["validation"].numel())
         return self.validation_classes > 0 and super().has_validation()
 
     def more_classes(self, split: Split) -> str:
         """How to get more classes in this split (for error messages); whatever is not held out is trained on."""
-        if self.split_file is not None:
-            return f"name more of them in {self.split_file}"
+        if self._splits_setting is not None:
+            return f"name more of them in {self._splits_setting}"
         if split == "train" and self.validation_classes + self.test_classes > 0:
             return "lower data.validation_classes or data.test_classes"
         return super().more_classes(split) if split == "train" else f"raise data.{split}_classes"
@@ -100,14 +103,14 @@ class ArrayEpisodes(ImageEpisodes):
 
     def _class_splits(self, labels: np.ndarray) -> dict[Split, Tensor]:
         """The places of every split's classes."""
-        if self.split_file is not None:
+        if self._splits_setting is not None:
             if self.validation_classes or self.test_classes:
                 raise MetaLearningError(
-                    f"data.split_file is {self.split_file}, which splits the classes already: leave out "
-                    "data.validation_classes and data.test_classes"
+                    f"data.validation_classes is {self.validation_classes} and data.test_classes is "
+                    f"{self.test_classes}, but {self._splits_setting} splits the classes already: leave them out"
                 )
             names = [str(label) for label in labels]
-            named = read_split_file(Path(self.split_file).expanduser(), names, "data.y holds")
+            named = named_splits(self.split_file, self.splits, names, "data.y holds")
             places = {name: place for place, name in enumerate(names)}
             return {
                 split: torch.tensor([places[name] for name in of_split], dtype=torch.int64)
