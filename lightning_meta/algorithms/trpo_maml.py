@@ -1,6 +1,7 @@
 """MAML by trust regions: Finn, Abbeel, Levine, arXiv 1703.03400, section 5.3; Schulman et al., arXiv 1502.05477."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -71,7 +72,7 @@ class TRPOMAML(PolicyLearner):
     ) -> None:
         super().__init__(
             backbone, inner, outer_reduction="mean", lr_scheduler=None, replace_norms=False,
-            optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1.0), **settings,
+            optimizer=partial(torch.optim.SGD, lr=1.0), **settings,
         )  # fmt: skip
         check_trust_region(region)
         self.region = region

@@ -36,7 +36,8 @@ class Pretrained(nn.Module):
         deviation: by which the difference is then divided.
 
     Raises:
-        MetaLearningError: the network does not end with an ``nn.Linear``, or the file does not hold its weights.
+        MetaLearningError: the network does not end with an ``nn.Linear``, the file does not hold its weights or holds
+            some that are not finite, or mean and deviation are not one number for each channel, above 0 for deviation.
     """
 
     def __init__(
@@ -61,13 +62,18 @@ class Pretrained(nn.Module):
         parent, _, last = name.rpartition(".")
         setattr(network.get_submodule(parent), last, nn.Linear(head.in_features, outputs))
         self.network = network
-        moments = None if mean is None else torch.tensor([tuple(mean), tuple(deviation)])[..., None, None]
+        moments = None if mean is None else _moments(network, mean, deviation)
         self.register_buffer("moments", moments, persistent=False)  # settings, and no weights
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (rows, outputs) for images ``x``, (rows, channels, height, width)."""
         if isinstance(self.moments, Tensor):
             mean, deviation = self.moments
+            if len(mean) > 1 and x.shape[1] not in (1, len(mean)):
+                raise MetaLearningError(
+                    f"model.backbone.mean has {len(mean)} numbers, but the images have {x.shape[1]} channels: give one "
+                    "number for each in mean and deviation, or set mean to null"
+                )
             x = (x - mean) / deviation
         return self.network(x)
 
@@ -83,33 +89,89 @@ def _last_layer(network: nn.Module) -> tuple[str, nn.Linear]:
     return name, last
 
 
+def _moments(network: nn.Module, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
+    """Mean and deviation, (2, channels, 1, 1)."""
+    rows = []
+    for name, values in (("mean", mean), ("deviation", deviation)):
+        expected = "a number above 0" if name == "deviation" else "a finite number"
+        try:
+            row = torch.tensor([float(value) for value in values])
+        except (TypeError, ValueError):
+            row = torch.tensor([])
+        if not len(row) or not row.isfinite().all() or (name == "deviation" and (row <= 0).any()):
+            raise MetaLearningError(f"model.backbone.{name} is {values!r:.80}, expected {expected} for each channel")
+        rows.append(row)
+    if len(rows[0]) != len(rows[1]):
+        raise MetaLearningError(
+            f"model.backbone.mean has {len(rows[0])} numbers and model.backbone.deviation {len(rows[1])}, expected one "
+            "for each channel in both"
+        )
+    takes = [part.in_channels for part in network.modules() if isinstance(part, nn.Conv2d)]
+    if takes and len(rows[0]) not in (1, *takes):
+        raise MetaLearningError(
+            f"model.backbone.mean has {len(rows[0])} numbers, but {type(network).__name__} takes images of {takes[0]} "
+            "channels: give one number for each in mean and deviation, or set mean to null"
+        )
+    return torch.stack(rows)[..., None, None]
+
+
 def _load(network: nn.Module, path: str, except_for: str) -> None:
     """Give the network the weights of a file, but those whose names begin with ``except_for``."""
     setting = f"model.backbone.weights is {path}"
+    state = {name: tensor for name, tensor in _read(path, setting).items() if not name.startswith(except_for)}
+    expected = {name: value for name, value in network.state_dict().items() if not name.startswith(except_for)}
+    for name in (*expected, *state):
+        shapes = [tensors[name].shape if name in tensors else None for tensors in (state, expected)]
+        if shapes[0] != shapes[1] and not name.endswith("num_batches_tracked"):  # which old files lack
+            raise MetaLearningError(
+                f"{setting}, whose {name} is {_shape(shapes[0])}, but in {type(network).__name__} it is "
+                f"{_shape(shapes[1])}: give weights of this very network, and its settings as they were"
+            )
+        if shapes[0] == shapes[1] and (wrong := _what_is_wrong(state[name], expected[name])):
+            raise MetaLearningError(f"{setting}, whose {name} {wrong}: give weights as the network was trained with")
+        if name.endswith("running_var") and (state[name] < 0).any():
+            raise MetaLearningError(f"{setting}, whose {name} holds negative variances: give weights of another file")
+    network.load_state_dict(state, strict=False)
+
+
+def _read(path: str, setting: str) -> dict[str, Tensor]:
+    """The tensors of a file by their names."""
+    file = Path(path).expanduser()
     try:
-        if Path(path).exists() and not Path(path).is_file():  # reading a pipe may never end
+        if file.exists() and not file.is_file():  # reading a pipe may never end
             raise OSError("it is not a regular file")
-        if Path(path).suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, weights_only=True, map_location="cpu")
-            state = state.get("state_dict", state)
-        found = {name: tensor.shape for name, tensor in state.items()}
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        state = torch.load(file, weights_only=True, map_location="cpu")
+        state = state.get("state_dict", state) if isinstance(state, dict) else state
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds an object of type {type(state).__name__}")
+        if other := next((name for name, value in state.items() if not _is_named_tensor(name, value)), None):
+            raise ValueError(f"{other} is not a tensor with a name")
+        return state
     except FileNotFoundError:
         raise MetaLearningError(
             f"{setting}, but there is no such file: nothing is downloaded, so save the network's state_dict there, or "
             "set it to null"
         ) from None
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, AttributeError) as error:
-        raise MetaLearningError(f"{setting}, which cannot be read as a state_dict: {_first_line(error)}") from error
-    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    for name in (name for name in (*expected, *found) if not name.startswith(except_for)):
-        if expected.get(name) != found.get(name) and not name.endswith("num_batches_tracked"):  # which old files lack
-            raise MetaLearningError(
-                f"{setting}, whose {name} is {_shape(found.get(name))}, but in {type(network).__name__} it is "
-                f"{_shape(expected.get(name))}: give weights of this very network, and its settings as they were"
-            )
-    network.load_state_dict({name: state[name] for name in found if not name.startswith(except_for)}, strict=False)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        pickled = isinstance(error, pickle.UnpicklingError)
+        reason = "it is damaged, or holds more than tensors" if pickled else _first_line(error)
+        raise MetaLearningError(f"{setting}, which cannot be read as a state_dict: {reason}") from error
+
+
+def _is_named_tensor(name: object, value: object) -> bool:
+    return isinstance(name, str) and isinstance(value, Tensor)
+
+
+def _what_is_wrong(found: Tensor, expected: Tensor) -> str | None:
+    """Why values cannot stand in the place of others, if so."""
+    if found.layout != torch.strided or found.is_quantized or found.is_meta:
+        return "is sparse, quantised or without values"
+    if found.is_complex() != expected.is_complex() or found.is_floating_point() != expected.is_floating_point():
+        return f"holds {found.dtype}, but {expected.dtype} is expected"
+    wrong = ~found.to(expected.dtype).isfinite() & expected.isfinite()  # a mask may hold infinities
+    return f"holds NaN or infinity (in {expected.dtype})" if wrong.any() else None
 
 
 def _shape(shape: torch.Size | None) -> str:

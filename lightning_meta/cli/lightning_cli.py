@@ -24,7 +24,7 @@ from lightning_meta.cli.bounded_values import bound_values
 from lightning_meta.cli.class_names import prefer_own_classes
 from lightning_meta.cli.help import HelpfulParser
 from lightning_meta.cli.mistakes import explain
-from lightning_meta.cli.options import ConfigurationOption
+from lightning_meta.cli.options import ConfigurationOption, configurations_first
 from lightning_meta.cli.run_files import RunCheckpoint
 from lightning_meta.cli.run_folder import check_run
 from lightning_meta.cli.trainer import RunConfig, allowed, check_experiment, default_callbacks, trainer_arguments
@@ -84,7 +84,7 @@ class MetaCLI(LightningCLI):
             seed_everything_default=0,
             parser_class=HelpfulParser,
             parser_kwargs={"default_env": True, name: {"subcommand_name": name}},
-            args=[name, *arguments],
+            args=[name, *configurations_first(arguments)],
         )
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]

@@ -1,5 +1,7 @@
 """Options of the command line that are more than one value."""
 
+from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from jsonargparse import ActionConfigFile
@@ -29,6 +31,21 @@ class ConfigurationOption(ActionConfigFile):
                 )
         seeds.check_settings(settings)
         super().__call__(parser, cfg, values, option_string)
+
+
+def configurations_first(args: Sequence[str]) -> list[str]:
+    """The same arguments with the configurations in front: settings override them wherever they stand."""
+    configurations: list[str] = []
+    others: list[str] = []
+    rest = iter(args)
+    for argument in rest:
+        if argument in ("-c", "--config"):
+            configurations += [argument, *islice(rest, 1)]
+        elif argument.startswith("--config=") or (argument.startswith("-c") and len(argument) > 2):
+            configurations.append(argument)
+        else:
+            others.append(argument)
+    return [*configurations, *others]
 
 
 def _inline(values: str) -> Any:

@@ -2,17 +2,23 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
+from lightning_meta.data.drawing.data_module import check_at_least, check_seeds
 from lightning_meta.data.drawing.images import ClassImages, ImageEpisodes, Rotations, split_by_seed
-from lightning_meta.data.files.class_folders import read_split_file
+from lightning_meta.data.files.class_splits import named_splits, splits_setting
 from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
+
+_FLOATS = (torch.float16, torch.float32, torch.float64)  # that NumPy has
+_NUMBER_WORDS = "number the words and give those numbers to a backbone with an nn.Embedding"
+# The types of what an array of objects holds, where it stands for labels.
+_STRINGS, _BYTES, _INTEGERS, _BOOLEANS = {str, np.str_}, {bytes, np.bytes_}, {int}, {bool, np.bool_}
 
 
 class SupportsArray(Protocol):
@@ -37,6 +43,7 @@ class ArrayEpisodes(ImageEpisodes):
         test_classes: classes to test on.
         split_seed: seed of the split of the classes, which is the same for every ``seed``.
         split_file: names the classes of each split instead, as in `FolderEpisodes`.
+        splits: the same without a file, as in `FolderEpisodes`.
     """
 
     x: str | Path | SupportsArray
@@ -45,18 +52,25 @@ class ArrayEpisodes(ImageEpisodes):
     test_classes: int = 0
     split_seed: int = 0
     split_file: str | None = None
+    splits: dict[str, list[str] | str] | None = None
     rotations: Rotations = field(default="none", init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(0, validation_classes=self.validation_classes, test_classes=self.test_classes)
+        check_seeds(split_seed=self.split_seed)
+        self._splits_setting = splits_setting(self.split_file, self.splits)
 
     def has_validation(self) -> bool:
         """Whether there are classes to validate on and ``validation_tasks`` is above 0."""
-        if self.split_file is not None:
+        if self._splits_setting is not None:
             return super().has_validation() and bool(self._class_splits(self._labels()[0])["validation"].numel())
         return self.validation_classes > 0 and super().has_validation()
 
     def more_classes(self, split: Split) -> str:
         """How to get more classes in this split (for error messages); whatever is not held out is trained on."""
-        if self.split_file is not None:
-            return f"name more of them in {self.split_file}"
+        if self._splits_setting is not None:
+            return f"name more of them in {self._splits_setting}"
         if split == "train" and self.validation_classes + self.test_classes > 0:
             return "lower data.validation_classes or data.test_classes"
         return super().more_classes(split) if split == "train" else f"raise data.{split}_classes"
@@ -89,21 +103,21 @@ class ArrayEpisodes(ImageEpisodes):
 
     def _class_splits(self, labels: np.ndarray) -> dict[Split, Tensor]:
         """The places of every split's classes."""
-        if self.split_file is not None:
+        if self._splits_setting is not None:
             if self.validation_classes or self.test_classes:
                 raise MetaLearningError(
-                    f"data.split_file is {self.split_file}, which splits the classes already: leave out "
-                    "data.validation_classes and data.test_classes"
+                    f"data.validation_classes is {self.validation_classes} and data.test_classes is "
+                    f"{self.test_classes}, but {self._splits_setting} splits the classes already: leave them out"
                 )
             names = [str(label) for label in labels]
-            named = read_split_file(Path(self.split_file).expanduser(), names, "data.y holds")
+            named = named_splits(self.split_file, self.splits, names, "data.y holds")
             places = {name: place for place, name in enumerate(names)}
             return {
                 split: torch.tensor([places[name] for name in of_split], dtype=torch.int64)
                 for split, of_split in named.items()
             }
         held_out = self.validation_classes, self.test_classes
-        if min(held_out) < 0 or sum(held_out) >= len(labels):
+        if sum(held_out) >= len(labels):
             raise MetaLearningError(
                 f"data.validation_classes is {held_out[0]} and data.test_classes is {held_out[1]}, but data.y holds "
                 f"{len(labels)} classes, and some must be left to train on: lower them"
@@ -114,12 +128,7 @@ class ArrayEpisodes(ImageEpisodes):
 def _read_array(name: str, given: str | Path | SupportsArray) -> np.ndarray:
     """The given array; a file is read without unpickling objects, which could run code."""
     if isinstance(given, Tensor):
-        if given.is_meta:
-            raise MetaLearningError(
-                f"data.{name} is a tensor on the meta device, which holds no values: give one that does"
-            )
-        given = given.detach().to_dense().cpu()
-        return (given.float() if given.dtype == torch.bfloat16 else given).numpy()  # NumPy has no bfloat16
+        return tensor_to_array(f"data.{name}", given)
     if hasattr(given, "toarray"):  # a sparse matrix of SciPy
         return np.asarray(given.toarray())
     if np.ma.is_masked(given):
@@ -128,8 +137,8 @@ def _read_array(name: str, given: str | Path | SupportsArray) -> np.ndarray:
         )
     if not isinstance(given, str | Path):
         try:
-            return np.asarray(given)
-        except (ValueError, TypeError) as error:
+            return np.asarray(arrays_of_tensors(f"data.{name}", given))
+        except (ValueError, TypeError, RuntimeError) as error:
             raise MetaLearningError(
                 f"data.{name} cannot be made an array ({error}): give examples of one shape, padded where they differ"
             ) from error
@@ -151,6 +160,47 @@ def _read_array(name: str, given: str | Path | SupportsArray) -> np.ndarray:
     return array
 
 
+def tensor_to_array(name: str, given: Tensor) -> np.ndarray:
+    """The values of a tensor; those of a float type that NumPy lacks in float32.
+
+    Args:
+        name: what to call it in errors, such as ``data.x``.
+        given: of any layout, device and type, with or without a gradient.
+
+    Raises:
+        MetaLearningError: it holds no values, examples of several shapes, or bits without a value.
+    """
+    if given.is_meta:
+        raise MetaLearningError(f"{name} is a tensor on the meta device, which holds no values: give one that does")
+    if given.is_nested:
+        raise MetaLearningError(
+            f"{name} is a nested tensor, expected examples of one shape: pad them, as with "
+            "torch.nested.to_padded_tensor(tensor, 0.0)"
+        )
+    try:
+        given = given.dequantize() if given.is_quantized else given.to_dense()
+        if given.is_complex():
+            given = given.to(torch.promote_types(given.dtype, torch.complex64))  # NumPy has no complex32
+        elif given.is_floating_point() and given.dtype not in _FLOATS:
+            given = given.float()
+        return given.numpy(force=True)  # conjugated and negated only now
+    except (TypeError, RuntimeError) as error:
+        raise MetaLearningError(
+            f"{name} is a tensor of {given.dtype}, whose values NumPy cannot hold: convert it, as with tensor.float()"
+        ) from error
+
+
+def arrays_of_tensors(name: str, given: Any) -> Any:
+    """A list or tuple with arrays in the place of its tensors; anything else as it is.
+
+    Raises:
+        MetaLearningError: see `tensor_to_array`.
+    """
+    if not isinstance(given, list | tuple):
+        return given
+    return [tensor_to_array(name, row) if isinstance(row, Tensor) else row for row in given]
+
+
 def _check_examples(x: np.ndarray) -> np.ndarray:
     """Return the examples as float32, uint8 or int64, or refuse them."""
     if x.ndim < 2:
@@ -169,7 +219,9 @@ def _check_examples(x: np.ndarray) -> np.ndarray:
     if x.dtype.kind not in "fb":
         remedy = {
             "c": "give two channels, as with numpy.stack([x.real, x.imag], 1)",
-            "U": "number the words and give those numbers to a backbone with an nn.Embedding",
+            "U": _NUMBER_WORDS,
+            "S": _NUMBER_WORDS,
+            "T": _NUMBER_WORDS,
         }.get(x.dtype.kind, "convert it, as with x.astype('float32')")
         raise MetaLearningError(
             f"data.x holds {x.dtype}, expected floats, uint8 for pixels in 0..255 or integers for an "
@@ -193,10 +245,21 @@ def _check_examples(x: np.ndarray) -> np.ndarray:
 
 def _check_labels(y: np.ndarray) -> np.ndarray:
     """Return the labels, one integer or string for each example, or refuse them."""
+    if y.dtype.kind == "T":  # NumPy's strings of any length, some of which may be missing
+        y = y.astype(object)
     if y.dtype.kind == "O" and y.ndim == 1:  # as pandas holds strings
-        kinds = {type(label) for label in y.tolist()}
-        y = y.astype(str) if kinds == {str} else y.astype(np.int64) if kinds == {int} else y
-    if y.ndim == 1 and y.dtype.kind in "biuUS":
+        y = plain_labels(y)
+        if y.dtype.kind == "O" and all(type(label) is int for label in y):  # beyond 64 bits, but names all the same
+            return y
+    if y.dtype.kind == "S" and y.ndim == 1:
+        try:
+            return np.char.decode(y, "utf-8")
+        except UnicodeDecodeError as error:
+            raise MetaLearningError(
+                f"data.y holds bytes that are not text in UTF-8 ({error.object[:40]!r}): decode them, as with "
+                "numpy.char.decode(y, 'latin-1')"
+            ) from error
+    if y.ndim == 1 and y.dtype.kind in "biuU":
         return y
     if y.ndim == 2 and y.shape[1] == 1:
         remedy = "give y[:, 0]"
@@ -213,3 +276,18 @@ def _check_labels(y: np.ndarray) -> np.ndarray:
     raise MetaLearningError(
         f"data.y holds {y.dtype} of shape {y.shape}, expected integers or strings of shape (examples,): {remedy}"
     )
+
+
+def plain_labels(y: np.ndarray) -> np.ndarray:
+    """Labels that are objects of one kind as strings, bytes, booleans or integers of NumPy; others as they are."""
+    kinds = {int if issubclass(kind, np.integer) else kind for kind in {type(label) for label in y}}
+    if kinds <= _STRINGS:
+        return y.astype(str)
+    if kinds <= _BYTES:
+        return y.astype(bytes)
+    if kinds <= _BOOLEANS:
+        return y.astype(bool)
+    if kinds <= _INTEGERS:
+        whole = np.array([int(label) for label in y], dtype=object)
+        return whole.astype(np.int64) if abs(whole).max() < 2**63 else whole
+    return y

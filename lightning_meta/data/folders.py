@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -10,11 +9,12 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torchvision.transforms import v2
 
-from lightning_meta.data.drawing.data_module import check_at_least
+from lightning_meta.data.drawing.data_module import check_at_least, check_seeds
 from lightning_meta.data.drawing.images import ClassImages, FileEpisodes, split_by_seed
 from lightning_meta.data.drawing.photographs import SPLITS
 from lightning_meta.data.drawing.task_random import TaskRandom
-from lightning_meta.data.files.class_folders import ClassFolders, few, list_pictures, read_split_file
+from lightning_meta.data.files.class_folders import ClassFolders, list_pictures
+from lightning_meta.data.files.class_splits import few, named_splits, splits_setting
 from lightning_meta.data.files.folder_cache import CachedPictures, cached_pictures
 from lightning_meta.data.files.pictures import Preprocessing, Resample
 from lightning_meta.episode import Split
@@ -47,6 +47,7 @@ class FolderEpisodes(FileEpisodes):
         split_file: JSON with the class names of each split, ``{"train": [...], "val": [...], "test": [...]}``, the same
             in YAML, or text with lines such as ``train CLASS``. Classes that it does not name are left out. The name of
             a split instead of a list, as in ``"test": "train"``, gives a split the classes of that one.
+        splits: the same without a file, ``{train: [...], val: [...], test: [...]}``.
         strict: whether a picture that cannot be read is an error; otherwise it is named and left out.
 
     Raises:
@@ -63,6 +64,7 @@ class FolderEpisodes(FileEpisodes):
     test_classes: int = 0
     split_seed: int = 0
     split_file: str | None = None
+    splits: dict[str, list[str] | str] | None = None
     strict: bool = False
     download: bool = field(default=False, init=False)
 
@@ -70,6 +72,8 @@ class FolderEpisodes(FileEpisodes):
         super().__post_init__()
         check_at_least(1, image_size=self.image_size)
         check_at_least(0, validation_classes=self.validation_classes, test_classes=self.test_classes)
+        check_seeds(split_seed=self.split_seed)
+        self._splits_setting = splits_setting(self.split_file, self.splits)
         if self.support_transform is not None or self.query_transform is not None:
             self.cache_device = "cpu"  # a GPU's random numbers are others
 
@@ -98,16 +102,16 @@ class FolderEpisodes(FileEpisodes):
         files, splits = self.folders
         classes = [name for name, pictures in files.items() if pictures]
         held_out = self.validation_classes, self.test_classes
-        given = [name for name in ("validation_classes", "test_classes", "split_file") if getattr(self, name)]
-        if (splits is not None and given) or (self.split_file and len(given) > 1):
-            split_by = f"the folders of {self.folder} split" if splits is not None else f"{self.split_file} splits"
+        given = [name for name in ("validation_classes", "test_classes", "split_file", "splits") if getattr(self, name)]
+        if (splits is not None and given) or (self._splits_setting is not None and len(given) > 1):
+            split_by = f"the folders of {self.folder} split" if splits is not None else f"{self._splits_setting} splits"
             raise MetaLearningError(
                 f"data.{given[0]} is {getattr(self, given[0])}, but {split_by} the classes already: leave it out"
             )
         if splits is not None:
             return splits
-        if self.split_file is not None:
-            return read_split_file(Path(self.split_file).expanduser(), classes, f"{self.folder} has pictures of")
+        if self._splits_setting is not None:
+            return named_splits(self.split_file, self.splits, classes, f"{self.folder} has pictures of")
         if sum(held_out) >= len(classes):
             raise MetaLearningError(
                 f"data.validation_classes is {held_out[0]} and data.test_classes is {held_out[1]}, but {self.folder} "
@@ -125,8 +129,8 @@ class FolderEpisodes(FileEpisodes):
         remedies = []
         if self.folders.splits is not None:
             remedies.append(f"add folders to {self.folder}/{'val' if split == 'validation' else split}")
-        elif self.split_file is not None:
-            remedies.append(f"name more of them in {self.split_file}")
+        elif self._splits_setting is not None:
+            remedies.append(f"name more of them in {self._splits_setting}")
         elif split != "train":
             remedies.append(f"raise data.{split}_classes")
         elif self.validation_classes + self.test_classes > 0:
@@ -190,7 +194,7 @@ class FolderEpisodes(FileEpisodes):
         """Name classes that the split file leaves out."""
         unnamed = [name for name, files in self.folders.files.items() if name not in named and files]
         if unnamed:
-            rank_zero_warn(f"{self.split_file} does not name {few(unnamed)}, which {self.folder} has: left out")
+            rank_zero_warn(f"{self._splits_setting} does not name {few(unnamed)}, which {self.folder} has: left out")
 
     def transform(self, split: Split, numbers: Tensor, images: Tensor) -> Tensor:
         """Augmented images of training tasks, the images of other tasks as they are."""

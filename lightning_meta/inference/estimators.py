@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from lightning_meta.data.arrays import arrays_of_tensors, plain_labels, tensor_to_array
 from lightning_meta.data.files.pictures import Preprocessing
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inference.loading import load_learner
@@ -55,7 +56,7 @@ class _FewShotEstimator(BaseEstimator):
             x, notes = read_pictures(X, Preprocessing.from_plain(plain))
             self.notes_ += notes
             return x
-        X = validate_data(self, _as_array(X), reset=reset, dtype=TYPES, allow_nd=True)  # noqa: N806
+        X = validate_data(self, _as_array("X", X), reset=reset, dtype=TYPES, allow_nd=True)  # noqa: N806
         x = torch.from_numpy(np.ascontiguousarray(X if X.dtype == np.float32 else X.astype(np.int64)))
         return x if plain is None else _as_pictures(x, plain["channels"], plain["side"])
 
@@ -119,10 +120,10 @@ class FewShotClassifier(ClassifierMixin, _FewShotEstimator):
                 f"{type(self).__name__} requires y to be passed, but the target y is None: give the class of every "
                 "example, or a folder with a sub-folder for each class"
             )
-        _refuse_one_hot(y)
+        y = _check_labels(_as_array("y", y))
         if not are_pictures(X):
             X, y = validate_data(  # noqa: N806
-                self, _as_array(X), y, dtype=TYPES, allow_nd=True
+                self, _as_array("X", X), y, dtype=TYPES, allow_nd=True
             )
         labels = np.asarray(y)
         check_classification_targets(labels)
@@ -176,11 +177,15 @@ class FewShotRegressor(RegressorMixin, _FewShotEstimator):
     def fit(self, X: Any, y: Any) -> "FewShotRegressor":  # noqa: N803
         """Adapt to points: inputs (rows, ...) and targets (rows,) or (rows, targets)."""
         self._load()
+        y = _as_array("y", y)
         if not are_pictures(X):
             X, y = validate_data(  # noqa: N806
-                self, _as_array(X), y, dtype=TYPES, allow_nd=True, multi_output=True, y_numeric=True
+                self, _as_array("X", X), y, dtype=TYPES, allow_nd=True, multi_output=True, y_numeric=True
             )
-        targets = torch.from_numpy(np.asarray(y, np.float32))
+        with np.errstate(over="ignore"):  # infinities are refused below
+            targets = torch.from_numpy(np.asarray(y, np.float32))
+        if not targets.isfinite().all():
+            raise ValueError("y holds values that float32 does not hold: scale the targets")
         self._one_target = targets.dim() == 1
         self.adapted_ = self.learner_.adapt_to(
             self._inputs(X, reset=True), targets, steps=self.steps, together=self.together
@@ -198,11 +203,11 @@ class FewShotRegressor(RegressorMixin, _FewShotEstimator):
         return outputs[:, 0] if self._one_target else outputs
 
 
-def _as_array(given: Any) -> Any:
+def _as_array(name: str, given: Any) -> Any:
     """Tensors and lists as arrays, which keep whole numbers what they are."""
     if isinstance(given, Tensor):
-        return given.detach().cpu().numpy()
-    return np.asarray(given) if isinstance(given, list | tuple) else given
+        return tensor_to_array(name, given)
+    return np.asarray(arrays_of_tensors(name, given)) if isinstance(given, list | tuple) else given
 
 
 def _as_pictures(x: Tensor, channels: int, side: int) -> Tensor:
@@ -235,8 +240,18 @@ def _as_pictures(x: Tensor, channels: int, side: int) -> Tensor:
     return x
 
 
-def _refuse_one_hot(y: Any) -> None:
-    """Say what to do about classes that have a column each."""
+def _check_labels(y: Any) -> Any:
+    """Return the classes, where they are objects as plain integers or strings, or say what to do about them."""
     labels = np.asarray(y)
     if labels.ndim == 2 and labels.shape[1] > 1 and np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all():
         raise ValueError(f"y has shape {labels.shape} and is one-hot, expected one class for each example: y.argmax(1)")
+    if labels.dtype.kind != "O" or labels.ndim != 1:
+        return y
+    plain = plain_labels(labels)
+    if plain.dtype.kind == "O":
+        kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
+        raise ValueError(
+            f"y holds objects ({kinds}), expected integers of 64 bits or strings: convert it, as with y.astype('str'), "
+            "and leave out examples without a label"
+        )
+    return plain

@@ -56,7 +56,8 @@ def query_files(sources: Sequence[Path], classes: Collection[str]) -> tuple[list
         The files in order, and notes, one sentence each.
 
     Raises:
-        MetaLearningError: a source does not exist or cannot be listed, or there is no picture at all.
+        MetaLearningError: a source does not exist, cannot be listed or is a pipe or a device, or there is no picture at
+            all.
     """
     files: list[PictureFile] = []
     others: list[Path] = []
@@ -65,6 +66,10 @@ def query_files(sources: Sequence[Path], classes: Collection[str]) -> tuple[list
         if not source.exists():
             raise MetaLearningError(f"--query is {source}, which does not exist: name a folder of pictures, or files")
         if not source.is_dir():
+            if not source.is_file():  # reading a pipe may never end
+                raise MetaLearningError(
+                    f"--query is {source}, which is not a regular file: name a folder of pictures, or files"
+                )
             files.append(PictureFile(source, None))
             continue
         try:

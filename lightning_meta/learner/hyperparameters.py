@@ -39,6 +39,35 @@ def save_settings(learner: LightningModule) -> set[str]:
     return {name for name in given.keys() - plain.keys() if given[name] is not defaults.get(name)}
 
 
+class Default:
+    """What a constructor takes where nothing is given, called by its name: pickle can write it even for a lambda.
+
+    Args:
+        owner: the class.
+        name: of the argument.
+    """
+
+    def __init__(self, owner: type, name: str) -> None:
+        self.owner, self.name = owner, name
+
+    def __call__(self, *args: Any) -> Any:
+        """Call the default."""
+        return _default(self.owner, self.name)(*args)
+
+
+def by_name(learner: LightningModule, name: str, value: Any) -> Any:
+    """A lambda that is the default of this argument in the learner's class or a base of it as a `Default`."""
+    if not inspect.isfunction(value) or value.__name__ != "<lambda>":
+        return value
+    owners = (kind for kind in type(learner).__mro__ if "__init__" in vars(kind) and _default(kind, name) is value)
+    return next((Default(kind, name) for kind in owners), value)
+
+
+def _default(owner: type, name: str) -> Any:
+    parameter = inspect.signature(owner.__init__).parameters.get(name)  # type: ignore[misc]
+    return None if parameter is None else parameter.default
+
+
 def describe(value: Any) -> Any:
     """The plain form of an argument in which LightningCLI writes it; raises TypeError for what has none.
 

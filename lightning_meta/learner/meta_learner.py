@@ -20,7 +20,7 @@ from lightning_meta.learner import checks, losses
 from lightning_meta.learner.adapted import AdaptedLearner, adapt_to
 from lightning_meta.learner.carry import CarryBuffers
 from lightning_meta.learner.checkpoints import CheckpointedModule
-from lightning_meta.learner.hyperparameters import save_settings
+from lightning_meta.learner.hyperparameters import by_name, save_settings
 from lightning_meta.learner.linear_head import LinearHead
 from lightning_meta.learner.running import predict_queries, run_both_protocols, run_module
 from lightning_meta.learner.schedule import Schedule, configure_schedule
@@ -78,7 +78,8 @@ class MetaLearner(CheckpointedModule, ABC):
         self.not_plain = save_settings(self)
         checks.check_settings(inner, task_chunk)
         self.backbone, self.inner, self.loss = backbone, inner, losses.as_loss(loss)
-        self.outer_reduction, self._optimizer, self._lr_scheduler = outer_reduction, optimizer, lr_scheduler
+        self.outer_reduction, self._optimizer = outer_reduction, by_name(self, "optimizer", optimizer)
+        self._lr_scheduler = lr_scheduler
         learned = inner.optimizer.learned(trainable(backbone))
         checks.check_learned_rule(inner, bool(learned), self.trains_inner_rule, type(self).__name__)
         self.inner_parameters = nn.ParameterDict({name.replace(".", "/"): value for name, value in learned.items()})

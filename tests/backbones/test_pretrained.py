@@ -1,10 +1,12 @@
 """Networks of torchvision with weights from a file: features and meta-gradients as in plain PyTorch."""
 
 import copy
+import math
 import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -15,6 +17,7 @@ from torch.nn import functional
 
 from lightning_meta.algorithms import ANIL, MAML, MAMLPlusPlus, PrototypicalNetworks
 from lightning_meta.backbones import FrozenBatchNorm, Pretrained, replace_norms
+from lightning_meta.data import ArrayEpisodes
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, InnerLoop
@@ -200,3 +203,80 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(change: Any, said: str,
 def test_a_network_without_a_linear_end_is_refused() -> None:
     with pytest.raises(MetaLearningError, match="SqueezeNet ends with AdaptiveAvgPool2d at classifier.3, expected"):
         Pretrained(WAYS, torchvision.models.squeezenet1_0())
+
+
+def small_network(channels: int = 3) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 9))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"mean": [0.1, 0.2]}, "model.backbone.mean has 2 numbers and model.backbone.deviation 3"),
+        (
+            {"mean": [0.1] * 4, "deviation": [1] * 4},
+            "model.backbone.mean has 4 numbers, but Sequential takes",
+        ),
+        ({"deviation": [0, 1, 1]}, r"model.backbone.deviation is \[0, 1, 1\], expected a number above 0"),
+        ({"deviation": [-1, 1, 1]}, "model.backbone.deviation is .*, expected a number above 0"),
+        ({"deviation": [math.nan, 1, 1]}, "model.backbone.deviation is .*, expected a number above 0"),
+        ({"deviation": [1e-300, 1, 1]}, "model.backbone.deviation is .*, expected a number above 0"),
+        ({"deviation": None}, "model.backbone.deviation is None, expected a number above 0"),
+        ({"mean": [math.inf, 0, 0]}, "model.backbone.mean is .*, expected a finite number"),
+        ({"mean": 0.5}, "model.backbone.mean is 0.5, expected a finite number"),
+        ({"mean": "abc"}, "model.backbone.mean is 'abc', expected a finite number"),
+        ({"mean": []}, r"model.backbone.mean is \[\], expected a finite number"),
+        ({"network": small_network(1)}, "model.backbone.mean has 3 numbers, but Sequential takes images of 1 channels"),
+    ],
+)
+def test_moments_that_fit_no_images_are_refused_by_their_name(settings: Any, said: str) -> None:
+    with pytest.raises(MetaLearningError, match=f"^{said}"):
+        Pretrained(WAYS, **{"network": small_network()} | settings)
+
+
+def test_one_mean_stands_for_all_channels_and_arrays_are_read() -> None:
+    x = torch.rand(2, 3, 4, 4)
+    one = Pretrained(WAYS, small_network(), mean=np.array([0.5]), deviation=[0.25])
+    torch.testing.assert_close(one(x), one.network((x - 0.5) / 0.25))
+
+
+def test_images_of_other_channels_than_the_mean_are_refused_at_setup(tmp_path: Path) -> None:
+    data = ArrayEpisodes(
+        x=np.zeros((30, 4, 2, 2)), y=np.arange(10).repeat(3), ways=WAYS, test_classes=3, meta_batch_size=2, test_tasks=2
+    )
+    learner = learner_of("MAML", Pretrained(WAYS, nn.Sequential(nn.Flatten(), nn.Linear(16, 9))))
+    with pytest.raises(MetaLearningError, match="^model.backbone.mean has 3 numbers, but the images have 4 channels"):
+        trainer(tmp_path).fit(learner, data)
+
+
+VALUES: dict[str, tuple[str, Any, str]] = {
+    "nan": ("0.weight", lambda weight: weight * math.nan, "0.weight holds NaN or infinity"),
+    "infinity": ("0.bias", lambda bias: bias / 0, "0.bias holds NaN or infinity"),
+    "beyond float32": ("0.weight", lambda weight: weight.double() * 1e300, "0.weight holds NaN or infinity"),
+    "statistics": ("1.running_mean", lambda mean: mean * math.nan, "1.running_mean holds NaN or infinity"),
+    "variance": ("1.running_var", lambda variance: -variance, "1.running_var holds negative variances"),
+    "integers": ("0.weight", lambda weight: weight.long(), "0.weight holds torch.int64, but torch.float32 is expected"),
+    "complex": ("0.weight", lambda weight: weight + 1j, "0.weight holds torch.complex64, but"),
+    "shape": ("0.weight", lambda weight: weight[:, :1].contiguous(), r"0.weight is of shape \(4, 1, 3, 3\), but in"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("case", VALUES)
+def test_weights_of_wrong_values_are_refused_by_their_name(case: str, suffix: str, tmp_path: Path) -> None:
+    name, change, said = VALUES[case]
+    path, state = tmp_path / f"weights{suffix}", small_network().state_dict()
+    save = save_file if suffix == ".safetensors" else torch.save
+    save(state | {name: change(state[name])}, path)
+    with pytest.raises(MetaLearningError, match=f"^model.backbone.weights is {path}, whose {said}"):
+        Pretrained(WAYS, small_network(), str(path))
+    save(state | {"3.weight": state["3.weight"] * math.nan}, path)  # of the head, which is not used
+    Pretrained(WAYS, small_network(), str(path))
+
+
+@pytest.mark.parametrize("content", [[1], {"state_dict": [3]}, {"0.weight": 3.0}, {3: torch.zeros(2)}, torch.zeros(3)])
+def test_files_without_named_tensors_are_refused(content: Any, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(MetaLearningError, match="cannot be read as a state_dict: ") as refusal:
+        Pretrained(WAYS, small_network(), str(tmp_path / "weights.pth"))
+    assert len(str(refusal.value).splitlines()) == 1

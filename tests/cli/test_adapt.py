@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image
 
 from lightning_meta.cli import main
 from lightning_meta.data.files.pictures import Preprocessing
+from lightning_meta.errors import MetaLearningError
 from lightning_meta.inference import FewShotClassifier, load_learner, pretrained, read_pictures, save_learner
 from lightning_meta.inference.loading import describe_checkpoint
 from tests.cli.helpers import refused
@@ -250,3 +252,19 @@ def test_checkpoints_are_listed_with_their_figures(capsys: pytest.CaptureFixture
     assert f"accuracy on {tasks}: {figures}" in text
     assert f"OmniglotEpisodes, split finn, {about['meta_steps']:,} meta-steps" in text
     assert about["command"] in text
+
+
+@pytest.mark.parametrize("kind", ["pipe", "pipe.png", "link", "device"])
+def test_a_pipe_or_a_device_is_refused_as_a_picture(
+    kind: str, known: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path("/dev/zero") if kind == "device" else tmp_path / kind
+    if kind != "device":
+        os.mkfifo(tmp_path / "made" if kind == "link" else path)
+    if kind == "link":
+        path.symlink_to(tmp_path / "made")
+    out = tmp_path / "out.csv"
+    assert f"--query is {path}, which is not a regular file" in refused(arguments(known, path, out=out), capsys)
+    with pytest.raises(MetaLearningError, match="is not a regular file"):
+        FewShotClassifier(NAME).fit(known).predict([path])
+    assert not out.exists()

@@ -13,6 +13,7 @@ from lightning_meta.errors import MetaLearningError
 from tests.cli.helpers import refused
 
 FOLDER = Path(__file__).parents[2] / "configs"
+NAME = "arrays/maml_5w1s"
 
 
 def test_every_file_is_named_by_its_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -75,3 +76,27 @@ def test_other_files_are_refused_by_name(
     path = tmp_path / "mine.yaml"
     path.write_bytes(content)
     assert re.search(f"mine.yaml {said}", refused(["fit", "-c", str(path)], capsys))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--data.ways", "3", "--experiment", "own", "-c", NAME],
+        ["--data.ways=3", "--config", NAME, "--experiment=own"],
+        ["--experiment=own", f"--config={NAME}", "--data.ways", "3"],
+        ["--experiment=own", "--data.ways=3", f"-c{NAME}"],
+        ["-c", NAME, "--data.ways=3", "--experiment=own", "-c", '{"experiment": "other", "data": {"ways": 4}}'],
+    ],
+)
+def test_a_setting_overrides_configurations_wherever_it_stands(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *arguments, "--print_config"]) == 0
+    settings = yaml.safe_load(capsys.readouterr().out)
+    assert settings["data"]["init_args"]["ways"] == 3 and settings["experiment"] == "own"
+    assert settings["trainer"]["max_steps"] == 3000  # of the configuration
+
+
+def test_a_configuration_option_without_its_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--data.ways", "3", "-c"]) == 2
+    assert "expected one argument" in capsys.readouterr().err

@@ -48,7 +48,7 @@ FILES: dict[str, tuple[str, str]] = {
     "unknown": ("train ash\ntest a pine\ntest pine\ntest yew\ntest zelkova", "names a pine, pine, yew and 1 more, but"),
     "split": ("ash\nelm", "(unexpected split 'ash'): expected JSON such as"),
     "no name": ("train ash\ntest\n", "('' is not the name of a class)"),
-    "numbers": ('{"train": [1]}', "(1 is not the name of a class)"),
+    "numbers": ('{"train": [1]}', "(1 is not the name of a class: write it in quotation marks)"),
     "shape": ('{"train": 3}', "which cannot be read ("),
     "broken": ('{"train": ', "which cannot be read ("),
     "binary": ("\x00\x80", "(unexpected split '"),

@@ -115,3 +115,36 @@ def test_a_query_of_another_size_is_refused() -> None:
     classifier = FewShotClassifier(NAME, steps=1).fit(PICTURES, LABELS)
     with pytest.raises((MetaLearningError, ValueError), match="trained on|features"):
         classifier.predict(PICTURES[:, :20, :20])
+
+
+TENSORS: dict[str, Any] = {
+    "bfloat16": torch.bfloat16,
+    "float8": torch.float8_e4m3fn,
+    "float64 with a gradient": torch.float64,
+}
+
+
+@pytest.mark.parametrize("case", TENSORS)
+def test_tensors_of_every_float_type_are_their_values(case: str) -> None:
+    learner = PrototypicalNetworks(nn.Linear(4, 3), compile=False)
+    x = (torch.arange(24).reshape(6, 4) % 5 - 2).float()
+    given = x.to(TENSORS[case]).requires_grad_("gradient" in case)
+    for rows in (given, list(given)):
+        classifier = FewShotClassifier(learner).fit(rows, LABELS)
+        assert torch.equal(classifier.adapted_.support_x, x)
+        assert len(classifier.predict(rows)) == 6
+
+
+def test_labels_that_are_objects() -> None:
+    learner = PrototypicalNetworks(nn.Linear(4, 3), compile=False)
+    x, whole = np.random.default_rng(0).random((6, 4), np.float32), [np.int64(place // 2) for place in range(6)]
+    assert FewShotClassifier(learner).fit(x, np.array(whole, dtype=object)).classes_.tolist() == [0, 1, 2]
+    for labels in ([2**70 + place for place in whole], ["a", "a", None, "b", "b", "b"]):
+        with pytest.raises(ValueError, match="^y holds objects .*, expected integers of 64 bits or strings"):
+            FewShotClassifier(learner).fit(x, labels)
+
+
+def test_targets_beyond_float32_are_refused() -> None:
+    learner = MAML(nn.Linear(4, 1), InnerLoop(SGD(lr=0.1)), loss=nn.functional.mse_loss, compile=False)
+    with pytest.raises(ValueError, match="y holds values that float32 does not hold: scale the targets"):
+        FewShotRegressor(learner).fit(np.zeros((2, 4)), [1.0, 1e39])

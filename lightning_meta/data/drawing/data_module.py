@@ -69,6 +69,7 @@ class EpisodeDataModule(LightningDataModule, ABC):
         check_at_least(0, train_queries=self.queries_in("train"))
         check_at_least(0, validation_tasks=self.validation_tasks, test_tasks=self.test_tasks)
         check_at_least(0, num_workers=self.num_workers)
+        check_seeds(seed=self.seed)
 
     @property
     @abstractmethod
@@ -224,3 +225,14 @@ def check_at_least(lowest: int, **settings: int) -> None:
             raise MetaLearningError(f"data.{name} is {value}, expected at least {lowest}")
         if value > MOST:
             raise MetaLearningError(f"data.{name} is {value}, expected at most {MOST}")
+
+
+def check_seeds(**seeds: int) -> None:
+    """Refuse seeds that are not integers of 64 bits, which is what tasks are drawn from.
+
+    Raises:
+        MetaLearningError: one of them is not a whole number, or too large.
+    """
+    for name, value in seeds.items():
+        if not isinstance(value, Integral) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
+            raise MetaLearningError(f"data.{name} is {value!r}, expected a whole number from -2**63 to 2**63 - 1")

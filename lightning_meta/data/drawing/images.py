@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_meta.data.drawing.data_module import EpisodeDataModule, check_at_least
 from lightning_meta.data.drawing.task_random import TaskRandom, inner_order
-from lightning_meta.data.files.class_folders import few
+from lightning_meta.data.files.class_splits import few
 from lightning_meta.data.files.image_cache import CACHE_FOLDER, MAX_IN_MEMORY
 from lightning_meta.episode import Episode, Split
 from lightning_meta.errors import MetaLearningError

@@ -135,9 +135,11 @@ def open_picture(source: Path | bytes, name: str | None = None, most_pixels: int
         most_pixels: of a picture.
 
     Raises:
-        MetaLearningError: it is not a picture, is damaged, or is larger than ``most_pixels``.
+        MetaLearningError: it is not a picture, is damaged, not a regular file, or is larger than ``most_pixels``.
     """
     name = name or (str(source) if isinstance(source, Path) else "the picture")
+    if isinstance(source, Path) and source.exists() and not source.is_file():  # reading a pipe may never end
+        raise MetaLearningError(f"{name} is not a regular file: expected a file such as {', '.join(SUFFIXES[3:6])}")
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
             if picture.width * picture.height > most_pixels:

@@ -1,0 +1,129 @@
+"""Types that arrays, tensors and labels may have: the same tasks for all, or what to give instead."""
+
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_meta.data import ArrayEpisodes
+from lightning_meta.errors import MetaLearningError
+
+PLACES = np.arange(8).repeat(3)
+X = torch.arange(96).reshape(24, 4) % 16 - 7.5  # which every float type from float8_e4m3fn on holds
+
+
+def episodes(x: Any, y: Any, **changes: Any) -> ArrayEpisodes:
+    settings: dict[str, Any] = {"validation_classes": 2, "test_classes": 2, "ways": 2}
+    return ArrayEpisodes(x=x, y=y, **settings | changes)
+
+
+def objects(label: Callable[[int], Any]) -> np.ndarray:
+    labels = np.empty(24, object)
+    labels[:] = [label(int(place)) for place in PLACES]
+    return labels
+
+
+LABELS: dict[str, tuple[Any, list[str]]] = {
+    "integers beyond 64 bits": (objects(lambda place: 2**70 - place), [str(2**70 - 7 + place) for place in range(8)]),
+    "a list of them": ([10**30 + place for place in PLACES.tolist()], [str(10**30 + place) for place in range(8)]),
+    "integers of NumPy": (objects(np.int64), list("01234567")),
+    "both kinds": (objects(lambda place: place if place % 2 else np.int16(place)), list("01234567")),
+    "strings of NumPy": (objects(lambda place: np.str_(f"c{place}")), [f"c{place}" for place in range(8)]),
+    "bytes": (np.char.encode(np.char.add("é", PLACES.astype(str)), "utf-8"), [f"é{place}" for place in range(8)]),
+    "a list of bytes": ([b"c%d" % place for place in PLACES], [f"c{place}" for place in range(8)]),
+    "objects of bytes": (objects(lambda place: b"c%d" % place), [f"c{place}" for place in range(8)]),
+    "tensors": ([torch.tensor(place) for place in PLACES], list("01234567")),
+}
+
+
+@pytest.mark.parametrize("case", LABELS)
+def test_labels_of_every_type_name_the_classes(case: str) -> None:
+    y, names = LABELS[case]
+    data = episodes(X, y)
+    assert data.data.names == names
+    rows = data.data.images[data.data.starts[:, None] + torch.arange(3)]  # those of each class
+    expected = X.reshape(8, 3, 4)
+    assert torch.equal(rows, expected.flip(0) if case == "integers beyond 64 bits" else expected)
+
+
+def test_booleans_in_objects_are_labels() -> None:
+    data = episodes(X, objects(lambda place: bool(place % 2)), validation_classes=0, test_classes=0)
+    assert data.data.names == ["False", "True"]
+
+
+@pytest.mark.parametrize(
+    ("y", "said"),
+    [
+        (objects(lambda place: place if place % 2 else str(place)), "convert it, as with y.astype('str')"),
+        (objects(lambda place: place == 1 or place), "data.y holds object"),
+        (np.array([b"\xff%d" % place for place in PLACES]), r"not text in UTF-8 (b'\xff0'): decode them"),
+        (torch.tensor(PLACES).to(torch.float8_e5m2), "convert it, as with y.astype('int64')"),
+        ((torch.tensor(PLACES) + 1j).conj(), "data.y holds complex64 of shape (24,)"),
+    ],
+)
+def test_labels_that_name_no_classes_are_refused(y: Any, said: str) -> None:
+    with pytest.raises(MetaLearningError, match=re.escape(said)):
+        episodes(X, y).setup("fit")
+
+
+def quantised(per_channel: bool) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated, but tensors of older programs are there
+        if per_channel:
+            return torch.quantize_per_channel(X, torch.full((4,), 0.5), torch.zeros(4), 1, torch.qint8)
+        return torch.quantize_per_tensor(X, 0.5, 0, torch.qint8)
+
+
+TENSORS: dict[str, Any] = {
+    "float8_e4m3fn": X.to(torch.float8_e4m3fn),
+    "quantised": quantised(per_channel=False),
+    "quantised by channel": quantised(per_channel=True),
+    "negative bit": torch.complex(X, -X).conj().imag,
+    "a list of bfloat16": list(X.bfloat16()),
+    "a tuple with gradients": tuple(row.clone().requires_grad_() for row in X),
+    "sparse": X.to_sparse(),
+}
+
+
+@pytest.mark.parametrize("case", TENSORS)
+def test_tensors_of_every_type_are_their_values(case: str) -> None:
+    assert torch.equal(episodes(TENSORS[case], PLACES).data.images, X)
+
+
+COMPLEX = "give two channels, as with numpy.stack([x.real, x.imag], 1)"
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (torch.complex(X, X).conj(), COMPLEX),
+        (list(torch.complex(X, X).conj()), COMPLEX),
+        (torch.view_as_complex(torch.stack([X, X], -1).half()), COMPLEX),
+        (torch.nested.nested_tensor(list(X), layout=torch.jagged), "data.x is a nested tensor, expected"),
+        (X.to("meta"), "data.x is a tensor on the meta device"),
+        (X.to(torch.uint8).view(torch.bits8), "data.x is a tensor of torch.bits8, whose values NumPy cannot hold"),
+        (np.full((24, 4), b"ab"), "number the words"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
+def test_tensors_without_usable_values_are_refused(x: Any, said: str) -> None:
+    with pytest.raises(MetaLearningError, match=re.escape(said)):
+        episodes(x, PLACES).setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("test_classes", value) for value in (2.5, 2.0, float("nan"), "2", None, True)),
+        *(("validation_classes", value) for value in (1.5, -1)),
+        *(("split_seed", value) for value in (1.5, "a", None, 2**70)),
+        *(("seed", value) for value in (0.5, None, -(2**63) - 1)),
+    ],
+)
+def test_numbers_that_count_nothing_are_refused_by_their_name(name: str, value: Any) -> None:
+    with pytest.raises(MetaLearningError, match=rf"^data\.{name} is {re.escape(repr(value))}, expected "):
+        episodes(X, PLACES, **{name: value})
