@@ -14,6 +14,7 @@ from lightning_meta.callbacks import Board, Figures, PredictionFile, Results, Ta
 from lightning_meta.cli.run_files import RunMetrics
 from lightning_meta.cli.run_folder import check_last, enter, plain, same_run
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.learner.checks.trainer import check_precision_name
 
 
 class RunConfig(SaveConfigCallback):
@@ -81,6 +82,7 @@ def trainer_arguments(settings: Any, experiment: str, run: str | None, steps: in
         steps: meta-steps that the run has done, if it goes on in its folder.
         new: to which the run's folder is added, unless it was there before.
     """
+    check_precision_name(str(settings["precision"]))
     root = settings["default_root_dir"]
     profiler = {"profiler": PyTorchProfiler(record_module_names=False)} if settings["profiler"] == "pytorch" else {}
     if settings["fast_dev_run"]:  # which writes nothing
