@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+from jsonargparse.typing import register_type
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ProgressBar, TQDMProgressBar
 from pytorch_lightning.cli import SaveConfigCallback
@@ -15,6 +17,9 @@ from lightning_meta.cli.run_files import RunMetrics
 from lightning_meta.cli.run_folder import check_last, enter, plain, same_run
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner.checks.trainer import check_precision_name
+
+# A default of StochasticWeightAveraging, which would stand in config.yaml as what cannot be read again.
+register_type(torch.device, str, torch.device, deserializer_exceptions=(ValueError, TypeError, RuntimeError))
 
 
 class RunConfig(SaveConfigCallback):

@@ -116,9 +116,9 @@ def test_what_a_function_gives(schedule: Callable[[Optimizer], Any], said: str) 
 @pytest.mark.parametrize("rate", [0.1, torch.tensor(0.1)])
 def test_a_rehearsal_leaves_the_optimizer_as_it_was(schedule: Any, rate: Any) -> None:
     """It goes by copies, also where a rate is a tensor that torch changes in place."""
-    own = SGD([torch.zeros(1, requires_grad=True)], lr=copy.copy(rate), momentum=0.9, foreach=False)
+    own = SGD([torch.zeros(1, requires_grad=True)], lr=copy.deepcopy(rate), momentum=0.9, foreach=False)
     found = configure(schedule, own, 700)["lr_scheduler"]["scheduler"]
-    other = SGD([torch.zeros(1, requires_grad=True)], lr=copy.copy(rate), momentum=0.9, foreach=False)
+    other = SGD([torch.zeros(1, requires_grad=True)], lr=copy.deepcopy(rate), momentum=0.9, foreach=False)
     length = {"PolynomialLR": {"total_iters": 700}, "OneCycleLR": {"total_steps": 700}}
     fresh = schedule(other, **length.get(getattr(schedule, "func", schedule).__name__, {}))
     for _ in range(5):

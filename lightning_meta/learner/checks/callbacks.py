@@ -8,6 +8,7 @@ from pytorch_lightning.callbacks import (
     BaseFinetuning,
     BatchSizeFinder,
     LearningRateFinder,
+    ModelPruning,
     StochasticWeightAveraging,
 )
 
@@ -22,6 +23,10 @@ _REMEDIES: dict[tuple[type[Callback], ...], str] = {
         "which freezes parameters and lets them learn later, but what the inner loop adapts is fixed before training: "
         "leave it out, and freeze with requires_grad_(False) before the learner is made, or with the setting `frozen` "
         "of the backbone Pretrained"
+    ),
+    (ModelPruning,): (
+        "which lets layers compute their weights again whenever they run, outside of what the inner loop "
+        "differentiates: leave it out, and prune the network with torch.nn.utils.prune after the training"
     ),
 }
 
