@@ -53,8 +53,14 @@ def configure_schedule(schedule: Schedule | None, optimizer: Optimizer, trainer:
     check_rates(optimizer, 0, source_of_rates(None))
     if schedule is None:
         return optimizer
+    length = _run_length(schedule, trainer.max_steps)
+    if length and trainer.max_steps < 1:
+        raise MetaLearningError(
+            f"model.lr_scheduler {_name(schedule)} takes {' and '.join(length)} from trainer.max_steps, which is "
+            f"{trainer.max_steps}: set one of them"
+        )
     with _refusing(schedule, "cannot be made with these settings"):
-        scheduler = schedule(optimizer, **_run_length(schedule, trainer.max_steps))
+        scheduler = schedule(optimizer, **length)
     _check_kind(schedule, scheduler, optimizer)
     _check_numbers(schedule, scheduler)
     _rehearse(schedule, scheduler, optimizer, trainer.max_steps)
@@ -73,7 +79,8 @@ def source_of_rates(schedule: Schedule | None) -> str:
     shown = {
         name: value
         for name, value in _given(schedule).items()
-        if not callable(value) and not (name in known and value == known[name].default)  # the command line gives all
+        if not any(map(callable, value if isinstance(value, list | tuple) else [value]))
+        and not (name in known and value == known[name].default)  # the command line gives all
     }
     settings = textwrap.shorten(", ".join(f"{name}={value}" for name, value in shown.items()), 200)
     return f"model.lr_scheduler {_name(schedule)}" + (f"({settings})" if settings else "")

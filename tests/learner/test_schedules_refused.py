@@ -39,6 +39,7 @@ FORESEEN: list[tuple[str, dict[str, Any], str]] = [
     ("OneCycleLR", {"max_lr": 0.01, "max_momentum": 2.0}, "gives meta-step 0 a momentum of 2, expected .* below 1"),
     ("CyclicLR", {"base_lr": -0.1, "max_lr": 0.1}, "gives meta-step 0 a rate of -0.1"),
     ("LambdaLR", {"lr_lambda": lambda step: math.nan}, "LambdaLR gives meta-step 0 a rate of nan"),
+    ("LambdaLR", {"lr_lambda": [lambda step: math.nan]}, "LambdaLR gives meta-step 0 a rate of nan"),
     ("LambdaLR", {"lr_lambda": lambda step: (-1) ** 0.5}, "gives meta-step 0 a rate of .*j"),
     ("StepLR", {"step_size": 0}, "step_size of StepLR is 0, expected a whole number that is at least 1"),
     ("StepLR", {"step_size": -1}, "step_size of StepLR is -1"),
@@ -72,6 +73,21 @@ def test_a_schedule_is_refused_before_the_run(name: str, settings: dict[str, Any
         configure(partial(getattr(lr_scheduler, name), **settings), optimizer())
     assert re.search(said, str(refusal.value)), refusal.value
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "argument"),
+    [
+        ("CosineAnnealingLR", {}, "T_max"),
+        ("OneCycleLR", {"max_lr": 0.01}, "total_steps"),
+        ("PolynomialLR", {}, "total_iters"),
+    ],
+)
+def test_a_run_without_a_length(name: str, settings: dict[str, Any], argument: str) -> None:
+    schedule = partial(getattr(lr_scheduler, name), **settings)
+    with pytest.raises(MetaLearningError, match=f"{name} takes {argument} from trainer.max_steps, which is -1: "):
+        configure(schedule, optimizer(), -1)
+    configure(partial(schedule, **{argument: 5}), optimizer(), -1)
 
 
 @pytest.mark.parametrize("factor", [math.nan, -2.0])
