@@ -59,7 +59,7 @@ def explain(message: str, subcommand: str, parser: ArgumentParser) -> MetaLearni
     lines = [line.strip(" -:") if "--" not in line else line.strip() for line in parts]
     values = [match for line in lines if (match := GIVEN.search(line))]
     given = _shown(values[0]["nested"] or values[0]["plain"] or "") if values else ""
-    for line in lines:
+    for number, line in enumerate(lines):
         if match := KEY.search(line):
             part = (match["key"] or match["help"]).removeprefix(f"{subcommand}.")
             key = part if key == part else f"{key}.{part}".lstrip(".")
@@ -68,6 +68,9 @@ def explain(message: str, subcommand: str, parser: ArgumentParser) -> MetaLearni
             owner = match["path"]
         if match := UNKNOWN.search(line):
             argument = match["argument"] or f"--{match['key'] or match['option']}"
+            if key.endswith(f".{match['option']}"):  # which the class that was given takes, and its base class does not
+                lines = lines[:number]
+                break
             return _unknown_key(argument, key, owner, subcommand, parser)
         if match := REQUIRED.search(line):
             return _missing_key(match[1].replace(f"{subcommand}.", ""), key, owner, subcommand)

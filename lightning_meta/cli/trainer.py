@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+from jsonargparse.typing import register_type
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ProgressBar, TQDMProgressBar
 from pytorch_lightning.cli import SaveConfigCallback
@@ -14,6 +16,10 @@ from lightning_meta.callbacks import Board, Figures, PredictionFile, Results, Ta
 from lightning_meta.cli.run_files import RunMetrics
 from lightning_meta.cli.run_folder import check_last, enter, plain, same_run
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.learner.checks.trainer import check_precision_name
+
+# A default of StochasticWeightAveraging, which would stand in config.yaml as what cannot be read again.
+register_type(torch.device, str, torch.device, deserializer_exceptions=(ValueError, TypeError, RuntimeError))
 
 
 class RunConfig(SaveConfigCallback):
@@ -81,6 +87,7 @@ def trainer_arguments(settings: Any, experiment: str, run: str | None, steps: in
         steps: meta-steps that the run has done, if it goes on in its folder.
         new: to which the run's folder is added, unless it was there before.
     """
+    check_precision_name(str(settings["precision"]))
     root = settings["default_root_dir"]
     profiler = {"profiler": PyTorchProfiler(record_module_names=False)} if settings["profiler"] == "pytorch" else {}
     if settings["fast_dev_run"]:  # which writes nothing

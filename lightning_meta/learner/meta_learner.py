@@ -20,6 +20,7 @@ from lightning_meta.learner import checks, losses
 from lightning_meta.learner.adapted import AdaptedLearner, adapt_to
 from lightning_meta.learner.carry import CarryBuffers
 from lightning_meta.learner.checkpoints import CheckpointedModule
+from lightning_meta.learner.guarded import GuardedModule
 from lightning_meta.learner.hyperparameters import by_name, save_settings
 from lightning_meta.learner.linear_head import LinearHead
 from lightning_meta.learner.running import predict_queries, run_both_protocols, run_module
@@ -30,7 +31,7 @@ from lightning_meta.mapping import with_gradient
 from lightning_meta.params import Params, named, trainable
 
 
-class MetaLearner(CheckpointedModule, ABC):
+class MetaLearner(CheckpointedModule, GuardedModule, ABC):
     """Base of all methods. A method is one pure function of one task, `outer_loss`.
 
     Args:
@@ -257,6 +258,7 @@ class MetaLearner(CheckpointedModule, ABC):
 
     def on_train_start(self) -> None:
         """Start the clock where an interrupted run stopped it."""
+        super().on_train_start()
         self._clock = time.perf_counter() - self.train_seconds
 
     def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:

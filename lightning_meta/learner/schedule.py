@@ -1,18 +1,29 @@
 """The schedule of the outer learning rate: any of torch's, with the length of the run filled in."""
 
+import copy
 import functools
 import inspect
+import textwrap
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LRSchedulerCallable, ReduceLROnPlateau
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch.optim import Optimizer
+from torch.optim import lr_scheduler as schedules
 from torch.optim.lr_scheduler import LRScheduler, PolynomialLR
 
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.learner.checks.outer import check_epsilon, check_rates
 
 _RUN_LENGTH = ("T_max", "total_steps")  # arguments that mean the length of the run in every schedule that has them
+_LOWEST = {"step_size": 1, "T_max": 1, "T_0": 1, "total_iters": 1, "step_size_up": 1, "step_size_down": 1}
+_LOWEST |= {"patience": 0, "cooldown": 0}  # numbers of meta-steps or validations
+_LONGEST_REHEARSAL = 100_000  # meta-steps, about a second; those after them are checked when they come
+_OF_OWN_FUNCTIONS = schedules.LambdaLR, schedules.MultiplicativeLR, schedules.ReduceLROnPlateau
 
 
 class ScheduleOverTheRun(Protocol):
@@ -36,21 +47,131 @@ def configure_schedule(schedule: Schedule | None, optimizer: Optimizer, trainer:
         trainer: says how many meta-steps the run has, and when it validates.
 
     Raises:
-        MetaLearningError: the schedule cannot be made with these settings.
+        MetaLearningError: the schedule cannot be made with these settings, or gives rates that are none.
     """
+    check_epsilon(optimizer)
+    check_rates(optimizer, 0, source_of_rates(None))
     if schedule is None:
         return optimizer
-    try:
-        scheduler = schedule(optimizer, **_run_length(schedule, trainer.max_steps))
-    except (TypeError, ValueError, ArithmeticError) as error:
+    length = _run_length(schedule, trainer.max_steps)
+    if length and trainer.max_steps < 1:
         raise MetaLearningError(
-            f"model.lr_scheduler {_name(schedule)} cannot be made with these settings: {error}. Set what it needs with "
-            "--model.lr_scheduler.NAME (in Python: functools.partial of the class)"
-        ) from error
+            f"model.lr_scheduler {_name(schedule)} takes {' and '.join(length)} from trainer.max_steps, which is "
+            f"{trainer.max_steps}: set one of them"
+        )
+    with _refusing(schedule, "cannot be made with these settings"):
+        scheduler = schedule(optimizer, **length)
+    _check_kind(schedule, scheduler, optimizer)
+    _check_numbers(schedule, scheduler)
+    _rehearse(schedule, scheduler, optimizer, trainer.max_steps)
     settings: Any = {"scheduler": scheduler, "interval": "step"}
     if isinstance(scheduler, ReduceLROnPlateau):  # what it watches is measured at validations
         settings |= {"monitor": scheduler.monitor, "frequency": trainer.val_check_interval}
     return {"optimizer": optimizer, "lr_scheduler": settings}
+
+
+def source_of_rates(schedule: Schedule | None) -> str:
+    """The setting that the outer rates come from, with what was given to it."""
+    if schedule is None:
+        return "model.optimizer"
+    kind = _class_of(schedule)
+    known = inspect.signature(kind).parameters if kind else {}
+    shown = {
+        name: value
+        for name, value in _given(schedule).items()
+        if not any(map(callable, value if isinstance(value, list | tuple) else [value]))
+        and not (name in known and value == known[name].default)  # the command line gives all
+    }
+    settings = textwrap.shorten(", ".join(f"{name}={value}" for name, value in shown.items()), 200)
+    return f"model.lr_scheduler {_name(schedule)}" + (f"({settings})" if settings else "")
+
+
+def _check_kind(schedule: Schedule, scheduler: Any, optimizer: Optimizer) -> None:
+    """Refuse what is no schedule of this optimizer, or waits for a figure that nobody has named."""
+    if getattr(scheduler, "optimizer", None) is not optimizer:
+        other = " of another optimizer" if hasattr(scheduler, "optimizer") else ""
+        raise MetaLearningError(
+            f"model.lr_scheduler {_name(schedule)} gives a {type(scheduler).__name__}{other}, expected a schedule of "
+            "torch.optim.lr_scheduler for the optimizer that it is called with"
+        )
+    if isinstance(scheduler, schedules.ReduceLROnPlateau) and not isinstance(scheduler, ReduceLROnPlateau):
+        raise MetaLearningError(
+            f"model.lr_scheduler {_name(schedule)} is torch's, which is not told what to watch: take "
+            "pytorch_lightning.cli.ReduceLROnPlateau with its monitor, such as val_loss (in Python: "
+            'functools.partial(ReduceLROnPlateau, monitor="val_loss"))'
+        )
+
+
+def _check_numbers(schedule: Schedule, scheduler: LRScheduler) -> None:
+    """Refuse numbers with which a schedule never does what it is for, or only after a while."""
+    given = _given(schedule)
+    for part in _parts(scheduler):
+        for name, lowest in _LOWEST.items():
+            value = given.get(name, getattr(part, name, None))
+            if value is not None and not (float(value).is_integer() and value >= lowest):
+                raise MetaLearningError(
+                    f"model.lr_scheduler.{name} of {type(part).__name__} is {value}, "
+                    f"expected a whole number that is at least {lowest}"
+                )
+        if isinstance(part, ReduceLROnPlateau) and not 0 <= part.factor < 1:
+            raise MetaLearningError(
+                f"model.lr_scheduler.factor is {part.factor}, expected at least 0 and below 1, by which the rate is "
+                "multiplied"
+            )
+
+
+def _rehearse(schedule: Schedule, scheduler: LRScheduler, optimizer: Optimizer, steps: int) -> None:
+    """Go through the rates of the run on copies, before it; where a function of a person's own gives them, the first.
+
+    Args:
+        schedule: that gave the scheduler.
+        scheduler: of the optimizer; it is left as it is.
+        optimizer: the outer optimizer; it is left as it is.
+        steps: meta-steps of the run.
+    """
+    known = all(type(part).__module__.startswith("torch.optim.") for part in _parts(scheduler))
+    known = known and not any(isinstance(part, _OF_OWN_FUNCTIONS) for part in _parts(scheduler))
+    trial = copy.copy(optimizer)  # whose parameters are the same
+    trial.param_groups = [
+        {name: value if name == "params" else copy.deepcopy(value) for name, value in group.items()}
+        for group in optimizer.param_groups
+    ]
+    source = source_of_rates(schedule)
+    check_rates(trial, 0, source)
+    if not known:
+        return
+    rehearsed = copy.deepcopy(scheduler, {id(optimizer): trial})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch misses the optimizer's own steps
+        for step in range(1, min(steps, _LONGEST_REHEARSAL) + 1):
+            with _refusing(schedule, f"fails after meta-step {step - 1}"):
+                rehearsed.step()
+            if step < steps:
+                check_rates(trial, step, source)
+
+
+def _parts(scheduler: Any) -> Iterator[Any]:
+    """A schedule and those that it is made of."""
+    yield scheduler
+    for part in getattr(scheduler, "_schedulers", ()):
+        yield from _parts(part)
+
+
+def _given(schedule: Any) -> dict[str, Any]:
+    """The settings that a schedule was given by name."""
+    return schedule.keywords if isinstance(schedule, functools.partial) else {}
+
+
+@contextmanager
+def _refusing(schedule: Schedule, what: str) -> Iterator[None]:
+    """Say of torch's errors which setting they come from."""
+    try:
+        yield
+    except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+        raise MetaLearningError(
+            f"model.lr_scheduler {_name(schedule)} {what}: {error}. Set what it needs with "
+            "--model.lr_scheduler.NAME (in Python: functools.partial of the class)"
+        ) from error
 
 
 def _run_length(schedule: Any, steps: int) -> dict[str, int]:
@@ -58,7 +179,7 @@ def _run_length(schedule: Any, steps: int) -> dict[str, int]:
     kind = _class_of(schedule)
     if kind is None:
         return {}
-    given = schedule.keywords if isinstance(schedule, functools.partial) else {}
+    given = _given(schedule)
     own = inspect.signature(kind).parameters
     length = [name for name in _RUN_LENGTH if name in own]
     length += ["total_iters"] if issubclass(kind, PolynomialLR) else []

@@ -16,7 +16,9 @@ from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner.checks.trainer import check_profiler
 from tests.cli.helpers import refused, small
 
-SWA = "callbacks+=StochasticWeightAveraging --trainer.callbacks.swa_lrs=0.01 --trainer.limit_train_batches=1"
+AVERAGING = "callbacks+=StochasticWeightAveraging --trainer.callbacks.swa_lrs"
+SWA = f"{AVERAGING}=0.01 --trainer.limit_train_batches=1"
+EPOCHS = "--trainer.limit_train_batches=1 --trainer.max_epochs=2 --trainer.callbacks.swa_epoch_start=1"
 CSV_LOGGER = "logger+=CSVLogger --trainer.logger.save_dir"
 REFUSED = [
     ("accelerator=gpu", "No supported gpu backend|GPU"),
@@ -24,9 +26,22 @@ REFUSED = [
     ("accumulate_grad_batches=-2", "trainer.accumulate_grad_batches is -2, expected at least 1"),
     ("accumulate_grad_batches=0", "trainer.accumulate_grad_batches is 0, expected at least 1"),
     ("barebones=true --trainer.fast_dev_run=1", "barebones=True, "),
-    ("callbacks+=BatchSizeFinder", "batch_size not found|holds BatchSizeFinder"),
+    ("callbacks+=BackboneFinetuning", "trainer.callbacks holds BackboneFinetuning, .* requires_grad_"),
+    ("callbacks+=BatchSizeFinder", "trainer.callbacks holds BatchSizeFinder, .* data.meta_batch_size"),
     ("callbacks+=LearningRateFinder", "trainer.callbacks holds LearningRateFinder, .* model.optimizer.lr"),
     ("callbacks+=LearningRateMonitor --trainer.logger=false", "has no logger"),
+    ("callbacks+=ModelPruning --trainer.callbacks.pruning_fn=l1_unstructured", "holds ModelPruning, .*nn.utils.prune"),
+    ("callbacks+=StochasticWeightAveraging", "StochasticWeightAveraging needs --trainer.callbacks.swa_lrs"),
+    (f"{AVERAGING}=-1", "`swa_lrs` should a positive float"),
+    (f"{AVERAGING}=x", "trainer.callbacks.swa_lrs is x, expected float or list"),
+    (f"{AVERAGING}=.nan {EPOCHS}", "swa_lrs of StochasticWeightAveraging .* is nan, expected a finite number"),
+    (f"{AVERAGING}=[.1,.2] {EPOCHS}", r"swa_lrs of .* is \[0.1, 0.2\], .* as many as the optimizer has groups \(1\)"),
+    (f"{AVERAGING}=.1 {EPOCHS} --trainer.callbacks.annealing_epochs=-1", "annealing_epochs of .* is -1, .*at least 0"),
+    (f"{AVERAGING}=.1 {EPOCHS} --trainer.callbacks.device=nope", "device of .* is nope, expected a device of this"),
+    (f"{AVERAGING}=.1", "`swa_epoch_start` as an integer"),
+    (f"{AVERAGING}=.1 --trainer.callbacks.swa_epoch_start=0", "swa_epoch_start should be a >0 integer or a float"),
+    (f"{AVERAGING}=.1 --trainer.callbacks.swa_epoch_start=x", "callbacks.swa_epoch_start is x, expected int or float"),
+    (f"{AVERAGING}=.1 --trainer.callbacks.swa_epoch_start=1", "from epoch 2 on, but the run ends in epoch 1, so"),
     ("check_val_every_n_epoch=0", "trainer.check_val_every_n_epoch is 0, .*limit_val_batches to 0"),
     ("devices=-1", "`devices` selected with `CPUAccelerator` should be an int > 0"),
     ("devices=0", "not a valid input using cpu"),
@@ -45,7 +60,9 @@ REFUSED = [
     ("min_steps=30", "trainer.min_steps is 30, but trainer.max_steps is 2"),
     ("overfit_batches=0.5", "trainer.overfit_batches is 0.5, .* a stream"),
     ("overfit_batches=1", "trainer.overfit_batches is 1, .* a stream"),
+    ("precision=16-true", "model.optimizer.eps is 1e-08, which torch.float16, .* rounds to 0, .*: set it to 1e-4"),
     ("precision=8", "trainer.precision is 8"),
+    ("precision=transformer-engine", "trainer.precision is transformer-engine, .*: set it to 32-true"),
     ("profiler=nope", "'simple', 'advanced', 'pytorch', 'xla'"),
     ("strategy=nope", "invalid strategy name"),
     ("val_check_interval=-1", "invalid value -1 for val_check_interval"),

@@ -3,23 +3,38 @@
 from typing import TYPE_CHECKING
 
 import torch
-from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import (
-    BatchSizeFinder,
-    GradientAccumulationScheduler,
-    LearningRateFinder,
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import GradientAccumulationScheduler
+from pytorch_lightning.plugins import (
+    BitsandbytesPrecision,
+    DeepSpeedPrecision,
+    DoublePrecision,
+    FSDPPrecision,
+    HalfPrecision,
+    Precision,
+    TransformerEnginePrecision,
 )
-from pytorch_lightning.plugins import DoublePrecision, HalfPrecision
 from pytorch_lightning.profilers import Profiler, PyTorchProfiler
 from pytorch_lightning.strategies import Strategy
 
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.learner.checks.callbacks import check_callbacks
 from lightning_meta.mapping import MetaGradient
 
 if TYPE_CHECKING:
     from lightning_meta.learner.meta_learner import MetaLearner
 
+_PLUGINS_OF_OTHERS = (
+    BitsandbytesPrecision,
+    DeepSpeedPrecision,
+    FSDPPrecision,
+    TransformerEnginePrecision,
+)
+_NO_PLUGIN = (
+    "which exchanges or divides what the inner loop differentiates: set it to 32-true, 64-true, bf16-mixed, 16-mixed, "
+    "bf16-true or 16-true, and trainer.strategy to auto or ddp"
+)
 OUTER_REMEDY = "Lower the inner or outer learning rate, or clip with trainer.gradient_clip_val"
 
 
@@ -29,7 +44,7 @@ def check_trainer(learner: "MetaLearner", trainer: Trainer) -> None:
     check_ranks(learner.serial, learner.carry_per_task, type(learner).__name__, trainer.world_size)
     check_accumulation(carries, _accumulated(trainer))
     check_profiler(trainer.profiler)  # type: ignore[attr-defined]
-    check_callbacks(trainer.callbacks)  # type: ignore[attr-defined]
+    check_callbacks(trainer.callbacks)  # type: ignore[attr-defined]  # also those that a learner brings itself
     check_precision(learner, trainer)
     if trainer.state.fn == "fit":
         check_run(trainer)
@@ -38,6 +53,7 @@ def check_trainer(learner: "MetaLearner", trainer: Trainer) -> None:
 
 def check_precision(learner: "MetaLearner", trainer: Trainer) -> None:
     """Refuse tensors of several precisions, where the trainer does not bring all to one."""
+    check_plugin(trainer.precision_plugin)
     tensors = {**dict(learner.named_parameters()), **dict(learner.backbone.named_buffers(prefix="backbone"))}
     kinds = {name: tensor.dtype for name, tensor in tensors.items() if tensor.is_floating_point()}
     if isinstance(trainer.precision_plugin, DoublePrecision | HalfPrecision):
@@ -51,6 +67,18 @@ def check_precision(learner: "MetaLearner", trainer: Trainer) -> None:
             f"model.{wrong[0]} is {kinds[wrong[0]]}, but trainer.precision {trainer.precision} computes in {expected}: "
             "convert the backbone with .float(), or set trainer.precision to 64-true, which converts backbone and data"
         )
+
+
+def check_plugin(plugin: Precision) -> None:
+    """Refuse precisions that exchange layers, or belong to strategies that divide the weights among ranks."""
+    if isinstance(plugin, _PLUGINS_OF_OTHERS):
+        raise MetaLearningError(f"trainer.precision is {plugin.precision}, by {type(plugin).__name__}, {_NO_PLUGIN}")
+
+
+def check_precision_name(name: str) -> None:
+    """Refuse by its name a precision whose package is not even looked for."""
+    if name.startswith("transformer-engine"):
+        raise MetaLearningError(f"trainer.precision is {name}, {_NO_PLUGIN}")
 
 
 def check_data_precision(episode: Episode, trainer: Trainer) -> None:
@@ -87,17 +115,6 @@ def check_run(trainer: Trainer) -> None:
         if getattr(trainer, name) == 0:
             raise MetaLearningError(
                 f"trainer.{name} is 0, expected at least 1: set trainer.limit_val_batches to 0 to leave validation out"
-            )
-
-
-def check_callbacks(callbacks: list[Callback]) -> None:
-    """Refuse callbacks that look for what a learner has elsewhere, or does not have."""
-    for callback in callbacks:
-        if isinstance(callback, LearningRateFinder | BatchSizeFinder):
-            raise MetaLearningError(
-                f"trainer.callbacks holds {type(callback).__name__}, which looks for a number of its own to set in the "
-                "learner: leave it out, and try values of model.optimizer.lr or data.meta_batch_size with "
-                "`lightning-meta sweep`"
             )
 
 
