@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from lightning_meta import bounded_files
-from lightning_meta.bounded_files import load_yaml, read_text, read_yaml
+from lightning_meta.bounded_files import check_yaml, load_yaml, read_text, read_yaml
 from lightning_meta.errors import MetaLearningError
 
 
@@ -79,3 +79,28 @@ def test_what_is_read_is_a_regular_file_in_utf_8(tmp_path: Path) -> None:
         with pytest.raises(MetaLearningError, match=message):
             read_text(tmp_path / name, most=4)
     assert read_yaml(tmp_path / "marked") == {"a": 1}
+
+
+SIDE = f"- &a [{'[' * 39}{']' * 39}, []]\n- "  # deep, and then shallow
+
+
+@pytest.mark.parametrize(
+    ("within", "beyond"),
+    [
+        (f"[{'1,' * 99_999}]", f"[{'1,' * 100_000}]"),
+        (f"[{'[],' * 99_999}]", f"[{'[],' * 100_000}]"),
+        ("[" * 63 + "]" * 63, "[" * 64 + "]" * 64),
+        (f"{SIDE}{'[' * 20}*a{']' * 20}", f"{SIDE}{'[' * 40}*a{']' * 40}"),
+        ("#" * 2**20, "#" * (2**20 + 1)),
+    ],
+    ids=["values", "empty lists", "depth", "depth of an alias", "letters"],
+)
+def test_bounds_are_where_they_are_said_to_be(within: str, beyond: str) -> None:
+    check_yaml(within, "here")
+    with pytest.raises(MetaLearningError, match=r"than 100,000 values|more than 64 deep|at most 1,048,576"):
+        check_yaml(beyond, "here")
+
+
+def test_a_file_of_the_largest_size_is_read_without_its_mark(tmp_path: Path) -> None:
+    (tmp_path / "marked").write_bytes(b"\xef\xbb\xbfa: 1")
+    assert read_text(tmp_path / "marked", most=7) == "a: 1"

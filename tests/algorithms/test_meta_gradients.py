@@ -22,6 +22,10 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 EPSILON = 1e-5  # Adam's own 1e-8 would blow up the rounding noise of a bias before a batch norm
 
+LEARN2LEARN = [(path, steps) for path in PATHS if path != "compiled" for steps in (1, 5)] + [("compiled", 2)]
+CHUNKS = {"compiled in chunks": {"chunk": 2, "compiled": True}}  # of three tasks: a chunk of two, and a single one
+SMOOTH = [(path, steps) for path in PATHS for steps in (1, 5) if (path, steps) != ("compiled", 1)]
+
 
 def learn2learn_gradient(first_order: bool, episode: Episode, steps: int) -> tuple[Params, Tensor]:
     """The loop of learn2learn's own examples."""
@@ -41,8 +45,7 @@ def learn2learn_gradient(first_order: bool, episode: Episode, steps: int) -> tup
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("steps", [1, 5])
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("path", "steps"), LEARN2LEARN)
 @pytest.mark.parametrize("algorithm", [MAML, FOMAML])
 def test_equals_learn2learn(algorithm: type[MetaLearner], path: str, steps: int) -> None:
     torch.manual_seed(1)
@@ -55,15 +58,14 @@ def test_equals_learn2learn(algorithm: type[MetaLearner], path: str, steps: int)
     torch.testing.assert_close(ours.losses.mean(), loss, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("steps", [1, 5])
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("path", "steps"), [*SMOOTH, ("compiled in chunks", 1)])
 def test_maml_equals_finite_differences(path: str, steps: int) -> None:
     torch.manual_seed(2)
     episode = image_episode(steps=steps)
     # ReLU has kinks that a finite step may cross; a smooth network has none.
     backbone = nn.Sequential(nn.Conv2d(1, 4, 3), BatchNorm(4), nn.Tanh(), nn.Flatten(), nn.Linear(144, 3))
     learner = MAML(backbone, InnerLoop(SGD(RATE), steps))
-    grads = gradient(learner, episode, **PATHS[path]).grads
+    grads = gradient(learner, episode, **(PATHS | CHUNKS)[path]).grads
     params = learner.meta_parameters()
     for _ in range(3):
         direction = map_params(torch.randn_like, params)

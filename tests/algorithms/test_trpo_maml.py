@@ -1,11 +1,6 @@
 """MAML by trust regions: Hessian products against finite differences, the line search, and the meta-step."""
 
-import contextlib
-import os
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -252,30 +247,3 @@ def test_what_lightning_does_to_gradients_is_refused(settings: dict[str, Any], t
 def test_numbers_that_make_no_region_are_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(MetaLearningError, match=said):
         TRPOMAML(GaussianPolicy(2), region=TrustRegion(**settings))
-
-
-def weights_after(ranks: int, root: Path) -> dict[str, Tensor]:
-    """Of a run by the command line in processes of its own."""
-    command = [sys.executable, "-m", "lightning_meta", "fit", "--model=TRPOMAML", "--model.backbone=GaussianPolicy"]
-    command += ["--model.region.conjugate_gradient_steps=3", "--data=NavigationEpisodes", "--data.trajectories=3"]
-    command += ["--data.horizon=5", "--data.meta_batch_size=4", "--data.test_tasks=5", "--trainer.accelerator=cpu"]
-    command += ["--trainer.max_steps=2", "--trainer.limit_val_batches=0", "--checkpoint.monitor=null"]
-    command += [f"--trainer.devices={ranks}", *["--trainer.strategy=ddp"] * (ranks > 1), "--trainer.precision=64-true"]
-    command += [f"--trainer.default_root_dir={root}", "--trainer.enable_progress_bar=false"]
-    root.mkdir()
-    with (root / "output").open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            status = process.wait(timeout=120)
-        finally:  # the second rank is a process of its own, which a rank that failed would leave waiting
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-    assert status == 0, (root / "output").read_text()
-    (checkpoint,) = root.rglob("last.ckpt")
-    return dict(torch.load(checkpoint, weights_only=True)["state_dict"])
-
-
-@pytest.mark.slow
-def test_two_ranks_equal_one(tmp_path: Path) -> None:
-    one, two = weights_after(1, tmp_path / "one"), weights_after(2, tmp_path / "two")
-    torch.testing.assert_close(two, one, rtol=1e-9, atol=1e-10)

@@ -1,6 +1,7 @@
 """Wrong and extreme command lines, made from the command line's own settings, from files and from its own arguments."""
 
 import contextlib
+import functools
 import io
 import os
 import pickle
@@ -150,14 +151,17 @@ def of_arguments() -> Iterator[list[str]]:
     yield from ([name] for name in ("", "fitt", "-fit", "FIT", "help", "3"))
 
 
-def of_settings(bases: list[list[str]]) -> Iterator[list[str]]:
+@functools.cache  # four programs print their settings for it
+def of_settings() -> list[list[str]]:
     """Each setting with values of a wrong type, of a wrong sign, and extreme ones."""
-    for base in bases:
+    found = []
+    for base in BASES:
         for key, value in settings(base).items():
             number = isinstance(value, int | float) and not isinstance(value, bool)
             for wrong in NUMBERS if number else NUMBERS[:6] + WORDS:
                 if f"--{key}={wrong}" not in ENDLESS:
-                    yield ["fit", *base, *RUN, f"--{key}={wrong}"]
+                    found.append(["fit", *base, *RUN, f"--{key}={wrong}"])
+    return found
 
 
 def settings(base: list[str]) -> dict[str, Any]:
@@ -187,7 +191,7 @@ def cases(number: int, seed: int, folder: Path) -> list[list[str]]:
         folder: where the files are made.
     """
     choice = random.Random(seed)
-    single = list(of_settings(BASES))
+    single = of_settings()
     files, arguments = list(of_files(make_files(folder), folder)), list(of_arguments())
     pairs = [[*choice.choice(single), choice.choice(single)[-1]] for _ in range(number // 10)]
     chosen = choice.sample(single, number * 6 // 10) + choice.sample(files, number * 2 // 10) + pairs

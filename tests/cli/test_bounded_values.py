@@ -3,9 +3,12 @@
 import os
 from pathlib import Path
 
+import jsonargparse
 import pytest
+import yaml
 
 from lightning_meta.cli import main
+from lightning_meta.cli.bounded_values import bound_values, load
 from tests.cli.fuzz import EAGER, GLYPHS, YAML_FILES
 from tests.cli.helpers import refused
 
@@ -71,6 +74,21 @@ def test_a_group_is_settings(group: str, value: str, folder: Path, capsys: pytes
     for command in ("fit", "test"):
         printed = refused([command, *MAML[1:], "-c", "group.yaml"], capsys)
         assert printed.startswith(f"lightning-meta: error: {group} is {value}, expected")
+
+
+def test_what_is_no_value_of_its_type_is_left_to_be_a_word() -> None:
+    """Of which jsonargparse knows by the errors of YAML alone."""
+    for text in ("!!bool maybe", "!!int x", "!!timestamp soon"):
+        with pytest.raises(yaml.YAMLError):
+            load(text)
+
+
+def test_a_file_is_read_from_where_its_path_starts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a configuration elsewhere, and one whose mistake is said later, with its place."""
+    (folder / "broken.yaml").write_text("a: [")
+    bound_values()
+    monkeypatch.chdir("/")
+    assert jsonargparse.Path("broken.yaml", mode="fr", cwd=str(folder)).read_text() == "a: ["
 
 
 def test_aliases_within_bounds_are_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

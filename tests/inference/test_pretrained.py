@@ -1,6 +1,7 @@
 """What the shipped checkpoints say of themselves is so."""
 
 import math
+from collections import deque
 from typing import Any
 
 import pytest
@@ -26,6 +27,8 @@ def test_a_shipped_checkpoint_is_as_good_as_it_says(name: str, request: pytest.F
     source = kind(**settings)
     source.connect(learner.training_batches(), learner.evaluation_batches())
     episode = source.draw("test", torch.arange(TASKS))
+    every = learner.adapted_weights
+    learner.adapted_weights = lambda *task: deque(every(*task), 1)  # queries are classified after the last step alone
     predictions = learner.all_predictions(episode)
     for key, outputs in (("together", predictions.query), ("alone", predictions.query_nontransductive)):
         if results["kind"] == "accuracy":

@@ -30,7 +30,7 @@ class Settled(MAML):
 
 def test_settings_that_a_subclass_hands_on_are_kept(tmp_path: Path) -> None:
     inner = InnerLoop(SGD(0.3), steps=2, evaluation_steps=1)
-    learner = Layered(backbone=glyph_network(), inner=inner, carry_moments=False, task_chunk=2)
+    learner = Layered(backbone=glyph_network(), inner=inner, carry_moments=False, task_chunk=2, compile=False)
     for _ in range(2):  # loaded, trained on, saved and loaded again
         run = trainer(tmp_path, max_steps=2)
         run.fit(learner, glyphs())
@@ -42,7 +42,7 @@ def test_settings_that_a_subclass_hands_on_are_kept(tmp_path: Path) -> None:
 
 
 def test_settings_that_a_subclass_settles_are_not_kept(tmp_path: Path) -> None:
-    run, learner = trainer(tmp_path), Settled(glyph_network(), steps=3, outer_reduction="sum")
+    run, learner = trainer(tmp_path), Settled(glyph_network(), steps=3, outer_reduction="sum", compile=False)
     run.fit(learner, glyphs())
     run.save_checkpoint(tmp_path / "own.ckpt")
     loaded = Settled.load_from_checkpoint(tmp_path / "own.ckpt", weights_only=True, backbone=glyph_network())
@@ -61,7 +61,7 @@ def test_classes_are_described_by_their_public_path() -> None:
 
 def test_a_checkpoint_of_the_first_layout_loads(tmp_path: Path) -> None:
     """It names classes by their modules, and a schedule by its class alone."""
-    learner = MAML(glyph_network(), InnerLoop(SGD(0.3), 2, evaluation_steps=1))
+    learner = MAML(glyph_network(), InnerLoop(SGD(0.3), 2, evaluation_steps=1), compile=False)
     run = trainer(tmp_path)
     run.fit(learner, glyphs())
     run.save_checkpoint(tmp_path / "own.ckpt")

@@ -112,6 +112,21 @@ def test_what_a_person_s_own_learner_logs(tmp_path: Path) -> None:
     assert watch.best_model_score == 1
 
 
+class OwnCallback(Callback):
+    """May log anything."""
+
+
+@pytest.mark.parametrize(
+    ("monitor", "others"),
+    [("step", []), ("epoch", []), ("train/loss", []), ("lr-Adam", []), ("x", [OwnCallback()])],
+)
+def test_what_lightning_and_other_callbacks_log_is_waited_for(
+    monitor: str, others: list[Callback], tmp_path: Path
+) -> None:
+    watch = ModelCheckpoint(tmp_path, monitor=monitor, every_n_train_steps=1000)  # looks at it later than this run ends
+    assert fit("classification", tmp_path, watch, *others).global_step == 1
+
+
 def test_stopping_when_an_accuracy_no_longer_falls(tmp_path: Path) -> None:
     with pytest.raises(MetaLearningError, match="is val_accuracy, but its mode is min, .*: set mode to max"):
         fit("classification", tmp_path, EarlyStopping("val_accuracy"))

@@ -56,12 +56,18 @@ def test_where_and_how_a_run_is_executed_is_no_setting() -> None:
         {"trainer": {"callbacks": [{"class_path": "pytorch_lightning.callbacks.RichProgressBar"}]}},
         {"trainer": {"callbacks": ["LearningRateMonitor", {"class_path": "lightning_meta.callbacks.Figures"}]}},
         {"trainer": {"callbacks": {"class_path": "Timer", "init_args": {"verbose": True}}}},
-        {"trainer": {"callbacks": []}},
     ],
 )
 def test_what_shows_and_saves_is_no_setting(trivial: dict[str, Any]) -> None:
     silent = {"trainer": {"callbacks": None}} if "callbacks" in trivial.get("trainer", {}) else {}
     assert settings(**trivial) == settings(**silent)
+
+
+def test_no_callbacks_are_written_in_several_ways() -> None:
+    """A run that names none writes null, and one that was given an empty list writes that."""
+    for empty in ([], None, [None], ["Timer"]):
+        assert settings(trainer={"callbacks": empty})["trainer.callbacks"] is None
+    assert settings(trainer={"callbacks": []}) == settings(trainer={"callbacks": None})
 
 
 def test_a_callback_that_acts_is_a_setting() -> None:

@@ -17,7 +17,7 @@ from lightning_meta.cli import main
 from lightning_meta.cli.sweep import plan, read_sweep
 from tests.cli.helpers import small
 
-STEPS, VALIDATED = 60, 4
+STEPS, VALIDATED = 24, 4
 
 
 def sweep_file(root: Path) -> str:

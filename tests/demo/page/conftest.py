@@ -119,6 +119,7 @@ def browser() -> Iterator[Any]:
     if chromium is None:
         pytest.skip("there is no chromium on the path")
     options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    options += ["--disable-frame-rate-limit", "--disable-gpu-vsync"]  # a move of the mouse waits for the next frame
     with sync_api.sync_playwright() as playwright:
         running = playwright.chromium.launch(
             executable_path=chromium, args=[*options, "--disable-sync", "--no-first-run"]
