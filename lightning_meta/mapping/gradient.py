@@ -104,7 +104,7 @@ def meta_gradient(
     grads, count = None, episode.tasks
     for tasks in episode.chunks(1 if serial else chunk):
         part = gradient(params, tasks, _rows(carry, parts, tasks.tasks) if carry_per_task else carry, progress)
-        grads = part.grads if grads is None else map_params(torch.add, grads, part.grads)
+        grads = part.grads if grads is None else _added(grads, part.grads)
         carry = part.carry if serial else carry
         parts.append(part._replace(grads={}))
     assert grads is not None, "a training batch holds at least one task on every rank"
@@ -116,6 +116,10 @@ def meta_gradient(
     elif not serial:
         carry = pytree.tree_map(lambda *leaves: sum(leaves) / count, *carries)
     return MetaGradient(torch.cat([part.losses for part in parts]), grads, carry)
+
+
+def _added(grads: Params, more: Params) -> Params:
+    return dict(zip(grads, torch._foreach_add(list(grads.values()), [more[name] for name in grads]), strict=True))
 
 
 def _rows(carry: Any, done: list[MetaGradient], count: int) -> Any:
