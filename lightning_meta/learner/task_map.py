@@ -50,6 +50,7 @@ class TaskMap:
         self.draws: bool | None = None  # whether training draws random numbers in the network; None before a check
         self._gradients: dict[Hashable, Any] = {}  # by variant and the modes of the modules
         self._recorded_predictions: Any = None
+        self._one_by_one = False
 
     @property
     def may_draw(self) -> bool:
@@ -58,12 +59,14 @@ class TaskMap:
 
     def constants(self) -> Iterator[Tensor]:
         """What the functions may use without being given it."""
-        yield from self._learner.parameters()
-        yield from self._learner.buffers()
+        for part in self._learner.modules():
+            yield from filter(torch.is_tensor, (*part._parameters.values(), *part._buffers.values()))
 
     def release(self) -> None:
         """Drop the graphs, which cannot be pickled and hold memory."""
         self._gradients, self._recorded_predictions = {}, None
+        # Fused kernels are fastest task by task, unless the layers are so small that calling them takes the time.
+        self._one_by_one = any(isinstance(part, nn.Conv2d) for part in self._learner.modules())
 
     def meta_gradient(self, episode: Episode, done: float) -> MetaGradient:
         """The meta-gradient of a batch of tasks.
@@ -80,8 +83,6 @@ class TaskMap:
 
         trainer = learner.trainer
         batches = trainer.fit_loop.epoch_loop.batch_progress.total.ready
-        # Fused kernels are fastest task by task, unless the layers are so small that calling them takes the time.
-        one_by_one = any(isinstance(part, nn.Conv2d) for part in learner.modules())
 
         def run(tasks: Episode, chunk: int, fused: bool) -> MetaGradient:
             given = params, tasks, learner.training_carry(tasks)
@@ -90,7 +91,7 @@ class TaskMap:
             with own if self.draws is not False else nullcontext():
                 return meta_gradient(
                     self._gradient(variant, fused), weights, batch, carry, progress,
-                    chunk=1 if fused and one_by_one else chunk, reduction=learner.outer_reduction,
+                    chunk=1 if fused and self._one_by_one else chunk, reduction=learner.outer_reduction,
                     serial=learner.serial, carry_per_task=learner.carry_per_task,
                 )  # fmt: skip
 
