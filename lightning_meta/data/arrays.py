@@ -51,7 +51,7 @@ class ArrayEpisodes(ImageEpisodes):
     test_classes: int = 0
     split_seed: int = 0
     split_file: str | None = None
-    splits: dict[str, list[str] | str] | None = None
+    splits: dict[str, list[str] | str | Any] | None = None
     rotations: Rotations = field(default="none", init=False)
 
     def __post_init__(self) -> None:
