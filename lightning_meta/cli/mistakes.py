@@ -34,7 +34,8 @@ NOT_A_CLASS = re.compile(r"^Not a valid subclass of \w+\. Got value: (.*)|^Expec
 NO_GROUP = re.compile(r"^Unable to load config '(.*)'")
 VALUE = re.compile(r"^Expected an? (.+?)\. Got value:?(.*)")
 EXPECTED = re.compile(r"^Expected an? (?!instantiatable)(.+)")
-GIVEN = re.compile(r"^Given value: (?:NestedArg\(key='[^']*', val='(?P<nested>.*)'\)|(?P<plain>.*))")
+BASE_CLASS = re.compile(r"^Not a valid subclass of \w+$|^Expected an instantiatable class, but (?:\S+ )?is abstract")
+GIVEN = re.compile(r"^Given value: (?:NestedArg\(key='(?P<setting>[^']*)', val='(?P<nested>.*)'\)|(?P<plain>.*))")
 FRAME = re.compile(
     r"Does not validate against|^Subtypes: |^Errors$|^Given value|Expected a path but|^Expected a <class 'None"
     r"|^Not of type Tensor"
@@ -56,7 +57,7 @@ def explain(message: str, subcommand: str, parser: ArgumentParser) -> MetaLearni
     """
     key, owner = "", ""
     parts = CALLABLE.sub("\n", DUMP.sub("", message)).splitlines()
-    lines = [line.strip(" -:") if "--" not in line else line.strip() for line in parts]
+    lines = [line.lstrip(" -").rstrip(" :") if "--" not in line else line.strip() for line in parts]
     values = [match for line in lines if (match := GIVEN.search(line))]
     given = _shown(values[0]["nested"] or values[0]["plain"] or "") if values else ""
     for number, line in enumerate(lines):
@@ -66,6 +67,8 @@ def explain(message: str, subcommand: str, parser: ArgumentParser) -> MetaLearni
             line = line[match.end() :].strip(" :")
         if match := OWNER.search(line):
             owner = match["path"]
+        if BASE_CLASS.search(line) or (owner == "torch.nn.Module" and UNKNOWN.search(line)):
+            return _no_class(key, values[-1]["setting"] if values else None, given)
         if match := UNKNOWN.search(line):
             argument = match["argument"] or f"--{match['key'] or match['option']}"
             if key.endswith(f".{match['option']}"):  # which the class that was given takes, and its base class does not
@@ -106,6 +109,8 @@ def _unknown_key(argument: str, key: str, owner: str, subcommand: str, parser: A
     """A setting that does not exist, in a class or in the parser itself."""
     if not argument.startswith("-"):
         return MetaLearningError(f"{argument} belongs to no option: a setting is given as --KEY VALUE or --KEY=VALUE")
+    if not argument.strip("-"):
+        return MetaLearningError(f"{argument} names no setting: a setting is given as --KEY VALUE or --KEY=VALUE")
     name, known, place, everything = argument.lstrip("-"), _keys(parser), "", "--help"
     if owner:
         kind = owner.rpartition(".")[2]
@@ -131,6 +136,16 @@ def _missing_key(names: str, key: str, owner: str, subcommand: str) -> MetaLearn
     return MetaLearningError(
         f"{needed} must be given, or a configuration that holds them: lightning-meta {subcommand} -c NAME "
         "(`lightning-meta list configs`)"
+    )
+
+
+def _no_class(key: str, setting: str | None, given: str) -> MetaLearningError:
+    """A setting of a class that was not given, or the base class in its place."""
+    if setting is None:
+        return MetaLearningError(f"{key} is {given}, which stands for all of its kind: give one of them")
+    return MetaLearningError(
+        f"{key.partition('.')[0]}.{setting} is given without a class: give --{key} CLASS before it, or a configuration "
+        "that holds one, -c NAME"
     )
 
 
