@@ -92,7 +92,9 @@ def test_a_run_without_a_length(name: str, settings: dict[str, Any], argument: s
 
 @pytest.mark.parametrize("factor", [math.nan, -2.0])
 def test_the_factor_of_a_plateau(factor: float) -> None:
-    with pytest.raises(MetaLearningError, match=f"model.lr_scheduler.factor is {factor}, expected"):
+    with pytest.raises(
+        MetaLearningError, match=f"model.lr_scheduler.factor of .* is {factor}, expected a factor .* below 1"
+    ):
         configure(partial(ReduceLROnPlateau, monitor="val_loss", factor=factor), optimizer())
 
 
