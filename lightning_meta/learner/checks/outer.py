@@ -82,7 +82,7 @@ def check_weights(module: nn.Module, optimizer: Optimizer, step: int, remedy: st
 
 def _momentum(group: dict[str, Any]) -> Any:
     """What a schedule of the rate may move as well; None where the optimizer has none."""
-    betas = group.get("betas")
+    betas: Any = group.get("betas")
     return betas[0] if hasattr(betas, "__getitem__") else group.get("momentum")
 
 
