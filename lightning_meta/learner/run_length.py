@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import GradientAccumulationScheduler
 
-from lightning_meta.episode import EpisodeSource
-
 
 def max_epochs(trainer: Trainer) -> float:
     """The number of epochs that ends the run; infinity where only meta-steps do."""
@@ -43,11 +41,12 @@ def foreseen_meta_steps(trainer: Trainer) -> int:
     """Meta-steps of the run, before its data are loaded; 0 where only the length of a person's own loader tells."""
     if math.isinf(max_epochs(trainer)):
         return max(trainer.max_steps, 0)
-    if not isinstance(getattr(trainer, "datamodule", None), EpisodeSource):
+    if not type(getattr(trainer, "datamodule", None)).__module__.startswith("lightning_meta."):
         return 0
-    if not isinstance(trainer.limit_train_batches, int):  # an epoch does not end by itself
-        return max(trainer.max_steps, 0)
-    return max(epoch_ends(trainer, trainer.limit_train_batches), default=0)
+    batches = max(trainer.max_steps, 0) * trainer.accumulate_grad_batches  # which this package's data modules give
+    limit = trainer.limit_train_batches
+    batches = min(limit, batches) if isinstance(limit, int) else int((1.0 if limit is None else limit) * batches)
+    return max(epoch_ends(trainer, batches), default=0)
 
 
 def _accumulated(trainer: Trainer, epoch: int) -> int:

@@ -91,12 +91,17 @@ def test_settings_that_torch_or_a_person_s_own_schedule_takes(schedule: Any) -> 
             None,
         ),
         (partial(lr_scheduler.ExponentialLR, gamma=1e20), {"max_epochs": 1}, None),
+        (
+            partial(lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=4),
+            {"max_epochs": 2, "limit_train_batches": 0.02},
+            None,
+        ),
     ],
 )
 def test_a_run_is_rehearsed_as_long_as_its_epochs(
     schedule: Any, changes: dict[str, Any], refused_at: int | None, tmp_path: Path
 ) -> None:
-    run = trainer(tmp_path, max_steps=100, limit_train_batches=2, **changes)
+    run = trainer(tmp_path, **{"max_steps": 100, "limit_train_batches": 2} | changes)
     if refused_at is None:
         run.fit(learner(schedule), glyphs())
         return

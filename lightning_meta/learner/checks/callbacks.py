@@ -53,8 +53,8 @@ def check_callbacks(trainer: Trainer) -> None:
             start = callback._swa_epoch_start
             if isinstance(start, float) and trainer.max_epochs == -1:
                 raise MetaLearningError(
-                    f"{_AVERAGES}, from {start:g} of trainer.max_epochs on (its swa_epoch_start), but there is no "
-                    f"such number: {_EPOCHS}"
+                    f"{_AVERAGES} and whose swa_epoch_start {start:g} is a share of trainer.max_epochs, but that is "
+                    f"-1: {_EPOCHS}"
                 )
 
 
@@ -78,7 +78,7 @@ def check_averaging(trainer: Trainer) -> None:
 def warn_without_average(trainer: Trainer) -> None:
     """Say of a run that ended early, by its time or by another callback, that its weights are no average."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, StochasticWeightAveraging):
+        if isinstance(callback, StochasticWeightAveraging) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             what = f"The run ended in epoch {trainer.current_epoch}, and StochasticWeightAveraging had not averaged yet"
             if trainer.current_epoch < max_epochs(trainer) < math.inf:
                 rank_zero_warn(f"{what}: the weights are those of the last meta-step")
