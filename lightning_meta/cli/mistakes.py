@@ -41,6 +41,7 @@ FRAME = re.compile(
     r"|^Not of type Tensor"
 )
 CALLABLE = re.compile(r"Type .+ expects a function or a callable class: ")
+OF_CLASS = re.compile(CALLABLE.pattern + r"(?P<said>.+?)\.+ Got value: Namespace\(class_path='(?P<path>[^']+)'.*")
 DUMP = re.compile(r"\.+ Got value: Namespace\(.*")
 LONGEST = 80  # characters of a value that are shown
 
@@ -56,7 +57,8 @@ def explain(message: str, subcommand: str, parser: ArgumentParser) -> MetaLearni
         parser: of the subcommand.
     """
     key, owner = "", ""
-    parts = CALLABLE.sub("\n", DUMP.sub("", message)).splitlines()
+    named = OF_CLASS.sub(r"\nProblem with given class_path '\g<path>'\n\g<said>", message)
+    parts = CALLABLE.sub("\n", DUMP.sub("", named)).splitlines()
     lines = [line.lstrip(" -").rstrip(" :") if "--" not in line else line.strip() for line in parts]
     values = [match for line in lines if (match := GIVEN.search(line))]
     given = _shown(values[0]["nested"] or values[0]["plain"] or "") if values else ""
@@ -124,6 +126,8 @@ def _unknown_key(argument: str, key: str, owner: str, subcommand: str, parser: A
     )
     wrong, *near = (f"{key}.{name}".lstrip(".") for name in (name, *near))
     hint = f"did you mean {near[0]}?" if near else f"`lightning-meta {subcommand} {everything}` shows all"
+    if owner.startswith("torch.") and owner.endswith(".ReduceLROnPlateau"):
+        hint = "take pytorch_lightning.cli.ReduceLROnPlateau, which has a monitor"
     return MetaLearningError(f"{wrong} is not a setting{place}: {hint}")
 
 

@@ -48,6 +48,15 @@ def test_mistakes_end_in_one_error(
     ("change", "said"),
     [
         ("--model.iner.steps=3", "model.iner.steps is not a setting of MAML: did you mean model.inner.steps?"),
+        ("--model.optimizer.lrr=3", "optimizer.lrr is not a setting of Adam: did you mean model.optimizer.lr?"),
+        (
+            "--model.lr_scheduler=StepLR --model.lr_scheduler.gama=1",
+            "of StepLR: did you mean model.lr_scheduler.gamma?",
+        ),
+        (
+            "--model.lr_scheduler=ReduceLROnPlateau --model.lr_scheduler.monitor=val_loss",
+            "monitor is not a setting of ReduceLROnPlateau: take pytorch_lightning.cli.ReduceLROnPlateau, which has a",
+        ),
         ("--data.wayz 3", "data.wayz is not a setting of GlyphEpisodes: did you mean data.ways?"),
         ("--model.backbone.filterz=3", "is not a setting of Conv4: did you mean model.backbone.filters?"),
         ("--model.inner.optimizer.lrr=3", "of SGD: did you mean model.inner.optimizer.lr?"),
