@@ -107,7 +107,7 @@ def _check_kind(schedule: Schedule, scheduler: Any, optimizer: Optimizer) -> Non
 
 
 def _check_numbers(schedule: Schedule, scheduler: LRScheduler) -> None:
-    """Refuse numbers that torch takes without a word, but that make no schedule, in torch's own schedules."""
+    """Refuse settings of torch's own schedules that torch accepts, but with which they never change a rate as meant."""
     for part in _parts(scheduler):
         if not _is_of_torch(part):
             continue
@@ -148,13 +148,11 @@ def _rehearse(schedule: Schedule, scheduler: LRScheduler, optimizer: Optimizer, 
     check_rates(trial, 0, source)
     if not known:
         return
+    remedy = f"Have its length (such as total_steps) hold for the run's {steps} meta-steps, or lower trainer.max_steps"
     rehearsed = copy.deepcopy(scheduler, {id(optimizer): trial})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch misses the optimizer's own steps
         for step in range(1, min(steps, _LONGEST_REHEARSAL) + 1):
-            remedy = (
-                f"change its length (such as total_steps), or trainer.max_steps, to hold for all {steps} of the run"
-            )
             with _refusing(schedule, f"fails after meta-step {step - 1}", remedy):
                 rehearsed.step()
             if step < steps:
@@ -205,7 +203,7 @@ def _class_of(schedule: Any) -> type | None:
     """The class behind a schedule, also where jsonargparse put its own function around it."""
     parts = [schedule]
     if isinstance(schedule, functools.partial):
-        wrapped = schedule.func.__module__.startswith("jsonargparse.")
+        wrapped = str(schedule.func.__module__).startswith("jsonargparse.")
         parts = [schedule.func, *(schedule.args if wrapped else ())]
     return next((part for part in parts if inspect.isclass(part)), None)
 

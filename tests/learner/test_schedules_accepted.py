@@ -105,7 +105,7 @@ def test_a_run_is_rehearsed_as_long_as_its_epochs(
     if refused_at is None:
         run.fit(learner(schedule), glyphs())
         return
-    with pytest.raises(MetaLearningError, match=f"fails after meta-step {refused_at}: .* for all 4 of the run"):
+    with pytest.raises(MetaLearningError, match=f"fails after meta-step {refused_at}: .* for the run.s 4 meta-steps"):
         run.fit(learner(schedule), glyphs())
 
 

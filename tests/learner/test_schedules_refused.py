@@ -57,7 +57,7 @@ FORESEEN: list[tuple[str, dict[str, Any], str]] = [
     (
         "OneCycleLR",
         {"max_lr": 0.01, "total_steps": 5},
-        "fails after meta-step 5: .* total_steps.*, or trainer.max_steps, to",
+        "fails after meta-step 5: .* total_steps.*, or lower trainer.max_steps",
     ),
     ("PolynomialLR", {"power": -1.0}, "PolynomialLR fails after meta-step 7: .* raised to a negative power"),
     ("StepLR", {"step_size": 2, "last_epoch": 3}, "StepLR cannot be made .* 'initial_lr' is not specified"),
