@@ -12,6 +12,7 @@ WARNINGS = (
     ".*your dataloader is not resumable",  # the data module goes on where the checkpoint was
     "You are trying to `self.log",  # without a logger by trainer.barebones
     "Couldn.t infer the batch indices",  # predictions carry the numbers of their tasks
+    "When using `Trainer.accumulate_grad_batches",  # which the learner's own check of every step is made for
     "LightningCLI's args parameter",  # the command line is called from Python in tests and notebooks
 )
 

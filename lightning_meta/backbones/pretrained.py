@@ -1,6 +1,7 @@
 """Networks of torchvision and others, started from weights in a file."""
 
 import pickle
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from lightning_meta.backbones.norms import replace_norms
 from lightning_meta.errors import MetaLearningError
 
 _RANDOM = _DropoutNd, StochasticDepth
+_REMEDY = "give one number for each channel in mean and deviation, or set mean to null"
+_OTHER_CHANNELS = re.compile("channels|shapes cannot be multiplied")  # what a convolution or a linear layer says
 
 
 class Pretrained(nn.Module):
@@ -62,7 +65,7 @@ class Pretrained(nn.Module):
         parent, _, last = name.rpartition(".")
         setattr(network.get_submodule(parent), last, nn.Linear(head.in_features, outputs))
         self.network = network
-        moments = None if mean is None else _moments(network, mean, deviation)
+        moments = None if mean is None else _moments(mean, deviation)
         self.register_buffer("moments", moments, persistent=False)  # settings, and no weights
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,11 +74,24 @@ class Pretrained(nn.Module):
             mean, deviation = self.moments
             if len(mean) > 1 and x.shape[1] not in (1, len(mean)):
                 raise MetaLearningError(
-                    f"model.backbone.mean has {len(mean)} numbers, but the images have {x.shape[1]} channels: give one "
-                    "number for each in mean and deviation, or set mean to null"
+                    f"model.backbone.mean has {len(mean)} numbers, but the images have {x.shape[1]} channels: {_REMEDY}"
                 )
+            if x.shape[1] < len(mean):
+                return self._of_grey((x - mean) / deviation)
             x = (x - mean) / deviation
         return self.network(x)
+
+    def _of_grey(self, x: Tensor) -> Tensor:
+        """Outputs for images of one channel, which normalisation gave as many as the mean has numbers."""
+        try:
+            return self.network(x)
+        except RuntimeError as error:
+            if not _OTHER_CHANNELS.search(str(error)):
+                raise
+            raise MetaLearningError(
+                f"model.backbone.mean has {x.shape[1]} numbers, so images of 1 channel get {x.shape[1]}, which "
+                f"{type(self.network).__name__} does not take: {_REMEDY}"
+            ) from error
 
 
 def _last_layer(network: nn.Module) -> tuple[str, nn.Linear]:
@@ -89,28 +105,24 @@ def _last_layer(network: nn.Module) -> tuple[str, nn.Linear]:
     return name, last
 
 
-def _moments(network: nn.Module, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
+def _moments(mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
     """Mean and deviation, (2, channels, 1, 1)."""
     rows = []
     for name, values in (("mean", mean), ("deviation", deviation)):
-        expected = "a number above 0" if name == "deviation" else "a finite number"
+        expected = "numbers above 0" if name == "deviation" else "finite numbers"
         try:
             row = torch.tensor([float(value) for value in values])
         except (TypeError, ValueError):
             row = torch.tensor([])
         if not len(row) or not row.isfinite().all() or (name == "deviation" and (row <= 0).any()):
-            raise MetaLearningError(f"model.backbone.{name} is {values!r:.80}, expected {expected} for each channel")
+            raise MetaLearningError(
+                f"model.backbone.{name} is {values!r:.80}, expected a list of {expected}, one for each channel"
+            )
         rows.append(row)
     if len(rows[0]) != len(rows[1]):
         raise MetaLearningError(
             f"model.backbone.mean has {len(rows[0])} numbers and model.backbone.deviation {len(rows[1])}, expected one "
             "for each channel in both"
-        )
-    takes = [part.in_channels for part in network.modules() if isinstance(part, nn.Conv2d)]
-    if takes and len(rows[0]) not in (1, *takes):
-        raise MetaLearningError(
-            f"model.backbone.mean has {len(rows[0])} numbers, but {type(network).__name__} takes images of {takes[0]} "
-            "channels: give one number for each in mean and deviation, or set mean to null"
         )
     return torch.stack(rows)[..., None, None]
 
@@ -118,11 +130,18 @@ def _moments(network: nn.Module, mean: Sequence[float], deviation: Sequence[floa
 def _load(network: nn.Module, path: str, except_for: str) -> None:
     """Give the network the weights of a file, but those whose names begin with ``except_for``."""
     setting = f"model.backbone.weights is {path}"
-    state = {name: tensor for name, tensor in _read(path, setting).items() if not name.startswith(except_for)}
-    expected = {name: value for name, value in network.state_dict().items() if not name.startswith(except_for)}
+    state, expected = (
+        {
+            name: value
+            for name, value in tensors.items()
+            if not name.startswith(except_for) and not name.endswith("num_batches_tracked")  # which no norm here uses
+        }
+        for tensors in (_read(path, setting), network.state_dict())
+    )
+    state |= {name: own for name, own in expected.items() if name in state and _is_rounded(state[name], own)}
     for name in (*expected, *state):
         shapes = [tensors[name].shape if name in tensors else None for tensors in (state, expected)]
-        if shapes[0] != shapes[1] and not name.endswith("num_batches_tracked"):  # which old files lack
+        if shapes[0] != shapes[1]:
             raise MetaLearningError(
                 f"{setting}, whose {name} is {_shape(shapes[0])}, but in {type(network).__name__} it is "
                 f"{_shape(shapes[1])}: give weights of this very network, and its settings as they were"
@@ -162,6 +181,13 @@ def _read(path: str, setting: str) -> dict[str, Tensor]:
 
 def _is_named_tensor(name: object, value: object) -> bool:
     return isinstance(name, str) and isinstance(value, Tensor)
+
+
+def _is_rounded(found: Tensor, own: Tensor) -> bool:
+    """Whether values are the network's own whole numbers, such as places, in a file that holds all in a float type."""
+    if own.is_floating_point() or not found.is_floating_point() or found.layout != own.layout or found.is_meta:
+        return False
+    return torch.equal(found, own.to(found))
 
 
 def _what_is_wrong(found: Tensor, expected: Tensor) -> str | None:

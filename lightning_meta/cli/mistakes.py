@@ -34,12 +34,14 @@ NOT_A_CLASS = re.compile(r"^Not a valid subclass of \w+\. Got value: (.*)|^Expec
 NO_GROUP = re.compile(r"^Unable to load config '(.*)'")
 VALUE = re.compile(r"^Expected an? (.+?)\. Got value:?(.*)")
 EXPECTED = re.compile(r"^Expected an? (?!instantiatable)(.+)")
-GIVEN = re.compile(r"^Given value: (?:NestedArg\(key='[^']*', val='(?P<nested>.*)'\)|(?P<plain>.*))")
+BASE_CLASS = re.compile(r"^Not a valid subclass of \w+$|^Expected an instantiatable class, but (?:\S+ )?is abstract")
+GIVEN = re.compile(r"^Given value: (?:NestedArg\(key='(?P<setting>[^']*)', val='(?P<nested>.*)'\)|(?P<plain>.*))")
 FRAME = re.compile(
     r"Does not validate against|^Subtypes: |^Errors$|^Given value|Expected a path but|^Expected a <class 'None"
     r"|^Not of type Tensor"
 )
 CALLABLE = re.compile(r"Type .+ expects a function or a callable class: ")
+OF_CLASS = re.compile(CALLABLE.pattern + r"(?P<said>.+?)\.+ Got value: Namespace\(class_path='(?P<path>[^']+)'.*")
 DUMP = re.compile(r"\.+ Got value: Namespace\(.*")
 LONGEST = 80  # characters of a value that are shown
 
@@ -55,8 +57,9 @@ def explain(message: str, subcommand: str, parser: ArgumentParser) -> MetaLearni
         parser: of the subcommand.
     """
     key, owner = "", ""
-    parts = CALLABLE.sub("\n", DUMP.sub("", message)).splitlines()
-    lines = [line.strip(" -:") if "--" not in line else line.strip() for line in parts]
+    named = OF_CLASS.sub(r"\nProblem with given class_path '\g<path>'\n\g<said>", message)
+    parts = CALLABLE.sub("\n", DUMP.sub("", named)).splitlines()
+    lines = [line.lstrip(" -").rstrip(" :") if "--" not in line else line.strip() for line in parts]
     values = [match for line in lines if (match := GIVEN.search(line))]
     given = _shown(values[0]["nested"] or values[0]["plain"] or "") if values else ""
     for number, line in enumerate(lines):
@@ -66,6 +69,8 @@ def explain(message: str, subcommand: str, parser: ArgumentParser) -> MetaLearni
             line = line[match.end() :].strip(" :")
         if match := OWNER.search(line):
             owner = match["path"]
+        if BASE_CLASS.search(line) or (owner == "torch.nn.Module" and UNKNOWN.search(line)):
+            return _no_class(key, values[-1]["setting"] if values else None, given)
         if match := UNKNOWN.search(line):
             argument = match["argument"] or f"--{match['key'] or match['option']}"
             if key.endswith(f".{match['option']}"):  # which the class that was given takes, and its base class does not
@@ -106,6 +111,8 @@ def _unknown_key(argument: str, key: str, owner: str, subcommand: str, parser: A
     """A setting that does not exist, in a class or in the parser itself."""
     if not argument.startswith("-"):
         return MetaLearningError(f"{argument} belongs to no option: a setting is given as --KEY VALUE or --KEY=VALUE")
+    if not argument.strip("-"):
+        return MetaLearningError(f"{argument} names no setting: a setting is given as --KEY VALUE or --KEY=VALUE")
     name, known, place, everything = argument.lstrip("-"), _keys(parser), "", "--help"
     if owner:
         kind = owner.rpartition(".")[2]
@@ -119,6 +126,8 @@ def _unknown_key(argument: str, key: str, owner: str, subcommand: str, parser: A
     )
     wrong, *near = (f"{key}.{name}".lstrip(".") for name in (name, *near))
     hint = f"did you mean {near[0]}?" if near else f"`lightning-meta {subcommand} {everything}` shows all"
+    if owner.startswith("torch.") and owner.endswith(".ReduceLROnPlateau"):
+        hint = "take pytorch_lightning.cli.ReduceLROnPlateau, which has a monitor"
     return MetaLearningError(f"{wrong} is not a setting{place}: {hint}")
 
 
@@ -131,6 +140,16 @@ def _missing_key(names: str, key: str, owner: str, subcommand: str) -> MetaLearn
     return MetaLearningError(
         f"{needed} must be given, or a configuration that holds them: lightning-meta {subcommand} -c NAME "
         "(`lightning-meta list configs`)"
+    )
+
+
+def _no_class(key: str, setting: str | None, given: str) -> MetaLearningError:
+    """A setting of a class that was not given, or the base class in its place."""
+    if setting is None:
+        return MetaLearningError(f"{key} is {given}, which stands for all of its kind: give one of them")
+    return MetaLearningError(
+        f"{key.partition('.')[0]}.{setting} is given without a class: give --{key} CLASS before it, or a configuration "
+        "that holds one, -c NAME"
     )
 
 

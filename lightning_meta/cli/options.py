@@ -1,5 +1,6 @@
 """Options of the command line that are more than one value."""
 
+import difflib
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -34,11 +35,19 @@ class ConfigurationOption(ActionConfigFile):
 
 
 def configurations_first(args: Sequence[str]) -> list[str]:
-    """The same arguments with the configurations in front: settings override them wherever they stand."""
+    """The same arguments with the configurations in front: settings override them wherever they stand.
+
+    Raises:
+        MetaLearningError: an option is nearly called ``config``; settings of the classes that it holds would be blamed
+            first.
+    """
     configurations: list[str] = []
     others: list[str] = []
     rest = iter(args)
     for argument in rest:
+        option = argument.partition("=")[0]
+        if _is_nearly_config(option):
+            raise MetaLearningError(f"{option} is not an option: did you mean --config?")
         if argument in ("-c", "--config"):
             configurations += [argument, *islice(rest, 1)]
         elif argument.startswith("--config=") or (argument.startswith("-c") and len(argument) > 2):
@@ -46,6 +55,16 @@ def configurations_first(args: Sequence[str]) -> list[str]:
         else:
             others.append(argument)
     return [*configurations, *others]
+
+
+def _is_nearly_config(option: str) -> bool:
+    """Whether an option is --config misspelt or abbreviated; the letters after -c may be a file."""
+    if not option.startswith("--"):
+        return option == "-C" or (len(option) > 2 and "-config".startswith(option))
+    name = option[2:].lower()
+    if name[:1] != "c" or option == "--config":
+        return False
+    return "config".startswith(name) or bool(difflib.get_close_matches("config", [name]))
 
 
 def _inline(values: str) -> Any:

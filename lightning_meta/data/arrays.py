@@ -12,13 +12,12 @@ from torch import Tensor
 from lightning_meta.data.drawing.data_module import check_at_least, check_seeds
 from lightning_meta.data.drawing.images import ClassImages, ImageEpisodes, Rotations, split_by_seed
 from lightning_meta.data.files.class_splits import named_splits, splits_setting
+from lightning_meta.data.labels import array_of_labels, check_labels
 from lightning_meta.episode import Split
 from lightning_meta.errors import MetaLearningError
 
 _FLOATS = (torch.float16, torch.float32, torch.float64)  # that NumPy has
 _NUMBER_WORDS = "number the words and give those numbers to a backbone with an nn.Embedding"
-# The types of what an array of objects holds, where it stands for labels.
-_STRINGS, _BYTES, _INTEGERS, _BOOLEANS = {str, np.str_}, {bytes, np.bytes_}, {int}, {bool, np.bool_}
 
 
 class SupportsArray(Protocol):
@@ -52,7 +51,7 @@ class ArrayEpisodes(ImageEpisodes):
     test_classes: int = 0
     split_seed: int = 0
     split_file: str | None = None
-    splits: dict[str, list[str] | str] | None = None
+    splits: dict[str, list[str] | str | Any] | None = None
     rotations: Rotations = field(default="none", init=False)
 
     def __post_init__(self) -> None:
@@ -97,7 +96,7 @@ class ArrayEpisodes(ImageEpisodes):
     def _labels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The classes, sorted, the place of each example's among them, and how many examples each has."""
         labels, places, counts = np.unique(
-            _check_labels(_read_array("y", self.y)), return_inverse=True, return_counts=True
+            check_labels(_read_array("y", self.y)), return_inverse=True, return_counts=True
         )
         return labels, places, counts
 
@@ -137,7 +136,8 @@ def _read_array(name: str, given: str | Path | SupportsArray) -> np.ndarray:
         )
     if not isinstance(given, str | Path):
         try:
-            return np.asarray(arrays_of_tensors(f"data.{name}", given))
+            given = arrays_of_tensors(f"data.{name}", given)
+            return array_of_labels(given) if name == "y" and not hasattr(given, "__array__") else np.asarray(given)
         except (ValueError, TypeError, RuntimeError) as error:
             raise MetaLearningError(
                 f"data.{name} cannot be made an array ({error}): give examples of one shape, padded where they differ"
@@ -241,53 +241,3 @@ def _check_examples(x: np.ndarray) -> np.ndarray:
             "x.astype('uint8'), which is scaled to 0..1"
         )
     return x
-
-
-def _check_labels(y: np.ndarray) -> np.ndarray:
-    """Return the labels, one integer or string for each example, or refuse them."""
-    if y.dtype.kind == "T":  # NumPy's strings of any length, some of which may be missing
-        y = y.astype(object)
-    if y.dtype.kind == "O" and y.ndim == 1:  # as pandas holds strings
-        y = plain_labels(y)
-        if y.dtype.kind == "O" and all(type(label) is int for label in y):  # beyond 64 bits, but names all the same
-            return y
-    if y.dtype.kind == "S" and y.ndim == 1:
-        try:
-            return np.char.decode(y, "utf-8")
-        except UnicodeDecodeError as error:
-            raise MetaLearningError(
-                f"data.y holds bytes that are not text in UTF-8 ({error.object[:40]!r}): decode them, as with "
-                "numpy.char.decode(y, 'latin-1')"
-            ) from error
-    if y.ndim == 1 and y.dtype.kind in "biuU":
-        return y
-    if y.ndim == 2 and y.shape[1] == 1:
-        remedy = "give y[:, 0]"
-    elif y.ndim == 2 and y.dtype.kind in "biuf" and ((y == 0) | (y == 1)).all() and (y.sum(1) == 1).all():
-        remedy = "these are one-hot, so give y.argmax(1)"
-    elif y.dtype.kind == "f" and np.isnan(y).any():
-        remedy = f"{np.isnan(y).sum()} labels are missing (NaN), so leave those examples out"
-    elif y.dtype.kind == "f" and (y == y.round()).all():
-        remedy = "convert it, as with y.astype('int64')"
-    elif y.dtype.kind == "f":
-        remedy = "real values are targets of a regression, which needs a data module of your own (docs/data.md)"
-    else:
-        remedy = "convert it, as with y.astype('str'), and leave out examples without a label"
-    raise MetaLearningError(
-        f"data.y holds {y.dtype} of shape {y.shape}, expected integers or strings of shape (examples,): {remedy}"
-    )
-
-
-def plain_labels(y: np.ndarray) -> np.ndarray:
-    """Labels that are objects of one kind as strings, bytes, booleans or integers of NumPy; others as they are."""
-    kinds = {int if issubclass(kind, np.integer) else kind for kind in {type(label) for label in y}}
-    if kinds <= _STRINGS:
-        return y.astype(str)
-    if kinds <= _BYTES:
-        return y.astype(bytes)
-    if kinds <= _BOOLEANS:
-        return y.astype(bool)
-    if kinds <= _INTEGERS:
-        whole = np.array([int(label) for label in y], dtype=object)
-        return whole.astype(np.int64) if abs(whole).max() < 2**63 else whole
-    return y

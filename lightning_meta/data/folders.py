@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
@@ -64,7 +64,7 @@ class FolderEpisodes(FileEpisodes):
     test_classes: int = 0
     split_seed: int = 0
     split_file: str | None = None
-    splits: dict[str, list[str] | str] | None = None
+    splits: dict[str, list[str] | str | Any] | None = None
     strict: bool = False
     download: bool = field(default=False, init=False)
 
@@ -105,9 +105,8 @@ class FolderEpisodes(FileEpisodes):
         given = [name for name in ("validation_classes", "test_classes", "split_file", "splits") if getattr(self, name)]
         if (splits is not None and given) or (self._splits_setting is not None and len(given) > 1):
             split_by = f"the folders of {self.folder} split" if splits is not None else f"{self._splits_setting} splits"
-            raise MetaLearningError(
-                f"data.{given[0]} is {getattr(self, given[0])}, but {split_by} the classes already: leave it out"
-            )
+            value = "given" if given[0] == "splits" else getattr(self, given[0])
+            raise MetaLearningError(f"data.{given[0]} is {value}, but {split_by} the classes already: leave it out")
         if splits is not None:
             return splits
         if self._splits_setting is not None:

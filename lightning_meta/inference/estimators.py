@@ -13,8 +13,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from lightning_meta.data.arrays import arrays_of_tensors, plain_labels, tensor_to_array
+from lightning_meta.data.arrays import arrays_of_tensors, tensor_to_array
 from lightning_meta.data.files.pictures import Preprocessing
+from lightning_meta.data.labels import array_of_labels, plain_labels
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inference.loading import load_learner
 from lightning_meta.inference.pictures import are_pictures, class_folders, picture_files, read_pictures
@@ -120,7 +121,7 @@ class FewShotClassifier(ClassifierMixin, _FewShotEstimator):
                 f"{type(self).__name__} requires y to be passed, but the target y is None: give the class of every "
                 "example, or a folder with a sub-folder for each class"
             )
-        y = _check_labels(_as_array("y", y))
+        y = _check_labels(y)
         if not are_pictures(X):
             X, y = validate_data(  # noqa: N806
                 self, _as_array("X", X), y, dtype=TYPES, allow_nd=True
@@ -149,6 +150,10 @@ class FewShotClassifier(ClassifierMixin, _FewShotEstimator):
         places = self.predict_proba(X).argmax(1)
         classes: np.ndarray = self.classes_[places]
         return classes
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
+        """Accuracy on examples whose classes are given as in `fit`."""
+        return float(super().score(X, _check_labels(y), sample_weight))
 
 
 class FewShotRegressor(RegressorMixin, _FewShotEstimator):
@@ -241,14 +246,19 @@ def _as_pictures(x: Tensor, channels: int, side: int) -> Tensor:
 
 
 def _check_labels(y: Any) -> Any:
-    """Return the classes, where they are objects as plain integers or strings, or say what to do about them."""
+    """Classes in a form that scikit-learn takes: those that are objects of Python become integers or strings of NumPy.
+
+    Raises:
+        ValueError: they are one-hot, or objects of other or of several kinds.
+    """
+    y = array_of_labels(arrays_of_tensors("y", y)) if isinstance(y, list | tuple) else _as_array("y", y)
     labels = np.asarray(y)
     if labels.ndim == 2 and labels.shape[1] > 1 and np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all():
         raise ValueError(f"y has shape {labels.shape} and is one-hot, expected one class for each example: y.argmax(1)")
     if labels.dtype.kind != "O" or labels.ndim != 1:
         return y
     plain = plain_labels(labels)
-    if plain.dtype.kind == "O":
+    if plain.dtype.kind == "O" and {type(label) for label in plain} != {str}:
         kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
         raise ValueError(
             f"y holds objects ({kinds}), expected integers of 64 bits or strings: convert it, as with y.astype('str'), "

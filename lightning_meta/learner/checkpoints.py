@@ -87,6 +87,7 @@ def describe(learner: "MetaLearner") -> dict[str, Any]:
         "max_steps": learner.trainer.max_steps,
         "train_seconds": learner.train_seconds,
         "task_chunk": chunk.size if chunk.tuned else None,
+        "fused": learner.task_map.fusion.chosen,
         "not_plain": sorted(learner.not_plain),
     }
 
@@ -128,6 +129,7 @@ def restore(learner: "MetaLearner", checkpoint: dict[str, Any]) -> None:
     # An early best checkpoint, tested after the fit, does not shorten the run.
     learner.train_seconds = max(learner.train_seconds, checkpoint.get("train_seconds", 0.0))
     learner.task_map.chunk.restore(checkpoint.get("task_chunk"))
+    learner.task_map.fusion.restore(checkpoint.get("fused"))
 
 
 def changed_settings(saved: Any, own: Any, name: str = "") -> Iterator[Changed]:

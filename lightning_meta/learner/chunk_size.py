@@ -1,6 +1,5 @@
 """How many tasks are vectorised together: the fastest number that fits into memory."""
 
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
@@ -11,6 +10,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_meta.allocator import growth
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.learner.timing import seconds_of
 from lightning_meta.mapping import out_of_memory
 
 Result = TypeVar("Result")
@@ -61,7 +61,7 @@ class ChunkSize:
                 break
             try:
                 needed = max(needed, growth(lambda: run(size)) / size)  # noqa: B023
-                seconds[size] = _seconds(lambda: run(size)) / size  # noqa: B023
+                seconds[size] = seconds_of(lambda: run(size)) / size  # noqa: B023
             except Exception as error:
                 if size == 1 or not out_of_memory(error):
                     raise
@@ -103,13 +103,3 @@ class ChunkSize:
                 f"memory ran out with model.task_chunk {size}: the step is repeated with {self.size}, which stays",
                 stacklevel=2,
             )
-
-
-def _seconds(run: Callable[[], Any]) -> float:
-    """The better of two runs."""
-    times = []
-    for _ in range(2):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pytorch_lightning import Callback, LightningModule
 
-from lightning_meta.learner.checks.callbacks import check_averaging, check_callbacks
+from lightning_meta.learner.checks.callbacks import check_averaging, check_callbacks, warn_without_average
 from lightning_meta.learner.checks.outer import check_rates, check_weights
 from lightning_meta.learner.checks.trainer import OUTER_REMEDY
 from lightning_meta.learner.schedule import source_of_rates
@@ -17,17 +17,21 @@ class GuardedModule(LightningModule):
     """A module that refuses what would spoil its weights, and stops before spoilt ones are saved."""
 
     def configure_callbacks(self) -> list[Callback]:
-        """None of its own; those of the trainer are checked before they set anything up."""
-        check_callbacks(self.trainer.callbacks)  # type: ignore[attr-defined]
+        """Bring none, and check those of the trainer before they set anything up."""
+        check_callbacks(self.trainer)
         return []
 
     def on_train_start(self) -> None:
         """Check the callbacks that depend on the length of the run."""
         check_averaging(self.trainer)
 
+    def on_train_end(self) -> None:
+        """Say where a callback has not done what it is for."""
+        warn_without_average(self.trainer)
+
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """One step of the outer optimizer, between a check of its rates and one of the weights that it leaves."""
         step, learner = self.trainer.global_step, cast("MetaLearner", self)
-        check_rates(optimizer, step, source_of_rates(learner._lr_scheduler))
+        check_rates(optimizer, step, lambda: source_of_rates(learner._lr_scheduler))
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         check_weights(self, optimizer, step, OUTER_REMEDY)

@@ -50,9 +50,9 @@ class Default:
     def __init__(self, owner: type, name: str) -> None:
         self.owner, self.name = owner, name
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
         """Call the default."""
-        return _default(self.owner, self.name)(*args)
+        return _default(self.owner, self.name)(*args, **keywords)
 
 
 def by_name(learner: LightningModule, name: str, value: Any) -> Any:

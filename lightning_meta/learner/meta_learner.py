@@ -20,6 +20,7 @@ from lightning_meta.learner import checks, losses
 from lightning_meta.learner.adapted import AdaptedLearner, adapt_to
 from lightning_meta.learner.carry import CarryBuffers
 from lightning_meta.learner.checkpoints import CheckpointedModule
+from lightning_meta.learner.fusion import Compile
 from lightning_meta.learner.guarded import GuardedModule
 from lightning_meta.learner.hyperparameters import by_name, save_settings
 from lightning_meta.learner.linear_head import LinearHead
@@ -44,7 +45,8 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
             with its settings; a length that is not given is that of the run. None for a constant rate.
         task_chunk: tasks that are vectorised together; it bounds the memory and not the result, and 1 runs a plain
             loop. ``auto`` times some on the first batch and keeps the fastest; 16 with ``trainer.deterministic``.
-        compile: trace the meta-gradient to a graph, in which values that are not tensors are frozen, and replay that.
+        compile: trace the meta-gradient to a ``graph``, in which values that are not tensors are frozen, and replay it,
+            or compile that to ``fused`` kernels; true takes the faster if the run is long, false neither.
         replace_norms: put norms that differentiate correctly in the place of PyTorch's batch, instance and layer norms.
 
     Raises:
@@ -71,7 +73,7 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
         lr_scheduler: Schedule | None = None,
         task_chunk: int | Literal["auto"] = "auto",
-        compile: bool = True,  # noqa: A002
+        compile: Compile = True,  # noqa: A002
         replace_norms: bool = False,
     ) -> None:
         super().__init__()

@@ -18,12 +18,15 @@ from torch.optim.lr_scheduler import LRScheduler, PolynomialLR
 
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner.checks.outer import check_epsilon, check_rates
+from lightning_meta.learner.plateau import step_at_validations
+from lightning_meta.learner.run_length import foreseen_meta_steps
 
 _RUN_LENGTH = ("T_max", "total_steps")  # arguments that mean the length of the run in every schedule that has them
-_LOWEST = {"step_size": 1, "T_max": 1, "T_0": 1, "total_iters": 1, "step_size_up": 1, "step_size_down": 1}
-_LOWEST |= {"patience": 0, "cooldown": 0}  # numbers of meta-steps or validations
+_EXACT = (schedules.StepLR, "step_size"), (schedules.ConstantLR, "total_iters")  # meta-steps that torch waits for
+_ABOVE_ZERO = "T_max", "total_iters", "step_size_up", "step_size_down"  # lengths in meta-steps
+_AT_LEAST_ZERO = "patience", "cooldown"  # numbers of validations
 _LONGEST_REHEARSAL = 100_000  # meta-steps, about a second; those after them are checked when they come
-_OF_OWN_FUNCTIONS = schedules.LambdaLR, schedules.MultiplicativeLR, schedules.ReduceLROnPlateau
+_UNFORESEEABLE = schedules.LambdaLR, schedules.MultiplicativeLR, schedules.ReduceLROnPlateau
 
 
 class ScheduleOverTheRun(Protocol):
@@ -47,10 +50,10 @@ def configure_schedule(schedule: Schedule | None, optimizer: Optimizer, trainer:
         trainer: says how many meta-steps the run has, and when it validates.
 
     Raises:
-        MetaLearningError: the schedule cannot be made with these settings, or gives rates that are none.
+        MetaLearningError: the schedule cannot be made with these settings, or gives invalid rates.
     """
     check_epsilon(optimizer)
-    check_rates(optimizer, 0, source_of_rates(None))
+    check_rates(optimizer, 0, lambda: source_of_rates(None))
     if schedule is None:
         return optimizer
     length = _run_length(schedule, trainer.max_steps)
@@ -59,14 +62,15 @@ def configure_schedule(schedule: Schedule | None, optimizer: Optimizer, trainer:
             f"model.lr_scheduler {_name(schedule)} takes {' and '.join(length)} from trainer.max_steps, which is "
             f"{trainer.max_steps}: set one of them"
         )
-    with _refusing(schedule, "cannot be made with these settings"):
+    remedy = "Set what it needs with --model.lr_scheduler.NAME (in Python: functools.partial of the class)"
+    with _refusing(schedule, "cannot be made with these settings", remedy):
         scheduler = schedule(optimizer, **length)
-    _check_kind(schedule, scheduler, optimizer)
-    _check_numbers(schedule, scheduler)
-    _rehearse(schedule, scheduler, optimizer, trainer.max_steps)
+        _check_kind(schedule, scheduler, optimizer)
+        _check_numbers(schedule, scheduler)
+    _rehearse(schedule, scheduler, optimizer, foreseen_meta_steps(trainer))
     settings: Any = {"scheduler": scheduler, "interval": "step"}
-    if isinstance(scheduler, ReduceLROnPlateau):  # what it watches is measured at validations
-        settings |= {"monitor": scheduler.monitor, "frequency": trainer.val_check_interval}
+    if isinstance(scheduler, ReduceLROnPlateau):
+        settings |= step_at_validations(scheduler, trainer)
     return {"optimizer": optimizer, "lr_scheduler": settings}
 
 
@@ -80,7 +84,7 @@ def source_of_rates(schedule: Schedule | None) -> str:
         name: value
         for name, value in _given(schedule).items()
         if not any(map(callable, value if isinstance(value, list | tuple) else [value]))
-        and not (name in known and value == known[name].default)  # the command line gives all
+        and not (name in known and repr(value) == repr(known[name].default))  # the command line gives all
     }
     settings = textwrap.shorten(", ".join(f"{name}={value}" for name, value in shown.items()), 200)
     return f"model.lr_scheduler {_name(schedule)}" + (f"({settings})" if settings else "")
@@ -103,21 +107,26 @@ def _check_kind(schedule: Schedule, scheduler: Any, optimizer: Optimizer) -> Non
 
 
 def _check_numbers(schedule: Schedule, scheduler: LRScheduler) -> None:
-    """Refuse numbers with which a schedule never does what it is for, or only after a while."""
-    given = _given(schedule)
+    """Refuse settings of torch's own schedules that torch accepts, but with which they never change a rate as meant."""
     for part in _parts(scheduler):
-        for name, lowest in _LOWEST.items():
-            value = given.get(name, getattr(part, name, None))
-            if value is not None and not (float(value).is_integer() and value >= lowest):
+        if not _is_of_torch(part):
+            continue
+        own = vars(part) | (_given(schedule) if _class_of(schedule) is type(part) else {})
+        for name, value in own.items():
+            if (type(part), name) in _EXACT:
+                valid, expected = float(value).is_integer() and value >= 1, "a whole number that is at least 1"
+            elif name in _ABOVE_ZERO:
+                valid, expected = value is None or value > 0, "a number above 0"
+            elif name in _AT_LEAST_ZERO:
+                valid, expected = value >= 0, "a number that is at least 0"
+            elif name == "factor" and isinstance(part, schedules.ReduceLROnPlateau):
+                valid, expected = 0 <= value < 1, "a factor for the rate that is at least 0 and below 1"
+            else:
+                continue
+            if not valid:
                 raise MetaLearningError(
-                    f"model.lr_scheduler.{name} of {type(part).__name__} is {value}, "
-                    f"expected a whole number that is at least {lowest}"
+                    f"model.lr_scheduler.{name} of {type(part).__name__} is {value}, expected {expected}"
                 )
-        if isinstance(part, ReduceLROnPlateau) and not 0 <= part.factor < 1:
-            raise MetaLearningError(
-                f"model.lr_scheduler.factor is {part.factor}, expected at least 0 and below 1, by which the rate is "
-                "multiplied"
-            )
 
 
 def _rehearse(schedule: Schedule, scheduler: LRScheduler, optimizer: Optimizer, steps: int) -> None:
@@ -127,24 +136,24 @@ def _rehearse(schedule: Schedule, scheduler: LRScheduler, optimizer: Optimizer, 
         schedule: that gave the scheduler.
         scheduler: of the optimizer; it is left as it is.
         optimizer: the outer optimizer; it is left as it is.
-        steps: meta-steps of the run.
+        steps: meta-steps of the run, as far as they can be foreseen.
     """
-    known = all(type(part).__module__.startswith("torch.optim.") for part in _parts(scheduler))
-    known = known and not any(isinstance(part, _OF_OWN_FUNCTIONS) for part in _parts(scheduler))
+    known = all(_is_of_torch(part) and not isinstance(part, _UNFORESEEABLE) for part in _parts(scheduler))
     trial = copy.copy(optimizer)  # whose parameters are the same
     trial.param_groups = [
         {name: value if name == "params" else copy.deepcopy(value) for name, value in group.items()}
         for group in optimizer.param_groups
     ]
-    source = source_of_rates(schedule)
+    source = functools.partial(source_of_rates, schedule)
     check_rates(trial, 0, source)
     if not known:
         return
+    remedy = f"Have its length (such as total_steps) hold for the run's {steps} meta-steps, or lower trainer.max_steps"
     rehearsed = copy.deepcopy(scheduler, {id(optimizer): trial})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch misses the optimizer's own steps
         for step in range(1, min(steps, _LONGEST_REHEARSAL) + 1):
-            with _refusing(schedule, f"fails after meta-step {step - 1}"):
+            with _refusing(schedule, f"fails after meta-step {step - 1}", remedy):
                 rehearsed.step()
             if step < steps:
                 check_rates(trial, step, source)
@@ -157,21 +166,23 @@ def _parts(scheduler: Any) -> Iterator[Any]:
         yield from _parts(part)
 
 
+def _is_of_torch(part: Any) -> bool:
+    """Whether its attributes mean what torch documents: one of torch's schedules, or Lightning's of one."""
+    return type(part) is ReduceLROnPlateau or type(part).__module__.startswith("torch.optim.")
+
+
 def _given(schedule: Any) -> dict[str, Any]:
     """The settings that a schedule was given by name."""
     return schedule.keywords if isinstance(schedule, functools.partial) else {}
 
 
 @contextmanager
-def _refusing(schedule: Schedule, what: str) -> Iterator[None]:
-    """Say of torch's errors which setting they come from."""
+def _refusing(schedule: Schedule, what: str, remedy: str) -> Iterator[None]:
+    """Say of torch's errors which setting they come from, and what to do."""
     try:
         yield
     except (TypeError, ValueError, ArithmeticError, LookupError) as error:
-        raise MetaLearningError(
-            f"model.lr_scheduler {_name(schedule)} {what}: {error}. Set what it needs with "
-            "--model.lr_scheduler.NAME (in Python: functools.partial of the class)"
-        ) from error
+        raise MetaLearningError(f"model.lr_scheduler {_name(schedule)} {what}: {error}. {remedy}") from error
 
 
 def _run_length(schedule: Any, steps: int) -> dict[str, int]:
@@ -190,7 +201,10 @@ def _run_length(schedule: Any, steps: int) -> dict[str, int]:
 
 def _class_of(schedule: Any) -> type | None:
     """The class behind a schedule, also where jsonargparse put its own function around it."""
-    parts = (schedule.func, *schedule.args) if isinstance(schedule, functools.partial) else (schedule,)
+    parts = [schedule]
+    if isinstance(schedule, functools.partial):
+        wrapped = str(schedule.func.__module__).startswith("jsonargparse.")
+        parts = [schedule.func, *(schedule.args if wrapped else ())]
     return next((part for part in parts if inspect.isclass(part)), None)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_meta.episode import Episode, Predictions
 from lightning_meta.metrics import Interval, TaskMean, accuracy, confusion
@@ -17,7 +17,7 @@ _HEADLINES = {
 }
 
 
-class EpisodeScores(nn.Module):
+class EpisodeScores:
     """Loss and accuracy of every task before adaptation and after each inner step, averaged over all tasks and ranks.
 
     Args:
@@ -30,12 +30,12 @@ class EpisodeScores(nn.Module):
     """
 
     def __init__(self, steps: int, vectorised: bool = True) -> None:
-        super().__init__()
         self._vectorised, self.steps = vectorised, steps
         self.intervals: dict[str, Interval] = {}
         self.confusion: Tensor | None = None
         names = [f"{part}_{kind}" for kind in ("loss", "accuracy") for part in Predictions._fields]
-        self._means = nn.ModuleDict({name: TaskMean(steps + 1) for name in names})
+        # Not modules of the learner, whose parts are looked through at every meta-step.
+        self._means = {name: TaskMean(steps + 1) for name in names}
 
     def score(self, loss: Callable[..., Tensor], predictions: Predictions, episode: Episode) -> dict[str, Tensor]:
         """Loss, and for classes accuracy, of every task after every inner step, each (tasks, steps + 1)."""
@@ -74,8 +74,8 @@ class EpisodeScores(nn.Module):
                 outputs, targets = predictions.query[0, -1], episode.query_y[0]
                 classified = not targets.is_floating_point() and bool(outputs.isfinite().all())
                 self.confusion = confusion(outputs, targets) if classified else None
-        for name in self._means:
-            mean = self._mean(name)
+        for name, mean in self._means.items():
+            mean.to(episode.task_ids.device)
             mean.update(values.get(name, mean.total.new_zeros(0, len(mean.total))))
 
     def logged(self, stage: str, labels: bool) -> tuple[list[str], list[str]]:
@@ -86,7 +86,7 @@ class EpisodeScores(nn.Module):
             labels: whether targets are labels, of which accuracy is measured, too.
         """
         names = [name for name in self._means if labels or not name.endswith("_accuracy")]
-        by_step = [_name(stage, name, step) for name in names for step in range(len(self._mean(name).total))]
+        by_step = [_name(stage, name, step) for name in names for step in range(len(self._means[name].total))]
         return by_step, [f"{stage}_{headline}" for name, headline in _HEADLINES.items() if name in names]
 
     def finish(self, stage: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -95,7 +95,7 @@ class EpisodeScores(nn.Module):
         Returns:
             Means by metric and inner step, and the headline figures, as they are logged for ``stage``.
         """
-        intervals = {name: self._mean(name).interval() for name in self._means}
+        intervals = {name: mean.interval() for name, mean in self._means.items()}
         self.intervals = {name: interval for name, interval in intervals.items() if interval.tasks}
         by_step: dict[str, Tensor] = {}
         headlines: dict[str, Tensor] = {}
@@ -103,13 +103,8 @@ class EpisodeScores(nn.Module):
             by_step |= {_name(stage, name, step): mean for step, mean in enumerate(interval.mean.float())}
             if name in _HEADLINES:
                 headlines[f"{stage}_{_HEADLINES[name]}"] = interval.mean[-1].float()
-            self._mean(name).reset()
+            self._means[name].reset()
         return by_step, headlines
-
-    def _mean(self, name: str) -> TaskMean:
-        mean = self._means[name]
-        assert isinstance(mean, TaskMean)
-        return mean
 
 
 def _name(stage: str, metric: str, step: int) -> str:

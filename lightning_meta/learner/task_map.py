@@ -6,13 +6,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_meta.episode import Episode, EpisodeSource, Predictions
 from lightning_meta.learner.checks.vectorising import check_first_episode
 from lightning_meta.learner.chunk_size import ChunkSize
+from lightning_meta.learner.fusion import Compile, Fusion
 from lightning_meta.learner.running import evaluating
-from lightning_meta.mapping import Compiled, MetaGradient, chunk_gradient, map_tasks, meta_gradient, seeded
+from lightning_meta.mapping import (
+    ChunkGradient,
+    Compiled,
+    MetaGradient,
+    channels_last,
+    chunk_gradient,
+    map_tasks,
+    meta_gradient,
+    seeded,
+)
 from lightning_meta.params import Params
 
 if TYPE_CHECKING:
@@ -31,15 +41,16 @@ class TaskMap:
         compile: as in `MetaLearner`.
     """
 
-    def __init__(self, learner: "MetaLearner", task_chunk: int | Literal["auto"], compile: bool) -> None:  # noqa: A002
+    def __init__(self, learner: "MetaLearner", task_chunk: int | Literal["auto"], compile: Compile) -> None:  # noqa: A002
         self._learner = learner
         self.chunk = ChunkSize(task_chunk)
         self.vectorised = task_chunk != 1
-        self.compiled = compile
+        self.compiled, self.fusion = compile is not False, Fusion(compile)
         self._evaluation_chunk = ChunkSize(task_chunk)  # so that no score depends on what training chose
         self.draws: bool | None = None  # whether training draws random numbers in the network; None before a check
         self._gradients: dict[Hashable, Any] = {}  # by variant and the modes of the modules
         self._recorded_predictions: Any = None
+        self._one_by_one = False
 
     @property
     def may_draw(self) -> bool:
@@ -48,12 +59,14 @@ class TaskMap:
 
     def constants(self) -> Iterator[Tensor]:
         """What the functions may use without being given it."""
-        yield from self._learner.parameters()
-        yield from self._learner.buffers()
+        for part in self._learner.modules():
+            yield from filter(torch.is_tensor, (*part._parameters.values(), *part._buffers.values()))
 
     def release(self) -> None:
         """Drop the graphs, which cannot be pickled and hold memory."""
         self._gradients, self._recorded_predictions = {}, None
+        # Fused kernels are fastest task by task, unless the layers are so small that calling them takes the time.
+        self._one_by_one = any(isinstance(part, nn.Conv2d) for part in self._learner.modules())
 
     def meta_gradient(self, episode: Episode, done: float) -> MetaGradient:
         """The meta-gradient of a batch of tasks.
@@ -65,24 +78,38 @@ class TaskMap:
         learner = self._learner
         if self.draws is None:  # a loader of the user's own, of which no check before the fit has seen a task
             check_first_episode(learner, episode)
-        params, gradient = learner.meta_parameters(), self._gradient(learner.variant_at(done))
+        params, variant = learner.meta_parameters(), learner.variant_at(done)
         progress = torch.tensor(done, device=learner.device)
 
         trainer = learner.trainer
         batches = trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
-        def run(tasks: Episode, chunk: int) -> MetaGradient:
+        def run(tasks: Episode, chunk: int, fused: bool) -> MetaGradient:
+            given = params, tasks, learner.training_carry(tasks)
+            weights, batch, carry = channels_last(given) if fused else given
             own = seeded(learner.device, "training", self._seed, batches, trainer.global_rank)
             with own if self.draws is not False else nullcontext():
                 return meta_gradient(
-                    gradient, params, tasks, learner.training_carry(tasks), progress, chunk=chunk,
-                    reduction=learner.outer_reduction, serial=learner.serial, carry_per_task=learner.carry_per_task,
+                    self._gradient(variant, fused), weights, batch, carry, progress,
+                    chunk=1 if fused and self._one_by_one else chunk, reduction=learner.outer_reduction,
+                    serial=learner.serial, carry_per_task=learner.carry_per_task,
                 )  # fmt: skip
 
-        tasks, share = 1 if learner.serial else episode.tasks, trainer.strategy.broadcast
+        tasks, strategy = 1 if learner.serial else episode.tasks, trainer.strategy
         if not (self.draws and learner.device.type == "cpu"):  # draws may not depend on what was fastest
-            self.chunk.tune(lambda size: run(next(episode.chunks(size)), size), tasks, learner.device, share)
-        return self.chunk.halve_on_out_of_memory(lambda size: run(episode, size), tasks)
+            self.chunk.tune(
+                lambda size: run(next(episode.chunks(size)), size, False), tasks, learner.device, strategy.broadcast
+            )
+        self.fusion.settle(
+            learner,
+            self.draws,
+            lambda: run(episode, self.chunk.size, False),
+            lambda: run(episode, self.chunk.size, True),
+            self._operations,
+            trainer.estimated_stepping_batches - trainer.global_step,
+            strategy.reduce_boolean_decision,
+        )
+        return self.chunk.halve_on_out_of_memory(lambda size: run(episode, size, bool(self.fusion.chosen)), tasks)
 
     def predictions(self, episode: Episode) -> Predictions:
         """Predictions of every task with dropout off, each tensor (tasks, steps + 1, rows, outputs)."""
@@ -101,15 +128,21 @@ class TaskMap:
         source = getattr(self._learner._trainer, "datamodule", None)
         return source.seed if isinstance(source, EpisodeSource) else torch.initial_seed()
 
-    def _gradient(self, variant: Hashable) -> Any:
+    def _gradient(self, variant: Hashable, fused: bool) -> ChunkGradient:
         key = variant, tuple(part.training for part in self._learner.modules())
         if key not in self._gradients:
             loss: Any = self._learner.outer_loss
             loss = loss if variant is None else partial(loss, variant=variant)
             gradient = chunk_gradient(loss, self._learner.carry_per_task)
             # Only the last variant is kept: a run does not go back to an earlier one, and graphs are large.
-            self._gradients = {key: Compiled(gradient, self.constants) if self.compiled else gradient}
-        return self._gradients[key]
+            self._gradients = {key: [Compiled(gradient, self.constants, fused=way) for way in (False, True)]}
+            self._gradients = self._gradients if self.compiled else {key: [gradient, gradient]}
+        gradient = self._gradients[key][fused]
+        return gradient.for_now() if isinstance(gradient, Compiled) else gradient
+
+    def _operations(self) -> int:
+        """In the graph that was traced last."""
+        return max(gradient.operations for ways in self._gradients.values() for gradient in ways)
 
     def _mean_predictions(self, tasks: Episode) -> Predictions:
         """The mean over the members of an ensemble, where the learner is one."""

@@ -104,7 +104,12 @@ def meta_gradient(
     grads, count = None, episode.tasks
     for tasks in episode.chunks(1 if serial else chunk):
         part = gradient(params, tasks, _rows(carry, parts, tasks.tasks) if carry_per_task else carry, progress)
-        grads = part.grads if grads is None else map_params(torch.add, grads, part.grads)
+        if grads is None:
+            grads = part.grads
+        elif len(parts) == 1:  # a sum of its own, into which later parts are added
+            grads = dict(zip(grads, torch._foreach_add(list(grads.values()), _like(grads, part.grads)), strict=True))
+        else:
+            torch._foreach_add_(list(grads.values()), _like(grads, part.grads))
         carry = part.carry if serial else carry
         parts.append(part._replace(grads={}))
     assert grads is not None, "a training batch holds at least one task on every rank"
@@ -116,6 +121,11 @@ def meta_gradient(
     elif not serial:
         carry = pytree.tree_map(lambda *leaves: sum(leaves) / count, *carries)
     return MetaGradient(torch.cat([part.losses for part in parts]), grads, carry)
+
+
+def _like(params: Params, others: Params) -> list[Tensor]:
+    """The others' values in the order of the names in ``params``."""
+    return [others[name] for name in params]
 
 
 def _rows(carry: Any, done: list[MetaGradient], count: int) -> Any:

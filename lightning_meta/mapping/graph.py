@@ -4,6 +4,8 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from functools import partial
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import torch
@@ -14,6 +16,8 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_meta.mapping.author_line import author_line
+from lightning_meta.mapping.inductor import fuse
+from lightning_meta.mapping.products import ConvolutionsAsProducts
 from lightning_meta.mapping.randomness import kept_generators
 
 Arguments = ParamSpec("Arguments")
@@ -31,8 +35,7 @@ class Compiled(Generic[Arguments, Result]):
 
     Tracing goes through ``vmap``, the inner gradients and the outer one, so that a graph holds their operations alone:
     nothing is recorded or dispatched again, and a value is freed after its last use. On a CPU the graph is replayed as
-    it is, which measured faster than Inductor's code for it; on a GPU it becomes one CUDA graph, since Inductor takes
-    minutes for some thousand operations.
+    it is, or becomes fused kernels, which is faster and takes up to a minute; on a GPU it becomes one CUDA graph.
 
     A function that reads values of tensors, or makes tensors whose size depends on them, has no one graph: it runs as
     it is, after one warning; so does one of more than `MAX_OPERATIONS`, such as a recurrent network on long sequences,
@@ -44,6 +47,7 @@ class Compiled(Generic[Arguments, Result]):
         used: gives the tensors that the function uses without being given them; a graph is traced anew when one is
             another object than before, or lies elsewhere in memory.
         name: what the function computes, for the warning.
+        fused: whether to make fused kernels of the graph, on a CPU; what Inductor raises is raised.
     """
 
     def __init__(
@@ -51,16 +55,29 @@ class Compiled(Generic[Arguments, Result]):
         function: Callable[Arguments, Result],
         used: Callable[[], Iterable[Tensor]] = tuple,
         name: str = "the meta-gradient",
+        fused: bool = False,
     ) -> None:
         self._function = function
         self._used = used
         self._name = name
+        self._fused = fused
         self._pool: Any = None  # of GPU memory that the graphs share, since no two run at once
         self._graphs: dict[Any, tuple[_Graph, pytree.TreeSpec]] = {}
         self._traceable = True
+        self.operations = 0  # in the last graph
 
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         """The result, as a constant."""
+        return self._run(self._places(), *args, **kwargs)
+
+    def for_now(self) -> Callable[Arguments, Result]:
+        """The same function for many calls, between which no used tensor is exchanged for another."""
+        return partial(self._run, self._places())
+
+    def _places(self) -> tuple[Any, ...]:
+        return tuple((id(tensor), tensor.data_ptr()) for tensor in self._used())
+
+    def _run(self, places: tuple[Any, ...], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         if torch.is_anomaly_enabled():  # names the operations of a backward pass, which a graph no longer has
             with torch.no_grad():
                 return self._function(*args, **kwargs)
@@ -70,14 +87,14 @@ class Compiled(Generic[Arguments, Result]):
             (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
             for kind in sorted({leaf.device.type for leaf in leaves})
         )
-        key = str(spec), kinds, autocast, tuple((id(tensor), tensor.data_ptr()) for tensor in self._used())
+        key = str(spec), kinds, autocast, places
         with torch.no_grad():
             if key not in self._graphs and self._traceable:
                 try:
                     with kept_generators(leaves[0].device):  # tracing draws random numbers, which the run shall draw
                         self._graphs[key] = self._trace(leaves, spec)
                 except Exception as error:
-                    if out_of_memory(error):
+                    if out_of_memory(error) or self._fused:
                         raise
                     result = self._function(*args, **kwargs)  # raises what the function itself is to blame for
                     self._traceable = False
@@ -99,13 +116,17 @@ class Compiled(Generic[Arguments, Result]):
             result_specs.append(result_spec)
             return results
 
-        graph = make_fx(flat)(*leaves)
+        fused = self._fused and leaves[0].device.type == "cpu"
+        with ConvolutionsAsProducts() if fused else nullcontext():
+            graph = make_fx(flat)(*leaves)
         for node in graph.graph.nodes:
             if _size_depends_on_values(node):
                 raise RuntimeError(f"the size of what {node.target} gives depends on values")
         graph.graph.eliminate_dead_code()
         graph.recompile()
-        return (self._recorded(graph, leaves) if leaves[0].is_cuda else graph), result_specs[0]
+        self.operations = len(graph.graph.nodes)
+        run = self._recorded(graph, leaves) if leaves[0].is_cuda else fuse(graph, leaves) if fused else graph
+        return run, result_specs[0]
 
     def _recorded(self, graph: torch.fx.GraphModule, leaves: list[Tensor]) -> _Graph:
         """The graph as one CUDA graph, with inputs and results of its own that each run overwrites."""

@@ -2,7 +2,7 @@
 
 import copy
 import math
-import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
@@ -160,46 +159,6 @@ def test_a_frozen_norm_is_that_of_pytorch_in_evaluation(kind: type[nn.Module], a
     torch.testing.assert_close(network.train()(x), norm.eval()(x))
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_weights_are_read_from_a_file_without_its_head(suffix: str, tmp_path: Path) -> None:
-    def network(classes: int) -> nn.Module:
-        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, classes))
-
-    trained, path = network(7), tmp_path / f"weights{suffix}"
-    (save_file if suffix == ".safetensors" else torch.save)(trained.state_dict(), path)
-    backbone = Pretrained(WAYS, network(9), str(path))
-    assert torch.equal(backbone.network[0].weight, trained[0].weight)
-    assert backbone.network[3].weight.shape == (WAYS, 16)
-    x = torch.rand(2, 3, 4, 4)
-    mean, deviation = (torch.tensor(torchvision.models.ResNet18_Weights.DEFAULT.transforms().__dict__[key])
-                       for key in ("mean", "std"))  # fmt: skip
-    normalised = (x - mean[:, None, None]) / deviation[:, None, None]
-    torch.testing.assert_close(backbone(x), backbone.network(normalised))
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda path: path.unlink(), "there is no such file: nothing is downloaded"),
-        (lambda path: path.write_text("no weights"), "cannot be read as a state_dict"),
-        (lambda path: torch.save([1], path), "cannot be read as a state_dict"),
-        (lambda path: (path.unlink(), os.mkfifo(path)), "as a state_dict: it is not a regular file"),
-        (lambda path: torch.save({"0.bias": torch.zeros(4)}, path), "whose 0.weight is missing, but in Sequential it"),
-        (
-            lambda path: torch.save({"0.bias": torch.zeros(4), "0.weight": torch.zeros(4, 2)}, path),
-            r"whose 0.weight is of shape \(4, 2\), but in Sequential it is of shape \(4, 3\)",
-        ),
-    ],
-)
-def test_weights_that_do_not_fit_are_refused_in_one_line(change: Any, said: str, tmp_path: Path) -> None:
-    path = tmp_path / "weights.pth"
-    path.touch()
-    change(path)
-    with pytest.raises(MetaLearningError, match=said) as refusal:
-        Pretrained(WAYS, nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), str(path))
-    assert len(str(refusal.value).splitlines()) == 1
-
-
 def test_a_network_without_a_linear_end_is_refused() -> None:
     with pytest.raises(MetaLearningError, match="SqueezeNet ends with AdaptiveAvgPool2d at classifier.3, expected"):
         Pretrained(WAYS, torchvision.models.squeezenet1_0())
@@ -214,19 +173,37 @@ def small_network(channels: int = 3) -> nn.Sequential:
     [
         ({"mean": [0.1, 0.2]}, "model.backbone.mean has 2 numbers and model.backbone.deviation 3"),
         (
-            {"mean": [0.1] * 4, "deviation": [1] * 4},
-            "model.backbone.mean has 4 numbers, but Sequential takes",
+            {"deviation": [0, 1, 1]},
+            r"model.backbone.deviation is \[0, 1, 1\], expected a list of numbers above 0, one for each channel",
         ),
-        ({"deviation": [0, 1, 1]}, r"model.backbone.deviation is \[0, 1, 1\], expected a number above 0"),
-        ({"deviation": [-1, 1, 1]}, "model.backbone.deviation is .*, expected a number above 0"),
-        ({"deviation": [math.nan, 1, 1]}, "model.backbone.deviation is .*, expected a number above 0"),
-        ({"deviation": [1e-300, 1, 1]}, "model.backbone.deviation is .*, expected a number above 0"),
-        ({"deviation": None}, "model.backbone.deviation is None, expected a number above 0"),
-        ({"mean": [math.inf, 0, 0]}, "model.backbone.mean is .*, expected a finite number"),
-        ({"mean": 0.5}, "model.backbone.mean is 0.5, expected a finite number"),
-        ({"mean": "abc"}, "model.backbone.mean is 'abc', expected a finite number"),
-        ({"mean": []}, r"model.backbone.mean is \[\], expected a finite number"),
-        ({"network": small_network(1)}, "model.backbone.mean has 3 numbers, but Sequential takes images of 1 channels"),
+        (
+            {"deviation": [-1, 1, 1]},
+            "model.backbone.deviation is .*, expected a list of numbers above 0, one for each channel",
+        ),
+        (
+            {"deviation": [math.nan, 1, 1]},
+            "model.backbone.deviation is .*, expected a list of numbers above 0, one for each channel",
+        ),
+        (
+            {"deviation": [1e-300, 1, 1]},
+            "model.backbone.deviation is .*, expected a list of numbers above 0, one for each channel",
+        ),
+        (
+            {"deviation": None},
+            "model.backbone.deviation is None, expected a list of numbers above 0, one for each channel",
+        ),
+        (
+            {"mean": [math.inf, 0, 0]},
+            "model.backbone.mean is .*, expected a list of finite numbers, one for each channel",
+        ),
+        ({"mean": 0.5}, "model.backbone.mean is 0.5, expected a list of finite numbers, one for each channel"),
+        ({"mean": "abc"}, "model.backbone.mean is 'abc', expected a list of finite numbers, one for each channel"),
+        ({"mean": []}, r"model.backbone.mean is \[\], expected a list of finite numbers, one for each channel"),
+        ({"mean": 0.4, "deviation": 0.2}, "model.backbone.mean is 0.4, expected a list of finite numbers, one for"),
+        (
+            {"deviation": 0.2},
+            "model.backbone.deviation is 0.2, expected a list of numbers above 0, one for each channel",
+        ),
     ],
 )
 def test_moments_that_fit_no_images_are_refused_by_their_name(settings: Any, said: str) -> None:
@@ -240,43 +217,59 @@ def test_one_mean_stands_for_all_channels_and_arrays_are_read() -> None:
     torch.testing.assert_close(one(x), one.network((x - 0.5) / 0.25))
 
 
-def test_images_of_other_channels_than_the_mean_are_refused_at_setup(tmp_path: Path) -> None:
-    data = ArrayEpisodes(
-        x=np.zeros((30, 4, 2, 2)), y=np.arange(10).repeat(3), ways=WAYS, test_classes=3, meta_batch_size=2, test_tasks=2
-    )
-    learner = learner_of("MAML", Pretrained(WAYS, nn.Sequential(nn.Flatten(), nn.Linear(16, 9))))
-    with pytest.raises(MetaLearningError, match="^model.backbone.mean has 3 numbers, but the images have 4 channels"):
-        trainer(tmp_path).fit(learner, data)
+class Stem(nn.Sequential):
+    """A network of three channels whose first convolution has others, for what is done to the images before it."""
+
+    def __init__(self, channels: int, before: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(nn.Conv2d(channels, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 9))
+        self.before = before
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[1] == 3
+        return super().forward(self.before(x))
 
 
-VALUES: dict[str, tuple[str, Any, str]] = {
-    "nan": ("0.weight", lambda weight: weight * math.nan, "0.weight holds NaN or infinity"),
-    "infinity": ("0.bias", lambda bias: bias / 0, "0.bias holds NaN or infinity"),
-    "beyond float32": ("0.weight", lambda weight: weight.double() * 1e300, "0.weight holds NaN or infinity"),
-    "statistics": ("1.running_mean", lambda mean: mean * math.nan, "1.running_mean holds NaN or infinity"),
-    "variance": ("1.running_var", lambda variance: -variance, "1.running_var holds negative variances"),
-    "integers": ("0.weight", lambda weight: weight.long(), "0.weight holds torch.int64, but torch.float32 is expected"),
-    "complex": ("0.weight", lambda weight: weight + 1j, "0.weight holds torch.complex64, but"),
-    "shape": ("0.weight", lambda weight: weight[:, :1].contiguous(), r"0.weight is of shape \(4, 1, 3, 3\), but in"),
+STEMS = {
+    "patches": (48, lambda x: functional.pixel_unshuffle(x, 4)),
+    "grey": (1, lambda x: x.mean(1, keepdim=True)),
+    "grey beside the colours": (4, lambda x: torch.cat([x, x.mean(1, keepdim=True)], 1)),
+    "pairs": (2, lambda x: x[:, :2]),
 }
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("case", VALUES)
-def test_weights_of_wrong_values_are_refused_by_their_name(case: str, suffix: str, tmp_path: Path) -> None:
-    name, change, said = VALUES[case]
-    path, state = tmp_path / f"weights{suffix}", small_network().state_dict()
-    save = save_file if suffix == ".safetensors" else torch.save
-    save(state | {name: change(state[name])}, path)
-    with pytest.raises(MetaLearningError, match=f"^model.backbone.weights is {path}, whose {said}"):
-        Pretrained(WAYS, small_network(), str(path))
-    save(state | {"3.weight": state["3.weight"] * math.nan}, path)  # of the head, which is not used
-    Pretrained(WAYS, small_network(), str(path))
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("case", STEMS)
+def test_a_stem_may_change_the_channels_before_the_first_convolution(case: str, channels: int) -> None:
+    backbone, x = Pretrained(WAYS, Stem(*STEMS[case])), torch.rand(2, channels, 8, 8)
+    mean, deviation = backbone.moments
+    torch.testing.assert_close(backbone(x), backbone.network((x.expand(-1, 3, -1, -1) - mean) / deviation))
 
 
-@pytest.mark.parametrize("content", [[1], {"state_dict": [3]}, {"0.weight": 3.0}, {3: torch.zeros(2)}, torch.zeros(3)])
-def test_files_without_named_tensors_are_refused(content: Any, tmp_path: Path) -> None:
-    torch.save(content, tmp_path / "weights.pth")
-    with pytest.raises(MetaLearningError, match="cannot be read as a state_dict: ") as refusal:
-        Pretrained(WAYS, small_network(), str(tmp_path / "weights.pth"))
-    assert len(str(refusal.value).splitlines()) == 1
+@pytest.mark.parametrize(
+    ("channels", "network", "said"),
+    [
+        (4, nn.Sequential(nn.Flatten(), nn.Linear(16, 9)), "but the images have 4 channels"),
+        (4, small_network(4), "but the images have 4 channels"),
+        (
+            1,
+            nn.Sequential(nn.Flatten(), nn.Linear(16, 9)),
+            "so images of 1 channel get 3, which Sequential does not take",
+        ),
+        (1, small_network(1), "so images of 1 channel get 3, which Sequential does not take"),
+    ],
+)
+def test_images_of_other_channels_than_the_mean_are_refused_at_setup(
+    channels: int, network: nn.Module, said: str, tmp_path: Path
+) -> None:
+    x, classes = np.zeros((30, channels, 4, 4)), np.arange(10).repeat(3)
+    data = ArrayEpisodes(x=x, y=classes, ways=WAYS, test_classes=3, meta_batch_size=2, test_tasks=2)
+    with pytest.raises(MetaLearningError, match=f"^model.backbone.mean has 3 numbers, {said}: give one number"):
+        trainer(tmp_path).fit(learner_of("MAML", Pretrained(WAYS, network)), data)
+
+
+def test_other_errors_of_a_network_for_images_of_one_channel_are_its_own() -> None:
+    def broken(x: Tensor) -> Tensor:
+        raise RuntimeError("of mine")
+
+    with pytest.raises(RuntimeError, match="^of mine$"):
+        Pretrained(WAYS, Stem(3, broken))(torch.rand(2, 1, 8, 8))

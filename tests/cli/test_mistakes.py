@@ -6,6 +6,7 @@ import pytest
 from torch import nn
 
 from lightning_meta.cli import main
+from lightning_meta.cli.options import configurations_first
 from tests.cli.helpers import refused, small
 
 QUICK = ["fit", "-c", "quickstart"]
@@ -47,6 +48,15 @@ def test_mistakes_end_in_one_error(
     ("change", "said"),
     [
         ("--model.iner.steps=3", "model.iner.steps is not a setting of MAML: did you mean model.inner.steps?"),
+        ("--model.optimizer.lrr=3", "optimizer.lrr is not a setting of Adam: did you mean model.optimizer.lr?"),
+        (
+            "--model.lr_scheduler=StepLR --model.lr_scheduler.gama=1",
+            "of StepLR: did you mean model.lr_scheduler.gamma?",
+        ),
+        (
+            "--model.lr_scheduler=ReduceLROnPlateau --model.lr_scheduler.monitor=val_loss",
+            "monitor is not a setting of ReduceLROnPlateau: take pytorch_lightning.cli.ReduceLROnPlateau, which has a",
+        ),
         ("--data.wayz 3", "data.wayz is not a setting of GlyphEpisodes: did you mean data.ways?"),
         ("--model.backbone.filterz=3", "is not a setting of Conv4: did you mean model.backbone.filters?"),
         ("--model.inner.optimizer.lrr=3", "of SGD: did you mean model.inner.optimizer.lr?"),
@@ -59,10 +69,70 @@ def test_mistakes_end_in_one_error(
         ("--modle.inner.steps=3", "did you mean model?"),
         ("stray", "stray belongs to no option"),
         ("--ckpt_path", "expected one argument"),
+        ("--", "error: -- names no setting: a setting is given as --KEY VALUE or --KEY=VALUE"),
+        ("-- --trainer.max_steps=3", "error: -- names no setting"),
+        ("--=3", "error: -- names no setting"),
+        ("-", "error: - names no setting"),
     ],
 )
 def test_a_key_that_does_not_exist(change: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert said in refused([*QUICK, *change.split()], capsys)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--conf",
+        "--con",
+        "--c",
+        "--cfg",
+        "--configs",
+        "--configuration",
+        "--Config",
+        "--config_file",
+        "-C",
+        "-conf",
+        "-config",
+    ],
+)
+def test_a_configuration_by_a_name_that_is_nearly_its_option(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for given in ([option, "quickstart"], [f"{option}=quickstart"]):
+        said = f"error: {option} is not an option: did you mean --config?"
+        assert said in refused(["fit", *given, "--model.inner.steps=3"], capsys)
+
+
+def test_other_options_are_not_nearly_that_of_a_configuration() -> None:
+    others = [
+        "--ckpt_path=a",
+        "--checkpoint.monitor=b",
+        "--print_config",
+        "--experiment",
+        "conf",
+        "--trainer.max_steps=1",
+    ]
+    assert configurations_first([*others, "-cquickstart"]) == ["-cquickstart", *others]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            "--model.inner.steps=3",
+            "model.inner.steps is given without a class: give --model CLASS before it, or a conf",
+        ),
+        ("quickstart --model.inner.steps=3", "model.inner.steps is given without a class"),
+        ("--model.backbone.filters=3", "model.backbone.filters is given without a class: give --model CLASS before it"),
+        (
+            "--model=MAML --model.backbone.filters=3",
+            "model.backbone.filters is given without a class: give --model.backb",
+        ),
+        ("--data.ways=3", "data.ways is given without a class: give --data CLASS before it, or a configuration"),
+        ("--model=MetaLearner", "model is MetaLearner, which stands for all of its kind: give one of them"),
+        ("--data=EpisodeDataModule", "data is EpisodeDataModule, which stands for all of its kind: give one of them"),
+    ],
+)
+def test_settings_of_a_class_that_is_not_given(arguments: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said in refused(["fit", *arguments.split()], capsys)
 
 
 def test_a_key_of_a_file_that_does_not_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

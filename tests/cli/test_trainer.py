@@ -38,7 +38,10 @@ REFUSED = [
     (f"{AVERAGING}=[.1,.2] {EPOCHS}", r"swa_lrs of .* is \[0.1, 0.2\], .* as many as the optimizer has groups \(1\)"),
     (f"{AVERAGING}=.1 {EPOCHS} --trainer.callbacks.annealing_epochs=-1", "annealing_epochs of .* is -1, .*at least 0"),
     (f"{AVERAGING}=.1 {EPOCHS} --trainer.callbacks.device=nope", "device of .* is nope, expected a device of this"),
-    (f"{AVERAGING}=.1", "`swa_epoch_start` as an integer"),
+    (
+        f"{AVERAGING}=.1",
+        "swa_epoch_start 0.8 is a share of trainer.max_epochs, but that is -1: set trainer.limit_train_batches",
+    ),
     (f"{AVERAGING}=.1 --trainer.callbacks.swa_epoch_start=0", "swa_epoch_start should be a >0 integer or a float"),
     (f"{AVERAGING}=.1 --trainer.callbacks.swa_epoch_start=x", "callbacks.swa_epoch_start is x, expected int or float"),
     (f"{AVERAGING}=.1 --trainer.callbacks.swa_epoch_start=1", "from epoch 2 on, but the run ends in epoch 1, so"),

@@ -1,8 +1,10 @@
 """Types that arrays, tensors and labels may have: the same tasks for all, or what to give instead."""
 
+import enum
 import re
 import warnings
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,58 @@ def objects(label: Callable[[int], Any]) -> np.ndarray:
     labels = np.empty(24, object)
     labels[:] = [label(int(place)) for place in PLACES]
     return labels
+
+
+class Tree(str, enum.Enum):
+    """Labels whose text, cut to the length of their values, is the same for all."""
+
+    ASH, ELM = "a", "e"
+
+
+class Height(enum.IntEnum):
+    """Labels that are integers with names."""
+
+    LOW, HIGH = 3, 7
+
+
+class Named(str):
+    """A string that shows another one."""
+
+    def __str__(self) -> str:
+        return "tree"
+
+
+def series(labels: Sequence[Any]) -> np.ndarray:
+    """Labels as pandas holds them."""
+    array = np.empty(len(labels), object)
+    array[:] = labels
+    return array
+
+
+DISTINCT: dict[str, tuple[list[Any], list[str]]] = {  # labels that NumPy's strings confuse, and the class of each
+    "bytes that end with NUL": ([b"a", b"a\0", b"b", b"b\0"], ["a", "a\0", "b", "b\0"]),
+    "strings that end with NUL": (["a", "", "a\0", "a\0\0"], ["a", "", "a\0", "a\0\0"]),
+    "strings of NumPy that end with NUL": ([np.str_("a"), np.str_("a\0")], ["a", "a\0"]),
+    "NUL within": (["a\0b", "a"], ["a\0b", "a"]),
+    "an enumeration of strings": (list(Tree), ["a", "e"]),
+    "an enumeration and its values": ([Tree.ELM, "a", "e"], ["e", "a", "e"]),
+    "an enumeration of integers": (list(Height), ["3", "7"]),
+    "strings that show others": ([Named("elm"), Named("ash")], ["elm", "ash"]),
+}
+
+
+@pytest.mark.parametrize("form", [list, tuple, series, deque])
+@pytest.mark.parametrize("case", DISTINCT)
+def test_labels_that_differ_are_different_classes(case: str, form: Any) -> None:
+    labels, names = DISTINCT[case]
+    x = np.arange(2 * len(labels), dtype=np.float32)[:, None]
+    data = ArrayEpisodes(x=x, y=form(labels * 2), ways=2).data
+    assert data.names == sorted(set(names))
+    assert data.images[data.starts].flatten().tolist() == [names.index(name) for name in data.names]
+
+
+def test_one_class_in_two_types_stays_one() -> None:
+    assert episodes(X, [place if place % 2 else str(place) for place in PLACES.tolist()]).data.names == list("01234567")
 
 
 LABELS: dict[str, tuple[Any, list[str]]] = {
@@ -60,6 +114,9 @@ def test_booleans_in_objects_are_labels() -> None:
     [
         (objects(lambda place: place if place % 2 else str(place)), "convert it, as with y.astype('str')"),
         (objects(lambda place: place == 1 or place), "data.y holds object"),
+        ([1, "1", 2, "2"] * 6, "data.y holds object"),
+        ([b"a", "a", "b"] * 8, "data.y holds object"),
+        ([b"\xff", b"\xff\0"] * 12, "not text in UTF-8"),
         (np.array([b"\xff%d" % place for place in PLACES]), r"not text in UTF-8 (b'\xff0'): decode them"),
         (torch.tensor(PLACES).to(torch.float8_e5m2), "convert it, as with y.astype('int64')"),
         ((torch.tensor(PLACES) + 1j).conj(), "data.y holds complex64 of shape (24,)"),

@@ -1,13 +1,18 @@
 """The classes of every split, from a file or the configuration: splits that refer to others, and what is refused."""
 
+import enum
+import inspect
 import itertools
 import json
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from jsonargparse import ArgumentParser
 
 from lightning_meta.cli import main
 from lightning_meta.data import ArrayEpisodes, FolderEpisodes
@@ -42,19 +47,24 @@ def test_a_split_may_refer_to_one_that_refers_to_another_in_any_order(
 
 REFUSED: dict[str, tuple[Any, str]] = {
     "itself": ({"train": ["ash"], "test": "test"}, "each other's classes (test is test): give one of them a list"),
-    "two": ({"train": ["ash"], "val": "test", "test": "validation"}, "(validation is test is validation)"),
-    "three": ({"train": "val", "val": "test", "test": "train"}, "(train is validation is test is train)"),
+    "two": ({"train": ["ash"], "val": "test", "test": "validation"}, "(val is test is val)"),
+    "three": ({"train": "val", "val": "test", "test": "train"}, "(train is val is test is train)"),
     "leads to a circle": (
         {"train": "val", "val": "test", "test": "val"},
-        "(train is validation is test is validation)",
+        "(train is val is test is val)",
     ),
     "unknown": ({"train": ["ash"], "test": "training"}, "unexpected split 'training'"),
     "unexpected": ({"train": ["ash"], "dev": ["oak"]}, "unexpected split 'dev'"),
-    "stands twice": ({"val": ["ash"], "validation": ["oak"]}, "the split validation stands there twice"),
+    "stands twice": ({"val": ["ash"], "validation": ["oak"]}, "(val and validation are one split)"),
     "in two splits": ({"train": ["ash"], "test": ["ash"]}, "names class ash twice: name it once, or"),
     "no such class": ({"train": ["yew"]}, "names yew, but there are ash, elm, fir and 1 more: name those"),
     "number": ({"train": [1]}, "1 is not the name of a class: write it in quotation marks"),
-    "nothing": ({"train": None}, "train is None, expected a list"),
+    "nothing": ({"val": None}, "(val is null, expected a list)"),
+    "one number": ({"val": 3}, "(val is 3, expected a list)"),
+    "true": ({"val": [True]}, "True is not the name of a class: write it in quotation marks"),
+    "null": ({"val": [None]}, "None is not the name of a class: write it in quotation marks"),
+    "list": ({"val": [["ash"]]}, "['ash'] is not the name of a class)"),
+    "empty": ({"val": [""]}, "'' is not the name of a class)"),
     "mapping": ({"train": {"ash": 3}}, "train is {'ash': 3}, expected a list"),
 }
 
@@ -67,6 +77,74 @@ def test_splits_that_name_no_classes_are_refused(case: str, form: str, tmp_path:
         read(splits, form, tmp_path)
     assert said in str(error.value) and len(str(error.value).splitlines()) == 1
     assert str(error.value).startswith("data.splits " if form == "splits" else f"data.split_file is {tmp_path}/split.")
+
+
+class Tree(str, enum.Enum):
+    """Classes by name."""
+
+    ASH, OAK = "ash", "oak"
+
+
+COLLECTIONS: dict[str, Callable[[list[str]], Any]] = {
+    "tuple": tuple, "set": set, "frozenset": frozenset, "array": np.array, "keys": dict.fromkeys, "deque": deque,
+    "array of objects": lambda names: np.array(names, object), "enumeration": lambda names: [Tree(n) for n in names],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", COLLECTIONS)
+def test_classes_may_be_named_in_any_collection(case: str) -> None:
+    collect = COLLECTIONS[case] if case != "keys" else lambda names: dict.fromkeys(names).keys()
+    found = named_splits(None, {"train": collect(["oak", "ash"]), "test": collect([])}, TREES, "there are")
+    assert found == {"train": ["ash", "oak"], "validation": [], "test": []}
+    assert {type(name) for name in found["train"]} == {str} or case.startswith("array")
+
+
+@pytest.mark.parametrize(
+    "names", [b"ash", np.array(["ash"])[0:1, None], np.array("ash"), iter(["ash"]), np.array([1]), {b"ash"}]
+)
+def test_what_names_no_classes_once_and_for_all_is_refused(names: Any) -> None:
+    with pytest.raises(MetaLearningError, match=r"^data.splits cannot be read \(.*\): expected lists of class names"):
+        named_splits(None, {"train": names}, TREES, "there are")
+
+
+@pytest.mark.parametrize("between", [" ", "\t", "  ", " \t ", "\u3000"])
+def test_lines_hold_a_split_and_a_class_with_white_space_between(between: str, tmp_path: Path) -> None:
+    path = tmp_path / "split.txt"
+    path.write_text(f"train{between}red ash \n\n \t\n\tval{between}elm\r\ntest{between}oak\ttree")
+    found = named_splits(str(path), None, ["red ash", "elm", "oak\ttree"], "there are")
+    assert found == {"train": ["red ash"], "validation": ["elm"], "test": ["oak\ttree"]}
+
+
+def test_lines_without_a_class_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "split.txt").write_text("train ash\ntest\t")
+    with pytest.raises(MetaLearningError, match="'' is not the name of a class"):
+        named_splits(str(tmp_path / "split.txt"), None, TREES, "there are")
+
+
+@pytest.mark.parametrize(
+    ("splits", "said"),
+    [
+        ("{train: [0, 1], val: [2], test: [3]}", "(0 is not the name of a class: write it in quotation marks)"),
+        ("{train: ['0', 1], test: ['2']}", "is not the name of a class: write it in quotation marks)"),
+        ("{train: ['0', '1'], val: null}", "(val is null, expected a list)"),
+        ("{train: ['0', '1'], val: 2}", "(val is 2, expected a list)"),
+        ("{train: ['0', '1'], dev: ['2']}", "(unexpected split 'dev')"),
+        ("{train: ['0', '1'], test: [yes]}", "is not the name of a class: write it in quotation marks)"),
+        ("{train: ['0', '1'], test: ['2', '3']}", None),
+        ("{train: ['0', '1'], val: test, test: ['2', '3']}", None),
+    ],
+)
+@pytest.mark.parametrize("kind", [FolderEpisodes, ArrayEpisodes])
+def test_splits_of_the_command_line_say_what_is_wrong_with_them(kind: type, splits: str, said: str | None) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--splits", type=inspect.signature(kind).parameters["splits"].annotation)
+    parsed = parser.parse_args([f"--splits={splits}"]).splits
+    if said is None:
+        assert parsed == yaml.safe_load(splits)
+        return
+    with pytest.raises(MetaLearningError) as error:
+        named_splits(None, parsed, list("0123"), "data.y holds")
+    assert said in str(error.value)
 
 
 def test_folders_are_split_by_the_configuration(tree: Path) -> None:

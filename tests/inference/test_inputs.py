@@ -1,5 +1,6 @@
 """Layouts and types that an estimator of scikit-learn is given: one result for all, or the remedy that fits."""
 
+import enum
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,24 @@ def test_labels_that_are_objects() -> None:
     for labels in ([2**70 + place for place in whole], ["a", "a", None, "b", "b", "b"]):
         with pytest.raises(ValueError, match="^y holds objects .*, expected integers of 64 bits or strings"):
             FewShotClassifier(learner).fit(x, labels)
+
+
+class Tree(str, enum.Enum):
+    """Labels whose text, cut to the length of their values, is the same for all."""
+
+    ASH, ELM = "a", "e"
+
+
+@pytest.mark.parametrize("labels", [["a", "a\0"], list(Tree)])
+@pytest.mark.parametrize("form", [list, tuple, lambda labels: np.array([*labels, None], object)[:-1]])
+def test_strings_that_differ_are_different_classes(labels: list[str], form: Any) -> None:
+    learner = PrototypicalNetworks(nn.Linear(4, 3), compile=False)
+    x, y = np.eye(4, dtype=np.float32), form(labels * 2)
+    x[2:] = x[:2]
+    classifier = FewShotClassifier(learner).fit(x, y)
+    assert classifier.classes_.tolist() == [str.__str__(label) for label in labels]
+    assert all(type(label) is str for label in classifier.classes_.tolist())
+    assert classifier.score(x, y) == 1
 
 
 def test_targets_beyond_float32_are_refused() -> None:

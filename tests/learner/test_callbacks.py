@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import (
     BackboneFinetuning,
     BaseFinetuning,
     BatchSizeFinder,
+    GradientAccumulationScheduler,
     LearningRateFinder,
     ModelPruning,
     StochasticWeightAveraging,
@@ -84,23 +85,30 @@ def test_a_precision_of_another_strategy(plugin: Any, tmp_path: Path) -> None:
         trainer(tmp_path, plugins=[plugin]).fit(learner(), glyphs())
 
 
-def average(tmp_path: Path, start: float, epochs: int, steps: int, **changes: Any) -> tuple[MAML, list[Weights]]:
+def average(
+    tmp_path: Path, start: float, epochs: int, steps: int, *others: Callback, **changes: Any
+) -> tuple[MAML, list[Weights]]:
     """A run of epochs of two meta-batches with Lightning's averaging, and the weights at the start of each."""
     starts, averaging = EpochStarts(), StochasticWeightAveraging(0.01, int(start) if start >= 1 else start)
-    own, callbacks = learner(), [starts, averaging]
+    own, callbacks = learner(), [starts, averaging, *others]
     changes = {"limit_train_batches": 2} | changes
     trainer(tmp_path, max_epochs=epochs, max_steps=steps, callbacks=callbacks, **changes).fit(own, glyphs())
     return own, starts.weights
 
 
+@pytest.mark.filterwarnings("ignore:When using `Trainer")  # as noise.py leaves it out
 @pytest.mark.parametrize(
     ("start", "epochs", "steps", "accumulated", "averaged"),
-    [(2, 3, 6, 1, [1, 2]), (0.5, 4, 8, 1, [1, 2, 3]), (3, -1, 6, 1, [2]), (2, 3, 3, 2, [1, 2])],
+    [(2, 3, 6, 1, [1, 2]), (0.5, 4, 8, 1, [1, 2, 3]), (3, -1, 6, 1, [2]), (2, 3, 3, 2, [1, 2]), (3, 3, 4, {1: 2}, [2])],
 )
 def test_an_average_over_epochs(
-    start: float, epochs: int, steps: int, accumulated: int, averaged: list[int], tmp_path: Path
+    start: float, epochs: int, steps: int, accumulated: int | dict[int, int], averaged: list[int], tmp_path: Path
 ) -> None:
-    own, starts = average(tmp_path, start, epochs, steps, accumulate_grad_batches=accumulated)
+    """Also where the second and third epoch are shorter, so that their meta-steps are fewer than the first one's."""
+    scheduled = [GradientAccumulationScheduler(accumulated)] if isinstance(accumulated, dict) else []
+    own, starts = average(
+        tmp_path, start, epochs, steps, *scheduled, **{} if scheduled else {"accumulate_grad_batches": accumulated}
+    )
     for name, value in own.state_dict().items():
         expected = torch.stack([starts[epoch][name] for epoch in averaged]).mean(0)
         torch.testing.assert_close(value, expected)
@@ -110,19 +118,50 @@ def test_an_average_over_epochs(
 @pytest.mark.parametrize(
     ("start", "epochs", "steps", "changes", "said"),
     [
-        (1, -1, 4, {"limit_train_batches": None}, "from epoch 2 on, but the run ends in epoch 1,"),
+        (1, -1, 4, {"limit_train_batches": None}, "ends in epoch 1, so that no trained weights would be averaged"),
         (1, 1, 4, {}, "from epoch 2 on, but the run ends in epoch 1,"),
         (5, 2, 4, {}, "from epoch 5 on, but the run ends in epoch 2,"),
         (3, -1, 4, {}, "from epoch 3 on, but the run ends in epoch 2,"),
-        (2, 5, 5, {}, "from epoch 2 on, but the run ends in epoch 3 of 5,"),
+        (2, 5, 5, {}, "ends in epoch 3 of 5, so that nothing would be averaged: .* trainer.max_steps to"),
+        (
+            0.8,
+            -1,
+            4,
+            {},
+            "whose swa_epoch_start 0.8 is a share of trainer.max_epochs, but that is -1: set",
+        ),
         (2, 3, 2, {"accumulate_grad_batches": 2}, "from epoch 2 on, but the run ends in epoch 2 of 3,"),
     ],
 )
-def test_an_average_that_would_lose_the_training(
+def test_a_run_without_an_average(
     start: float, epochs: int, steps: int, changes: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(MetaLearningError, match=said):
         average(tmp_path, start, epochs, steps, **changes)
+
+
+class Stopping(Callback):
+    """Ends the run in the midst of its second epoch, as its time or another callback may."""
+
+    def on_train_batch_end(self, trainer: Any, *arguments: Any) -> None:
+        trainer.should_stop = trainer.global_step == 3
+
+
+@pytest.mark.parametrize(
+    ("start", "epochs", "said"),
+    [(1, 3, "in epoch 2, .*: the weights are those of the last"), (3, -1, "in epoch 2, .* put back the weights")],
+)
+def test_a_run_that_ends_before_its_average(start: int, epochs: int, said: str, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=said):
+        own, starts = average(tmp_path, start, epochs, 6, Stopping())
+    untrained = all(torch.equal(value, starts[0][name]) for name, value in own.state_dict().items())
+    assert untrained == ("put back" in said)
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+@pytest.mark.parametrize("start", [0.8, 2])
+def test_a_trial_of_few_batches_is_too_short_for_an_average(start: float, batches: int, tmp_path: Path) -> None:
+    average(tmp_path, start, 5, 5, fast_dev_run=batches)
 
 
 @pytest.mark.parametrize(

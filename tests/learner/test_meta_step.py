@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from lightning_meta.algorithms import FOMAML, MAML, Reptile
+from lightning_meta.backbones import MLP
 from lightning_meta.episode import Episode
-from lightning_meta.inner import Adam, InnerLoop
+from lightning_meta.inner import SGD, Adam, InnerLoop
 from lightning_meta.learner import MetaLearner
-from lightning_meta.mapping import chunk_gradient
+from lightning_meta.mapping import chunk_gradient, missing_compiler
 from lightning_meta.params import Params
 from tests.helpers import glyph_network as network
 from tests.helpers import glyphs, trainer
@@ -32,6 +33,20 @@ def test_all_paths_train_the_same_weights(algorithm: type[MetaLearner], tmp_path
     expected = weights(tmp_path, algorithm, task_chunk=1, compile=False)
     for settings in ({"task_chunk": 4, "compile": False}, {"task_chunk": 3}, {"task_chunk": "auto"}):
         torch.testing.assert_close(weights(tmp_path, algorithm, **settings), expected, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.skipif(bool(missing_compiler()), reason=missing_compiler())
+def test_fused_kernels_train_the_same_weights(tmp_path: Path) -> None:
+    trained = []
+    for way in ("fused", "graph"):
+        torch.manual_seed(0)
+        learner = FOMAML(MLP(3, 784, [4]), InnerLoop(SGD(0.1), 1), compile=way)
+        run = trainer(tmp_path, precision="64-true")
+        run.fit(learner, glyphs(meta_batch_size=4))
+        run.save_checkpoint(tmp_path / "last.ckpt")
+        assert torch.load(tmp_path / "last.ckpt", weights_only=True)["fused"] is (way == "fused")
+        trained.append(dict(learner.state_dict()))
+    torch.testing.assert_close(*trained, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.slow

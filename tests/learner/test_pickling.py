@@ -81,3 +81,10 @@ def test_a_learner_is_copied_after_its_training_and_trains_on(tmp_path: Path) ->
         trainer(tmp_path / str(number), max_steps=1).fit(given, glyphs(test_tasks=0))
     pairs = zip(learner.parameters(), copied.parameters(), strict=True)
     assert all(torch.equal(own, other) for own, other in pairs)
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_a_default_takes_arguments_by_their_names(how: str) -> None:
+    learner = COPIES[how](learner_of("WithItsOwnDefault"))
+    optimizer = learner._optimizer(parameters=learner.parameters())
+    assert (type(optimizer), optimizer.defaults["lr"]) == (torch.optim.Adagrad, 0.25)

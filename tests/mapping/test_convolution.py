@@ -1,4 +1,4 @@
-"""The routed convolution against PyTorch's own: value, first and second derivatives, mapped and not."""
+"""Both convolutions against PyTorch's own: value, first and second derivatives, mapped and not."""
 
 import itertools
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from lightning_meta.mapping import RoutedConvolutions
 from lightning_meta.mapping.convolution import convolution
+from lightning_meta.mapping.products import ConvolutionsAsProducts
 
 pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.filterwarnings("ignore:Using padding='same'")]
 
@@ -28,6 +29,14 @@ def arguments(groups: int, *tasks: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.randn(*tasks, 3, 4, 7, 8), torch.randn(*tasks, 6, 4 // groups, 3, 2), torch.randn(*tasks, 6)
 
 
+def as_products(*tensors: Tensor, **options: Any) -> Tensor:
+    with ConvolutionsAsProducts():
+        return functional.conv2d(*tensors, **options)
+
+
+BOTH = pytest.mark.parametrize("ours", [convolution, as_products])
+
+
 def two_derivatives(function: Callable[..., Tensor], tensors: tuple[Tensor, ...], options: dict[str, Any]) -> list[Any]:
     """Value, gradient, and gradient of a function of the gradient."""
 
@@ -40,22 +49,24 @@ def two_derivatives(function: Callable[..., Tensor], tensors: tuple[Tensor, ...]
     return [function(*tensors, **options), torch.func.grad(value)(tensors), torch.func.grad(of_gradient)(tensors)]
 
 
+@BOTH
 @pytest.mark.parametrize("options", GEOMETRIES, ids=str)
-def test_two_derivatives_equal_pytorch(options: dict[str, Any]) -> None:
+def test_two_derivatives_equal_pytorch(options: dict[str, Any], ours: Callable[..., Tensor]) -> None:
     tensors = arguments(options.get("groups", 1))
-    ours = two_derivatives(convolution, tensors, options)
-    torch.testing.assert_close(ours, two_derivatives(functional.conv2d, tensors, options), rtol=1e-10, atol=1e-10)
+    found = two_derivatives(ours, tensors, options)
+    torch.testing.assert_close(found, two_derivatives(functional.conv2d, tensors, options), rtol=1e-10, atol=1e-10)
 
 
+@BOTH
 @pytest.mark.parametrize("shared", ["nothing", "weight", "input"])
 @pytest.mark.parametrize("options", GEOMETRIES, ids=str)
-def test_mapped_derivatives_equal_a_loop(options: dict[str, Any], shared: str) -> None:
+def test_mapped_derivatives_equal_a_loop(options: dict[str, Any], shared: str, ours: Callable[..., Tensor]) -> None:
     x, weight, bias = arguments(options.get("groups", 1), 3)
     x, weight = x[0] if shared == "input" else x, weight[0] if shared == "weight" else weight
     dims = (None if shared == "input" else 0, None if shared == "weight" else 0, 0)
 
     def derivatives(*tensors: Tensor) -> list[Any]:
-        return two_derivatives(convolution, tensors, options)
+        return two_derivatives(ours, tensors, options)
 
     mapped = torch.func.vmap(derivatives, dims)(x, weight, bias)
     for task in range(3):

@@ -1,4 +1,4 @@
-"""Trees with a folder of pictures for each class: which pictures they hold, and which classes its splits do."""
+"""Trees with a folder of pictures for each class: which pictures they hold, and which classes their splits have."""
 
 import os
 from pathlib import Path

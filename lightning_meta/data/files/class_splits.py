@@ -34,7 +34,7 @@ def named_splits(
         split_file: JSON, or YAML by its suffix, such as ``{"train": ["ash"], "val": ["elm"], "test": ["oak"]}``, or
             text with lines such as ``train ash``. The name of a split instead of a list, as in ``"test": "train"``,
             gives a split the classes of that one.
-        splits: likewise, where there is no file.
+        splits: likewise, where there is no file; lists may be sets, tuples or arrays.
         classes: that there are.
         held: what holds them, for messages, such as ``data.y holds``.
 
@@ -45,7 +45,7 @@ def named_splits(
     setting = "data.splits" if splits is not None else f"data.split_file is {split_file}, which"
     try:
         named = _read(Path(str(split_file)).expanduser()) if splits is None else splits
-        lists, same = _lists(named)
+        lists, same, keys = _lists(named)
     except (MetaLearningError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = str(error).removeprefix(f"{split_file} cannot be read: ")
         reason = f"unexpected split {error}" if isinstance(error, KeyError) else reason
@@ -71,8 +71,9 @@ def named_splits(
         while path[-1] in same:
             path.append(same[path[-1]])
             if path[-1] in path[:-1]:
+                circle = " is ".join(keys[step] for step in path)
                 raise MetaLearningError(
-                    f"{setting} gives splits each other's classes ({' is '.join(path)}): give one of them a list"
+                    f"{setting} gives splits each other's classes ({circle}): give one of them a list"
                 )
         found[split] = sorted(lists.get(path[-1], []))
     return found
@@ -91,23 +92,27 @@ def _read(path: Path) -> Any:
     return json.loads(text, object_pairs_hook=_once) if text.lstrip().startswith("{") else _lines(text)
 
 
-def _lists(named: Any) -> tuple[dict[Split, list[str]], dict[Split, Split]]:
-    """The class names of every split that has a list, and for each of the others the split whose classes it has."""
+def _lists(named: Any) -> tuple[dict[Split, list[str]], dict[Split, Split], dict[Split, str]]:
+    """The class names of every split with a list, for each other one the split whose classes it has, and their keys."""
     if not isinstance(named, Mapping):
         raise TypeError(f"{type(named).__name__} in the place of splits")
-    splits = _once([(SPLIT_NAMES[key], value) for key, value in named.items()])
-    same = {split: SPLIT_NAMES[value] for split, value in splits.items() if isinstance(value, str)}
-    return {split: _class_names(split, value) for split, value in splits.items() if split not in same}, same
+    keys: dict[Split, str] = {}
+    for key in named:
+        if SPLIT_NAMES[key] in keys:
+            raise ValueError(f"{keys[SPLIT_NAMES[key]]} and {key} are one split")
+        keys[SPLIT_NAMES[key]] = key
+    same = {split: SPLIT_NAMES[named[key]] for split, key in keys.items() if isinstance(named[key], str)}
+    return {split: _class_names(key, named[key]) for split, key in keys.items() if split not in same}, same, keys
 
 
-def _class_names(split: str, names: object) -> list[str]:
-    if not isinstance(names, list | tuple):
-        raise TypeError(f"{split} is {names!r:.80}, expected a list")
+def _class_names(key: str, names: object) -> list[str]:
+    if not isinstance(names, Collection) or isinstance(names, bytes | Mapping):
+        raise TypeError(f"{key} is {'null' if names is None else repr(names):.80}, expected a list")
     for name in names:
         if not isinstance(name, str) or not name:
-            remedy = ": write it in quotation marks" if isinstance(name, int | float) else ""
-            raise TypeError(f"{name!r} is not the name of a class{remedy}")
-    return list(names)
+            remedy = "" if isinstance(name, Collection) else ": write it in quotation marks"
+            raise TypeError(f"{name!r:.80} is not the name of a class{remedy}")
+    return [str.__str__(name) for name in names]  # of a member of an enumeration, its value
 
 
 def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
@@ -121,8 +126,7 @@ def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
 def _lines(text: str) -> dict[str, list[str]]:
     """Class names by split, of lines that hold a split and a class."""
     named: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        split, _, name = line.strip().partition(" ")
-        if split:
-            named.setdefault(split, []).append(name.strip())
+    for line in filter(str.strip, text.splitlines()):
+        split, *name = line.split(maxsplit=1)
+        named.setdefault(split, []).extend(part.strip() for part in name or [""])
     return named

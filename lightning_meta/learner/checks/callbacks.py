@@ -1,6 +1,7 @@
 """What is checked of Lightning's callbacks, before they change anything."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from pytorch_lightning import Callback, Trainer
@@ -11,8 +12,10 @@ from pytorch_lightning.callbacks import (
     ModelPruning,
     StochasticWeightAveraging,
 )
+from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.learner.run_length import epochs_begun, max_epochs
 
 _REMEDIES: dict[tuple[type[Callback], ...], str] = {
     (LearningRateFinder, BatchSizeFinder): (
@@ -31,60 +34,82 @@ _REMEDIES: dict[tuple[type[Callback], ...], str] = {
 }
 
 
-def check_callbacks(callbacks: list[Callback]) -> None:
-    """Refuse callbacks that look for what a learner has elsewhere, or change what it has fixed."""
-    for callback in callbacks:
+_AVERAGES = (
+    "trainer.callbacks holds StochasticWeightAveraging, which averages the weights at the start of several epochs"
+)
+_EPOCHS = (
+    "set trainer.limit_train_batches to the meta-batches of an epoch, trainer.max_epochs to the number of epochs, and "
+    "trainer.max_steps to their meta-steps, or take EMAWeightAveraging, which needs none of them"
+)
+
+
+def check_callbacks(trainer: Trainer) -> None:
+    """Refuse callbacks that look for what a learner has elsewhere, change what it has fixed, or need epochs."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
         for kinds, remedy in _REMEDIES.items():
             if isinstance(callback, kinds):
                 raise MetaLearningError(f"trainer.callbacks holds {type(callback).__name__}, {remedy}")
+        if isinstance(callback, StochasticWeightAveraging) and trainer.state.fn == "fit":
+            start = callback._swa_epoch_start
+            if isinstance(start, float) and trainer.max_epochs == -1:
+                raise MetaLearningError(
+                    f"{_AVERAGES} and whose swa_epoch_start {start:g} is a share of trainer.max_epochs, but that is "
+                    f"-1: {_EPOCHS}"
+                )
 
 
 def check_averaging(trainer: Trainer) -> None:
-    """Refuse Lightning's averaging over epochs where it would put untrained weights in the place of the trained ones.
+    """Refuse settings of Lightning's averaging over epochs, and runs too short for it.
 
     It takes in the weights at the start of every epoch from ``swa_epoch_start`` on, and hands out their mean at the end
-    of the last of ``max_epochs``.
+    of the last of ``max_epochs``; those of before, where it took in none.
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, StochasticWeightAveraging):
-            _check_averaging_settings(callback, len(trainer.optimizers[0].param_groups))
-            _check_epochs(callback, trainer)
+            groups = len(trainer.optimizers[0].param_groups)
+            for name, value, expected in _wrong_settings(callback, groups):
+                raise MetaLearningError(
+                    f"{name} of StochasticWeightAveraging among trainer.callbacks is {value}, expected {expected}"
+                )
+            if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # which is too short for any average
+                _check_epochs(callback, trainer)
+
+
+def warn_without_average(trainer: Trainer) -> None:
+    """Say of a run that ended early, by its time or by another callback, that its weights are no average."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, StochasticWeightAveraging) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            what = f"The run ended in epoch {trainer.current_epoch}, and StochasticWeightAveraging had not averaged yet"
+            if trainer.current_epoch < max_epochs(trainer) < math.inf:
+                rank_zero_warn(f"{what}: the weights are those of the last meta-step")
+            elif callback.n_averaged is None and not callback._init_n_averaged:
+                rank_zero_warn(f"{what}, but put back the weights from before the training: take the last checkpoint")
 
 
 def _check_epochs(callback: StochasticWeightAveraging, trainer: Trainer) -> None:
-    wanted = math.inf if trainer.max_epochs in (None, -1) else int(trainer.max_epochs or 0)
-    batches, accumulated = trainer.num_training_batches, trainer.accumulate_grad_batches
-    steps = batches if math.isinf(batches) else math.ceil(batches / accumulated)  # of an epoch
-    possible = math.inf if trainer.max_steps == -1 else max(1, math.ceil(trainer.max_steps / steps))
+    wanted, begun = max_epochs(trainer), epochs_begun(trainer, trainer.num_training_batches)
     first = max(callback.swa_start, 1) + 1  # the weights at the start of the first epoch are untrained
-    if first <= min(possible, wanted) and (math.isinf(wanted) or possible >= wanted):
+    cut_short = begun < wanted < math.inf
+    if first <= begun and not cut_short:
         return
-    ends = f"{min(possible, wanted)}" + (f" of {wanted}" if possible < wanted < math.inf else "")
+    ends, lost = (f"{begun} of {wanted:g}", "nothing") if cut_short else (f"{begun}", "no trained weights")
     raise MetaLearningError(
-        f"trainer.callbacks holds StochasticWeightAveraging, which averages the weights of several epochs, from epoch "
-        f"{first} on, but the run ends in epoch {ends}, so that the training would be lost: set "
-        "trainer.limit_train_batches to the meta-steps of an epoch and trainer.max_epochs to the number of epochs, or "
-        "take EMAWeightAveraging, which needs neither"
+        f"{_AVERAGES}, from epoch {first} on, but the run ends in epoch {ends}, so that {lost} would be averaged: "
+        f"{_EPOCHS}"
     )
 
 
-def _check_averaging_settings(callback: StochasticWeightAveraging, groups: int) -> None:
-    """Refuse settings of which torch would complain in the midst of the training, or not at all."""
-    rates = callback._swa_lrs
-    name, expected = "swa_lrs", f"a finite number, or a list of as many as the optimizer has groups ({groups})"
-    value: object = rates
-    wrong = isinstance(rates, list) and len(rates) != groups
-    wrong = wrong or not all(math.isfinite(rate) for rate in (rates if isinstance(rates, list) else [rates]))
-    if not wrong and callback._annealing_epochs < 0:
-        name, value, expected, wrong = "annealing_epochs", callback._annealing_epochs, "at least 0", True
-    if not wrong and callback._annealing_strategy not in ("cos", "linear"):
-        name, value, expected, wrong = "annealing_strategy", callback._annealing_strategy, "cos or linear", True
-    if not wrong and callback._device is not None:
-        try:
-            torch.empty(0, device=callback._device)
-        except (RuntimeError, AssertionError):
-            name, value, expected, wrong = "device", callback._device, "a device of this machine, or null", True
-    if wrong:
-        raise MetaLearningError(
-            f"{name} of StochasticWeightAveraging among trainer.callbacks is {value}, expected {expected}"
-        )
+def _wrong_settings(callback: StochasticWeightAveraging, groups: int) -> Iterator[tuple[str, object, str]]:
+    """Settings of which torch would complain in the midst of the training, or not at all, with what is expected."""
+    rates = callback._swa_lrs if isinstance(callback._swa_lrs, list) else [callback._swa_lrs] * groups
+    if len(rates) != groups or not all(map(math.isfinite, rates)):
+        expected = f"a finite number, or a list of as many as the optimizer has groups ({groups})"
+        yield "swa_lrs", callback._swa_lrs, expected
+    if callback._annealing_epochs < 0:
+        yield "annealing_epochs", callback._annealing_epochs, "at least 0"
+    if callback._annealing_strategy not in ("cos", "linear"):
+        yield "annealing_strategy", callback._annealing_strategy, "cos or linear"
+    try:
+        torch.empty(0, device=callback._device)
+    except (RuntimeError, AssertionError):
+        yield "device", callback._device, "a device of this machine, or null"

@@ -1,11 +1,11 @@
 """What is checked of the outer optimizer: before training, and at every step that it makes."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from lightning_meta.errors import MetaLearningError
@@ -26,29 +26,29 @@ def check_epsilon(optimizer: Optimizer) -> None:
                 )
 
 
-def check_rates(optimizer: Optimizer, step: int, source: str) -> None:
+def check_rates(optimizer: Optimizer, step: int, source: Callable[[], str]) -> None:
     """Refuse a rate that climbs or spoils the weights, and a momentum that a schedule has moved out of its range.
 
     Args:
         optimizer: the outer optimizer.
         step: the meta-step that would use its rates.
-        source: the setting that they come from.
+        source: gives the setting that they come from, for the message.
     """
     for group in optimizer.param_groups:
-        rate, lowest = group["lr"], -_ROUNDING * abs(group.get("initial_lr", 0.0))
+        rate = group.get("lr")
+        if rate is None:  # the optimizer finds its own
+            continue
+        lowest = -_ROUNDING * abs(group.get("initial_lr", 0.0))
         largest = max((torch.finfo(parameter.dtype).max for parameter in group["params"]), default=math.inf)
         if not _within(rate, lowest, largest):
             raise MetaLearningError(
-                f"{source} gives meta-step {step} a rate of {_shown(rate)}, expected a finite number that is at least 0"
+                f"{source()} gives meta-step {step} a rate of {_shown(rate)}, "
+                "expected a finite number that is at least 0"
             )
-        name = "betas" if "betas" in group else "momentum"
-        momentum = group.get(name)
-        if momentum is None or momentum == optimizer.defaults.get(name):
-            continue
-        momentum = momentum[0] if name == "betas" else momentum
-        if not _within(momentum, 0.0, 1.0):
+        momentum = _momentum(group)
+        if momentum is not None and momentum != _momentum(optimizer.defaults) and not _within(momentum, 0.0, 1.0):
             raise MetaLearningError(
-                f"{source} gives meta-step {step} a momentum of {_shown(momentum)}, expected at least 0 and below 1"
+                f"{source()} gives meta-step {step} a momentum of {_shown(momentum)}, expected at least 0 and below 1"
             )
 
 
@@ -63,17 +63,27 @@ def check_weights(module: nn.Module, optimizer: Optimizer, step: int, remedy: st
         step: the meta-step.
         remedy: what to do.
     """
-    updated = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    groups = [group["params"] for group in optimizer.param_groups]
+    updated = [parameter for group in groups for parameter in group if parameter.requires_grad]
     with torch.no_grad():
-        if get_total_norm(updated, math.inf).isfinite():
+        if not updated or torch.stack([parameter.sum() for parameter in updated]).sum().isfinite():
             return
-        names = [name for name, parameter in module.named_parameters() if not parameter.isfinite().all()]
+        spoilt = {id(parameter) for parameter in updated if not parameter.isfinite().all()}
+    if not spoilt:  # finite values whose sum is not
+        return
+    names = [name for name, parameter in module.named_parameters() if id(parameter) in spoilt]
     if any(group.get("eps") == 0 for group in optimizer.param_groups):
         remedy = "Set model.optimizer.eps above 0, since a gradient of 0 is divided by 0. Otherwise: " + remedy
     raise MetaLearningError(
         f"meta-step {step}: the update left values that are not finite in {', '.join(names[:3])}. "
         f"The last checkpoint is untouched. {remedy}"
     )
+
+
+def _momentum(group: dict[str, Any]) -> Any:
+    """What a schedule of the rate may move as well; None where the optimizer has none."""
+    betas: Any = group.get("betas")
+    return betas[0] if hasattr(betas, "__getitem__") else group.get("momentum")
 
 
 def _within(value: Any, lowest: float, below: float) -> bool:

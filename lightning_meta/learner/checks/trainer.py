@@ -44,7 +44,7 @@ def check_trainer(learner: "MetaLearner", trainer: Trainer) -> None:
     check_ranks(learner.serial, learner.carry_per_task, type(learner).__name__, trainer.world_size)
     check_accumulation(carries, _accumulated(trainer))
     check_profiler(trainer.profiler)  # type: ignore[attr-defined]
-    check_callbacks(trainer.callbacks)  # type: ignore[attr-defined]  # also those that a learner brings itself
+    check_callbacks(trainer)  # also those that a learner brings itself
     check_precision(learner, trainer)
     if trainer.state.fn == "fit":
         check_run(trainer)

@@ -1,0 +1,123 @@
+"""Whether the meta-gradient becomes fused kernels: where they are faster, and the run long enough to gain by them."""
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning.utilities import rank_zero_info
+from torch import nn
+
+from lightning_meta.errors import MetaLearningError
+from lightning_meta.learner.timing import seconds_of
+from lightning_meta.mapping import missing_compiler
+
+Compile = bool | Literal["graph", "fused"]
+
+_EACH = 0.03  # seconds that an operation takes to compile, about, unless Inductor's cache on disk has it
+_GAIN = 0.3  # of the time of a meta-step, about; what it really is, is measured
+_MARGIN = 2.0  # times the compilation is what a run has to gain
+
+
+class Fusion:
+    """Fused kernels, or the graph as it is: given, or chosen by `settle`.
+
+    Args:
+        setting: ``model.compile``.
+
+    Attributes:
+        chosen: whether kernels are taken; None before that is known.
+    """
+
+    def __init__(self, setting: Compile) -> None:
+        self._setting, self._settled = setting, setting in (False, "graph")
+        self.chosen: bool | None = None if setting is True else setting == "fused"
+
+    def restore(self, fused: bool | None) -> None:
+        """Take over what a checkpoint holds, if anything, unless it was given."""
+        if fused is not None and self._setting is True:
+            self.chosen, self._settled = fused, not fused
+
+    def settle(
+        self,
+        module: nn.Module,
+        draws: bool | None,
+        graph: Callable[[], Any],
+        fused: Callable[[], Any],
+        operations: Callable[[], int],
+        steps: float,
+        agree: Callable[[bool], bool],
+    ) -> None:
+        """Compile, and time a real meta-step both ways, if the run is long enough for that; only once.
+
+        Args:
+            module: the learner.
+            draws: whether its network draws random numbers; Inductor would draw others than the run shall.
+            graph: one meta-step by the graph, without side effects.
+            fused: the same by fused kernels, which the first call compiles.
+            operations: how many the graph has, once it has run.
+            steps: meta-steps that are left.
+            agree: whether all ranks say so, of which each gives its opinion.
+
+        Raises:
+            MetaLearningError: ``model.compile`` is ``fused``, which is not possible here.
+        """
+        if self._settled:
+            return
+        self._settled = True
+        hindrance = _hindrance(module, draws)
+        if self._setting == "fused" and hindrance:
+            raise MetaLearningError(f"model.compile is fused, but {hindrance}: set it to true, or to graph")
+        by_graph = 0.0
+        if self.chosen is None:
+            self.chosen = False
+            by_graph = seconds_of(graph)
+            free = not hindrance and _single_precision(module) and not torch.are_deterministic_algorithms_enabled()
+            gain = steps * by_graph * _GAIN > _MARGIN * _EACH * operations()
+            if not agree(free and gain):
+                return
+        rank_zero_info("model.compile: the meta-gradient is compiled to fused kernels, which may take a minute")
+        start = time.perf_counter()
+        self.chosen = agree(_compiles(fused))
+        if self.chosen and by_graph:
+            compilation = time.perf_counter() - start
+            by_graph, by_kernels = seconds_of(graph), seconds_of(fused)
+            self.chosen = agree(by_kernels < by_graph)
+            taken = "fused kernels" if self.chosen else "the graph"
+            rank_zero_info(
+                f"model.compile: true takes {taken} (time of a meta-step: graph {1e3 * by_graph:.3g} ms, kernels "
+                f"{1e3 * by_kernels:.3g} ms; compiled in {compilation:.0f} s)"
+            )
+
+
+def _hindrance(module: nn.Module, draws: bool | None) -> str:
+    """Why kernels cannot be had, in words; nothing where they can."""
+    if any(parameter.device.type != "cpu" for parameter in module.parameters()):
+        return "a GPU replays the whole meta-step as it is"
+    if draws is not False:
+        return "the network draws random numbers, which fused kernels would draw otherwise"
+    return ""
+
+
+def _single_precision(module: nn.Module) -> bool:
+    plain = all(parameter.dtype == torch.float32 for parameter in module.parameters())
+    return plain and not torch.is_autocast_enabled("cpu")
+
+
+def _compiles(fused: Callable[[], Any]) -> bool:
+    """Whether kernels come out; where not, a warning says why, since the graph computes the same."""
+    if missing := missing_compiler():
+        warnings.warn(
+            f"model.compile: {missing} on this machine, which could make a meta-step a third shorter: install one, or "
+            "set model.compile to graph",
+            stacklevel=4,
+        )
+        return False
+    try:
+        fused()
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        warnings.warn(f"model.compile: the graph is run as it is, since Inductor failed: {reason}", stacklevel=4)
+        return False
+    return True

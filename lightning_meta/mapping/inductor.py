@@ -1,0 +1,159 @@
+"""Fused kernels for a traced graph: what PyTorch's Inductor needs to be as exact as the graph itself, and as fast.
+
+Inductor adds up the rows of a sum one after another, so that the error of a mean over a thousand of them is that of a
+thousand additions, ten times what PyTorch's own sums have; behind a norm it moves whole backgrounds across the ReLU.
+`add_in_stages` rewrites such sums. And PyTorch multiplies matrices on a CPU by MKL, which leaves AVX-512 unused on all
+processors but Intel's: `products_by_onednn` gives the large products to oneDNN.
+"""
+
+import math
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+from torch.library import Library
+from torch.utils import _pytree as pytree
+
+aten = torch.ops.aten
+_STAGED = 64  # terms of a sum, from where its error shows
+_ONEDNN_WORTH = 4e6  # operations of a product, from where oneDNN gains more than its call costs
+
+_library = Library("lightning_meta", "DEF")
+_library.define("product(Tensor a, Tensor b) -> Tensor")
+
+
+@torch.library.impl(_library, "product", "CPU")
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """The matrix product of two float32 matrices, by oneDNN."""
+    result: Tensor = torch.ops.mkldnn._linear_pointwise.default(a, b.t(), None, "none", [], "")
+    return result
+
+
+@torch.library.impl(_library, "product", "Meta")
+def _product_shape(a: Tensor, b: Tensor) -> Tensor:
+    return a.new_empty(a.shape[0], b.shape[1])
+
+
+def missing_compiler() -> str:
+    """What keeps Inductor from working here, for the message that says it; nothing where it works."""
+    compilers = [name for name in (os.environ.get("CXX"), "g++", "clang++") if name]
+    return "" if any(map(shutil.which, compilers)) else "there is no C++ compiler (g++ or clang++)"
+
+
+def channels_last(tree: Any) -> Any:
+    """The same tensors, those of four dimensions with the second one innermost in memory, as `fuse` wants it."""
+    return pytree.tree_map(lambda leaf: leaf.to(memory_format=torch.channels_last) if leaf.dim() == 4 else leaf, tree)
+
+
+def fuse(graph: GraphModule, leaves: list[Tensor]) -> Callable[..., list[Tensor]]:
+    """Compile a graph of tensor operations to fused kernels, for inputs of these shapes and memory layouts.
+
+    Takes seconds for some hundred operations, and less where Inductor's cache on disk has them.
+
+    Args:
+        graph: a graph of ATen operations, which is changed in place.
+        leaves: its inputs.
+    """
+    constants = _as_inputs(graph)
+    add_in_stages(graph)
+    products_by_onednn(graph)
+    inputs: list[Any] = [*leaves, *constants]
+    # Inputs are laid out below, so that asserting the layout of every intermediate result would cost time alone.
+    with torch._inductor.config.patch(size_asserts=False, alignment_asserts=False), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fused = torch._inductor.standalone_compile(graph, inputs, dynamic_shapes="from_example_inputs")
+    strides = [leaf.stride() for leaf in inputs]
+
+    def run(*leaves: Tensor) -> list[Tensor]:
+        laid_out = map(_with_strides, (*leaves, *constants), strides)
+        return list(fused(*laid_out))
+
+    return run
+
+
+def _as_inputs(graph: GraphModule) -> list[Tensor]:
+    """Make inputs of the tensors that the graph uses without being given them, of which Inductor would keep copies."""
+    constants: list[Tensor] = []
+    last = [node for node in graph.graph.nodes if node.op == "placeholder"][-1]
+    for node in [node for node in graph.graph.nodes if node.op == "get_attr"]:
+        constants.append(getattr(graph, node.target))
+        with graph.graph.inserting_after(last):
+            last = graph.graph.placeholder(f"constant_{len(constants)}")
+        last.meta = node.meta
+        node.replace_all_uses_with(last)
+        graph.graph.erase_node(node)
+    graph.recompile()
+    return constants
+
+
+def _with_strides(tensor: Tensor, stride: tuple[int, ...]) -> Tensor:
+    if tensor.stride() == stride:
+        return tensor
+    return torch.empty_strided(tensor.shape, stride, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
+
+
+def add_in_stages(graph: GraphModule) -> None:
+    """Rewrite long sums and means in float32: one dimension after another, and long ones in two stages."""
+    for node in graph.graph.nodes:
+        if node.target not in (aten.sum.dim_IntList, aten.mean.dim) or set(node.kwargs) - {"keepdim"}:
+            continue
+        terms, over, *rest = node.args
+        value = _value(terms)
+        dims = sorted({dim % value.dim() for dim in (over or range(value.dim()))}, reverse=True)
+        count = math.prod(value.shape[dim] for dim in dims)
+        if value.dtype != torch.float32 or count < _STAGED:
+            continue
+        with graph.graph.inserting_before(node):
+            total = _staged_sum(graph, terms, list(value.shape), dims)
+            if not (rest[0] if rest else node.kwargs.get("keepdim", False)):
+                kept = [size for dim, size in enumerate(value.shape) if dim not in dims]
+                total = graph.graph.call_function(aten.reshape.default, (total, kept))
+            if node.target is aten.mean.dim:
+                total = graph.graph.call_function(aten.div.Tensor, (total, count))
+        node.replace_all_uses_with(total)
+        graph.graph.erase_node(node)
+    graph.recompile()
+
+
+def _staged_sum(graph: GraphModule, terms: Node, shape: list[int], dims: list[int]) -> Node:
+    """The sum over ``dims``, which are in falling order and are kept with size 1."""
+    for dim in dims:
+        stage = _near_root(shape[dim])
+        if stage > 1:
+            split = [*shape[:dim], shape[dim] // stage, stage, *shape[dim + 1 :]]
+            terms = graph.graph.call_function(aten.reshape.default, (terms, split))
+            terms = graph.graph.call_function(aten.sum.dim_IntList, (terms, [dim + 1]))
+        terms = graph.graph.call_function(aten.sum.dim_IntList, (terms, [dim], True))
+        shape = [*shape[:dim], 1, *shape[dim + 1 :]]
+    return terms
+
+
+def _near_root(size: int) -> int:
+    """The largest divisor up to the square root of a size that is worth two stages, and 1 otherwise."""
+    divisors = (stage for stage in range(math.isqrt(size), 4, -1) if size % stage == 0)
+    return next(divisors, 1)
+
+
+def products_by_onednn(graph: GraphModule) -> None:
+    """Give large products of float32 matrices to oneDNN, where the processor has AVX-512."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkldnn.is_available():
+        return
+    for node in graph.graph.nodes:
+        if node.target is aten.mm.default:
+            a, b = map(_value, node.args)
+            sizes = *a.shape, b.shape[1]
+            if a.dtype == torch.float32 and a.device.type == "cpu" and min(sizes) >= 16:
+                worth = 2 * math.prod(sizes) >= _ONEDNN_WORTH
+                node.target = torch.ops.lightning_meta.product.default if worth else node.target
+    graph.recompile()
+
+
+def _value(node: Node) -> Tensor:
+    """A tensor of the shape and type that the node gives."""
+    value: Tensor = node.meta["val"]
+    return value

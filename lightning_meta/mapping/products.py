@@ -1,0 +1,143 @@
+"""Convolution as one matrix product, the form that a CPU runs fastest once a compiler has fused what surrounds it.
+
+The patches of an image are laid out as rows, channels last, so that weights of shape (filters, patch) multiply them as
+they lie. Laying out patches and adding them up again are linear, and each is the other's derivative; all else is
+differentiated by PyTorch. Run operation by operation this is slower than `convolution`, since patches are copies.
+"""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+Pair = tuple[int, int]
+
+
+class _Window(NamedTuple):
+    """Where a kernel looks at an image: every field is (height, width)."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+
+    def outputs(self, image: torch.Size) -> Pair:
+        """The size of the output for an image of shape (..., height, width)."""
+        height, width = (
+            (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+            for size, kernel, stride, padding, dilation in zip(image[-2:], *self, strict=True)
+        )
+        return height, width
+
+
+class ConvolutionsAsProducts(TorchFunctionMode):
+    """Within it, every ungrouped two-dimensional convolution of every module is the one of this file."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return (_convolution if func is functional.conv2d else func)(*args, **(kwargs or {}))
+
+
+def _convolution(
+    input: Tensor,  # noqa: A002  (the names are those of torch.nn.functional.conv2d)
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    """``torch.nn.functional.conv2d``, and that itself where groups, a padding by name or a single image ask for it."""
+    if groups != 1 or isinstance(padding, str) or input.dim() != 4:
+        return functional.conv2d(input, weight, bias, stride, padding, dilation, groups)
+    window = _Window(_pair(weight.shape[2:]), _pair(stride), _pair(padding), _pair(dilation))
+    patches = _Patches.apply(input, window)
+    rows = patches @ weight.permute(0, 2, 3, 1).flatten(1).t()
+    rows = rows if bias is None else rows + bias.to(rows.dtype)
+    return rows.unflatten(0, (len(input), *window.outputs(input.shape))).permute(0, 3, 1, 2)
+
+
+class _Patches(Function):
+    """(images, channels, height, width) to (images * output height * output width, kernel * channels)."""
+
+    @staticmethod
+    def forward(x: Tensor, window: _Window) -> Tensor:
+        (rows, columns), (down, right), (stride_down, stride_right) = window.padding, window.dilation, window.stride
+        height, width = window.outputs(x.shape)
+        padded = functional.pad(x.permute(0, 2, 3, 1), (0, 0, columns, columns, rows, rows))
+        taps = [
+            padded[:, top : top + stride_down * (height - 1) + 1 : stride_down]
+            [:, :, left : left + stride_right * (width - 1) + 1 : stride_right]
+            for top, left in product(range(0, window.kernel[0] * down, down), range(0, window.kernel[1] * right, right))
+        ]  # fmt: skip
+        return torch.cat(taps, -1).flatten(0, 2)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        x, ctx.window = inputs
+        ctx.shape = x.shape
+
+    @staticmethod
+    def backward(ctx: Any, patches: Tensor) -> Any:
+        return _Image.apply(patches, ctx.shape, ctx.window), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor, window: _Window) -> tuple[Tensor, int]:
+        patches = _Patches.apply(x.movedim(in_dims[0], 0).flatten(0, 1), window)
+        return patches.unflatten(0, (info.batch_size, -1)), 0
+
+
+class _Image(Function):
+    """The transpose of `_Patches`: every pixel is the sum of its copies."""
+
+    @staticmethod
+    def forward(patches: Tensor, shape: torch.Size, window: _Window) -> Tensor:
+        images, channels, height, width = shape
+        taps = patches.view(images, *window.outputs(shape), *window.kernel, channels)
+        down, right = window.stride
+        # Pixels whose places agree modulo the stride have the same taps, so that shifted planes add up.
+        planes = [[_plane(taps, (row, column), shape, window) for column in range(right)] for row in range(down)]
+        wide = torch.stack([torch.stack(row, 3) for row in planes], 2)  # (images, height, down, width, right, channels)
+        image = wide.flatten(1, 2).flatten(2, 3).permute(0, 3, 1, 2)
+        top, left = window.padding
+        return image[:, :, top : top + height, left : left + width]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        _, _, ctx.window = inputs
+
+    @staticmethod
+    def backward(ctx: Any, image: Tensor) -> Any:
+        return _Patches.apply(image, ctx.window), None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, patches: Tensor, shape: torch.Size, window: _Window) -> tuple[Tensor, int]:
+        many = torch.Size((info.batch_size * shape[0], *shape[1:]))
+        image = _Image.apply(patches.movedim(in_dims[0], 0).flatten(0, 1), many, window)
+        return image.unflatten(0, (info.batch_size, -1)), 0
+
+
+def _plane(taps: Tensor, phase: Pair, shape: torch.Size, window: _Window) -> Tensor:
+    """The padded pixels (row, column) that are ``phase`` modulo the stride, (images, height, width, channels)."""
+    size = [-(-(n + 2 * p) // s) for n, p, s in zip(shape[-2:], window.padding, window.stride, strict=True)]
+    plane = taps.new_zeros(taps.shape[0], *size, taps.shape[-1])
+    for tap in product(range(window.kernel[0]), range(window.kernel[1])):
+        place = [step * dilation for step, dilation in zip(tap, window.dilation, strict=True)]
+        if phase == tuple(n % s for n, s in zip(place, window.stride, strict=True)):
+            shift = [n // s for n, s in zip(place, window.stride, strict=True)]
+            margins = [
+                side
+                for before, whole, part in zip(reversed(shift), reversed(size), reversed(taps.shape[1:3]), strict=True)
+                for side in (before, whole - before - part)
+            ]
+            plane = plane + functional.pad(taps[:, :, :, tap[0], tap[1]], [0, 0, *margins])
+    return plane
+
+
+def _pair(value: int | Sequence[int]) -> Pair:
+    first, *rest = (value,) if isinstance(value, int) else value
+    return first, rest[0] if rest else first
