@@ -62,12 +62,16 @@ class TaskMap:
         for part in self._learner.modules():
             yield from filter(torch.is_tensor, (*part._parameters.values(), *part._buffers.values()))
 
-    def release(self) -> None:
-        """Drop the graphs, which cannot be pickled and hold memory."""
-        self._gradients, self._recorded_predictions = {}, None
+    def prepare(self) -> None:
+        """Start a run."""
+        self.release()
         self.fusion.reopen()
         # Fused kernels are fastest task by task, unless the layers are so small that calling them takes the time.
         self._one_by_one = any(isinstance(part, nn.Conv2d) for part in self._learner.modules())
+
+    def release(self) -> None:
+        """Drop the graphs, which cannot be pickled and hold memory."""
+        self._gradients, self._recorded_predictions = {}, None
 
     def meta_gradient(self, episode: Episode, done: float) -> MetaGradient:
         """The meta-gradient of a batch of tasks.
