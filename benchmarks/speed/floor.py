@@ -19,8 +19,9 @@ from lightning_meta.mapping import chunk_gradient
 SIZE, TURNS, SECONDS = 2048, 5, 0.2
 
 
-def _convolution(x: Any, weight: Any, *_: Any, out_shape: Any, **__: Any) -> int:
-    return 2 * math.prod(out_shape) * math.prod(weight[1:])
+def _convolution(x: Any, weight: Any, *settings: Any, out_shape: Any, **_: Any) -> int:
+    transposed = settings[4]  # after the bias, stride, padding and dilation
+    return 2 * math.prod(x if transposed else out_shape) * math.prod(weight[1:])
 
 
 def _convolution_backward(grad: Any, x: Any, weight: Any, *rest: Any, out_shape: Any) -> int:
@@ -34,14 +35,16 @@ COUNTS = {torch.ops.aten.convolution: _convolution, torch.ops.aten.convolution_b
 def operations(learner: MetaLearner, episode: Episode) -> int:
     """Multiplications and additions of the products and convolutions in the meta-gradient of the episode.
 
-    One task's traced graph is counted, without what nobody reads: no vectorising, and no operation but by autograd.
+    The traced graph of two tasks is counted, without what nobody reads: for one task it would hold PyTorch's own second
+    derivative of a convolution, which computes more than it keeps.
     """
-    (task, *_), gradient = episode.chunks(1), chunk_gradient(learner.outer_loss)
+    pair = Episode(*(rows[[0, -1]] for rows in episode))
+    gradient = chunk_gradient(learner.outer_loss)
     names, values = zip(*learner.meta_parameters().items(), strict=True)
-    carry, progress = learner.training_carry(task), torch.zeros((), device=learner.device)
+    carry, progress = learner.training_carry(pair), torch.zeros((), device=learner.device)
 
     def flat(*values: Tensor) -> list[Tensor]:
-        return list(gradient(dict(zip(names, values, strict=True)), task, carry, progress).grads.values())
+        return list(gradient(dict(zip(names, values, strict=True)), pair, carry, progress).grads.values())
 
     with torch.no_grad():
         graph = make_fx(flat)(*values)
@@ -49,7 +52,7 @@ def operations(learner: MetaLearner, episode: Episode) -> int:
         graph.recompile()
         with FlopCounterMode(display=False, custom_mapping=COUNTS) as counter:
             graph(*values)
-    return episode.tasks * counter.get_total_flops()
+    return episode.tasks * counter.get_total_flops() // 2
 
 
 def matrix_rates(device: torch.device) -> dict[str, float]:

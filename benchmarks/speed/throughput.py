@@ -216,13 +216,15 @@ def main() -> None:
     contenders: list[Row] = []
     errors: Errors = {}
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    for threads in options.threads:
-        if allowed and threads:  # every library's pool is as large as the cores that it finds when it starts
-            os.sched_setaffinity(0, allowed[:threads])
-        with ProcessPoolExecutor(1, get_context("spawn")) as process:
-            table, others, errors = process.submit(measure_all, options, threads, errors).result()
-        rows += table
-        contenders += others
+    with tempfile.TemporaryDirectory() as programs:
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", programs)  # the second process compiles nothing
+        for threads in options.threads:
+            if allowed and threads:  # every library's pool is as large as the cores that it finds when it starts
+                os.sched_setaffinity(0, allowed[:threads])
+            with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                table, others, errors = process.submit(measure_all, options, threads, errors).result()
+            rows += table
+            contenders += others
     if allowed:
         os.sched_setaffinity(0, allowed)
     if not options.quick:

@@ -135,9 +135,11 @@ def _contender(problem: Problem, convolution: Convolution, scanned: bool) -> Con
     moments = (jax.tree.map(jnp.zeros_like, weights), jnp.zeros((), x.dtype))
     state = (jnp.zeros((), jnp.int32), init(weights), moments, weights)
 
+    compiled = meta_step.lower(*state[:3]).compile()
+
     def step() -> None:
         nonlocal state
-        state = jax.block_until_ready(meta_step(*state[:3]))
+        state = jax.block_until_ready(compiled(*state[:3]))
 
     def last_gradient() -> Params:
         like = problem.learner.meta_parameters()
