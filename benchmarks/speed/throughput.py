@@ -55,7 +55,7 @@ def measure(case: Case, options: argparse.Namespace, rate: float, errors: Errors
     floor = alternate.operations / rate
     rows = [
         setting | contender_row(alternate, name, RUN if "whole run" in name else OURS, floor)
-        for name in [*alternate.turns, *alternate.remarks]
+        for name in [RUN, *alternate.steps, *alternate.remarks]
     ]
 
     row: Row = setting | {"ranks": 1, "chunk": learner.task_map.chunk.size}
@@ -91,7 +91,9 @@ def contender_row(alternate: Alternate, name: str, beside: str, floor: float) ->
     row: Row = {"contender": name, "turns": len(walls), "wall_ms": round(statistics.median(walls), 1)}
     row["wall_ms_spread"] = f"{min(walls):.1f} to {max(walls):.1f}"
     row["cpu_ms"] = round(statistics.median(processor), 1)
-    row["times_ours"], row["times_ours_spread"] = ratio(walls, [1e3 * turn.wall for turn in alternate.turns[beside]])
+    ours = [[1e3 * seconds for seconds in column] for column in zip(*alternate.turns[beside], strict=True)]
+    row["times_ours"], row["times_ours_spread"] = ratio(walls, ours[0])
+    row["cpu_times_ours"], _ = ratio(processor, ours[1])
     if beside == OURS:
         row["x_floor"] = round(statistics.median(walls) / 1e3 / floor, 2)
     if name in alternate.rounding:
@@ -186,8 +188,8 @@ def measure_all(
     fastest = max(rates, key=lambda name: rates[name])
     listed = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in rates.items())
     print(f"\n{device_name()}: GFLOP/s of a float32 matrix product: {listed}; the floor is that of {fastest}\n")
-    shown = {"wall_ms": 9, "wall_ms_spread": 20, "cpu_ms": 9, "times_ours": 11, "times_ours_spread": 18, "x_floor": 9,
-             "error_float64": 15, "error_float32": 15, "remark": 18}  # fmt: skip
+    shown = {"wall_ms": 9, "wall_ms_spread": 20, "cpu_ms": 9, "times_ours": 11, "times_ours_spread": 19,
+             "cpu_times_ours": 15, "x_floor": 9, "error_float64": 15, "error_float32": 15, "remark": 18}  # fmt: skip
     table, contenders = [], []
     for case in QUICK if options.quick else FULL:
         row, rows = measure(case, options, rates[fastest], errors)

@@ -1,6 +1,7 @@
 """JAX, as one would write it first and as it is fastest on a CPU; jitted, Adam or the interpolation included."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -92,17 +93,16 @@ def _contender(problem: Problem, convolution: Convolution, scanned: bool) -> Con
             fast = jax.tree.map(lambda weight, grad: weight - INNER_RATE * grad, fast, grads)
         return _loss(convolution, fast, query_x, query_y)
 
+    def move(correction: Any, weight: Any, grad: Any, mean: Any) -> Any:
+        return weight - REPTILE_RATE * grad / (jnp.sqrt(mean) / correction + 1e-8)
+
     def interpolation(weights: Weights, moments: Any, x: Any, y: Any, order: Any) -> Any:
         """Reptile's difference of one task, and its moments of Adam, without momentum."""
         fast, (square, count) = weights, moments
         for rows in order:
             grads, count = gradient(fast, x[rows], y[rows]), count + 1
             square = jax.tree.map(lambda mean, grad: 0.999 * mean + 0.001 * grad * grad, square, grads)
-            correction = jnp.sqrt(1 - 0.999**count)
-            fast = jax.tree.map(
-                lambda weight, grad, mean: weight - REPTILE_RATE * grad / (jnp.sqrt(mean) / correction + 1e-8),  # noqa: B023
-                fast, grads, square,
-            )  # fmt: skip
+            fast = jax.tree.map(partial(move, jnp.sqrt(1 - 0.999**count)), fast, grads, square)
         return jax.tree.map(jnp.subtract, weights, fast), (square, count)
 
     def mean(function: Callable[..., Any], tasks: tuple[Any, ...]) -> Any:
