@@ -94,7 +94,7 @@ class Alternate(Callback):
             try:
                 contender = build(name, problem)
                 first = time_of(contender.step, 0.0, problem.learner.device)  # warms up
-                if first.wall > PATIENCE:
+                if first.cpu > 2 * PATIENCE:  # too slow for another
                     self.turns[name], self.spent[name] = [first], first.wall
                 if checked and (self.case, name) not in self.errors:
                     exact = build(name, small)

@@ -2,7 +2,8 @@
 
     python benchmarks/speed/bounds.py
 
-The rate of a large matrix product in float32 by every library at hand, and from the best of them the least time of each
+All on the cores that the process may use: ``taskset -c 0`` before it leaves one. The rate of a large matrix product in
+float32 by every library at hand, and from the best of them the least time of each
 quick case of `throughput.py`. For the layers of Omniglot's network, 32 tasks of 5 images with weights of their own:
 milliseconds of the grouped convolution, of its input gradient and of its weight gradient, which are as many operations
 each. Then one MAML 5w1s meta-gradient of 32 tasks as the traced graph runs, and as ``torch.compile`` makes it. Medians

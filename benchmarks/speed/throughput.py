@@ -171,7 +171,8 @@ def show(title: str, columns: dict[str, int], rows: list[Row]) -> None:
     """Print rows below one another."""
     print(f"{title:<46}" + "".join(f"{name:>{width}}" for name, width in columns.items()))
     for row in rows:
-        print(f"{row[title]:<46}" + "".join(f"{row.get(name, ''):>{width}}" for name, width in columns.items()))
+        values = "".join(f"{row.get(name, ''):>{width}}" for name, width in columns.items())
+        print(f"{row[title]:<46}{values if values.strip() != row.get('remark') else row['remark']}")
     sys.stdout.flush()
 
 
