@@ -1,10 +1,13 @@
-"""What bounds the computation on this machine: its convolutions one by one, and the graph with and without Inductor.
+"""What bounds the computation on this machine: products, convolutions one by one, the graph with and without Inductor.
 
     python benchmarks/speed/bounds.py
 
-For the layers of Omniglot's network, 32 tasks of 5 images with weights of their own: milliseconds of the grouped
-convolution, of its input gradient and of its weight gradient, which are as many operations each. Then one MAML 5w1s
-meta-gradient of 32 tasks as the traced graph runs, and as ``torch.compile`` makes it. Medians of alternating runs.
+All on the cores that the process may use: ``taskset -c 0`` before it leaves one. The rate of a large matrix product in
+float32 by every library at hand, and from the best of them the least time of each
+quick case of `throughput.py`. For the layers of Omniglot's network, 32 tasks of 5 images with weights of their own:
+milliseconds of the grouped convolution, of its input gradient and of its weight gradient, which are as many operations
+each. Then one MAML 5w1s meta-gradient of 32 tasks as the traced graph runs, and as ``torch.compile`` makes it. Medians
+of alternating runs.
 """
 
 import statistics
@@ -13,6 +16,7 @@ from collections.abc import Callable
 
 import torch
 from cases import QUICK, data_of, learner_of
+from floor import matrix_rates, operations
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from lightning_meta.allocator import keep_freed_memory
@@ -74,10 +78,25 @@ def graphs() -> tuple[list[float], float]:
         return medians([lambda: graph(*values), lambda: compiled(*values)]), seconds
 
 
+def floors() -> None:
+    """Print the rates of products, and the floor of each case."""
+    rates = matrix_rates(torch.device("cpu"))
+    fastest = max(rates, key=lambda name: rates[name])
+    for name, rate in rates.items():
+        print(f"{name:<28}{rate / 1e9:>8.0f} GFLOP/s{'  the floor below' if name == fastest else ''}")
+    for case in QUICK:
+        learner, data = learner_of(case), data_of(case, None)
+        data.connect(learner.training_batches(), learner.evaluation_batches())
+        count = operations(learner, data.draw("train", torch.arange(case.tasks)))
+        name = f"{case.algorithm} {case.task}, {case.inner_steps} inner step(s)"
+        print(f"{name:<28}{count / 1e9:>8.2f} GFLOP  {1e3 * count / rates[fastest]:>6.1f} ms")
+
+
 def main() -> None:
     """Measure and print."""
     keep_freed_memory()
     torch.manual_seed(0)
+    floors()
     print(f"{'layer':<12}{'forward':>10}{'input grad':>12}{'weight grad':>13}   ms, {torch.get_num_threads()} threads")
     for size in (14, 7, 4):
         forward, to_x, to_weight = layer(size)

@@ -36,12 +36,12 @@ class Case(NamedTuple):
 
 
 QUICK = [Case("MAML", "5w1s", 1, "omniglot", 32), Case("FOMAML", "5w1s", 1, "omniglot", 32),
-         Case("MAML", "5w5s", 1, "omniglot", 32), Case("Reptile", "o15", 5, "omniglot", 5)]  # fmt: skip
+         Case("MAML", "5w5s", 1, "omniglot", 32), Case("MAML", "5w1s", 5, "omniglot", 32),
+         Case("Reptile", "o15", 5, "omniglot", 5)]  # fmt: skip
 FULL = [
     *QUICK,
     *(Case("MAML", "5w1s", 1, "omniglot", tasks) for tasks in (1, 4, 256)),
     *(Case("FOMAML", "5w1s", 1, "omniglot", tasks) for tasks in (1, 4, 256)),
-    Case("MAML", "5w1s", 5, "omniglot", 32),
     Case("FOMAML", "5w1s", 5, "omniglot", 32),
     Case("ANIL", "5w1s", 1, "omniglot", 32),
     Case("ANIL", "5w1s", 5, "omniglot", 32),

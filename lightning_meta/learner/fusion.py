@@ -28,16 +28,22 @@ class Fusion:
 
     Attributes:
         chosen: whether kernels are taken; None before that is known.
+        settled: whether nothing is left to be chosen or compiled.
     """
 
     def __init__(self, setting: Compile) -> None:
-        self._setting, self._settled = setting, setting in (False, "graph")
-        self.chosen: bool | None = None if setting is True else setting == "fused"
+        self._setting = setting
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Start again, for another run."""
+        self.settled = self._setting in (False, "graph")
+        self.chosen: bool | None = None if self._setting is True else self._setting == "fused"
 
     def restore(self, fused: bool | None) -> None:
         """Take over what a checkpoint holds, if anything, unless it was given."""
         if fused is not None and self._setting is True:
-            self.chosen, self._settled = fused, not fused
+            self.chosen, self.settled = fused, not fused
 
     def settle(
         self,
@@ -49,7 +55,7 @@ class Fusion:
         steps: float,
         agree: Callable[[bool], bool],
     ) -> None:
-        """Compile, and time a real meta-step both ways, if the run is long enough for that; only once.
+        """Compile, and time a real meta-step both ways, if the run is long enough for that; to be called once.
 
         Args:
             module: the learner.
@@ -63,24 +69,22 @@ class Fusion:
         Raises:
             MetaLearningError: ``model.compile`` is ``fused``, which is not possible here.
         """
-        if self._settled:
-            return
-        self._settled = True
+        self.settled = True
         hindrance = _hindrance(module, draws)
         if self._setting == "fused" and hindrance:
             raise MetaLearningError(f"model.compile is fused, but {hindrance}: set it to true, or to graph")
-        by_graph = 0.0
-        if self.chosen is None:
-            self.chosen = False
+        known, self.chosen = self.chosen is not None, False
+        if hindrance or not (known or (_single_precision(module) and not torch.are_deterministic_algorithms_enabled())):
+            return
+        if not known:
             by_graph = seconds_of(graph)
-            free = not hindrance and _single_precision(module) and not torch.are_deterministic_algorithms_enabled()
-            gain = steps * by_graph * _GAIN > _MARGIN * _EACH * operations()
-            if not agree(free and gain):
+            gain = operations() > 0 and steps * by_graph * _GAIN > _MARGIN * _EACH * operations()
+            if not agree(gain):
                 return
         rank_zero_info("model.compile: the meta-gradient is compiled to fused kernels, which may take a minute")
         start = time.perf_counter()
         self.chosen = agree(_compiles(fused))
-        if self.chosen and by_graph:
+        if self.chosen and not known:
             compilation = time.perf_counter() - start
             by_graph, by_kernels = seconds_of(graph), seconds_of(fused)
             self.chosen = agree(by_kernels < by_graph)

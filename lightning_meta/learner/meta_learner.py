@@ -228,7 +228,7 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
     def setup(self, stage: str) -> None:
         """Tell the data what to draw for the inner loop, and compare trainer, backbone and data."""
         super().setup(stage)
-        self.task_map.release()
+        self.task_map.prepare()
         checks.check_trainer(self, self.trainer)
         if isinstance(source := getattr(self.trainer, "datamodule", None), EpisodeSource):
             source.connect(self.training_batches(), self.evaluation_batches())

@@ -62,11 +62,16 @@ class TaskMap:
         for part in self._learner.modules():
             yield from filter(torch.is_tensor, (*part._parameters.values(), *part._buffers.values()))
 
+    def prepare(self) -> None:
+        """Start a run."""
+        self.release()
+        self.fusion.reopen()
+        # Fused kernels are fastest task by task, unless the layers are so small that calling them takes the time.
+        self._one_by_one = any(isinstance(part, nn.Conv2d) for part in self._learner.modules())
+
     def release(self) -> None:
         """Drop the graphs, which cannot be pickled and hold memory."""
         self._gradients, self._recorded_predictions = {}, None
-        # Fused kernels are fastest task by task, unless the layers are so small that calling them takes the time.
-        self._one_by_one = any(isinstance(part, nn.Conv2d) for part in self._learner.modules())
 
     def meta_gradient(self, episode: Episode, done: float) -> MetaGradient:
         """The meta-gradient of a batch of tasks.
@@ -100,15 +105,16 @@ class TaskMap:
             self.chunk.tune(
                 lambda size: run(next(episode.chunks(size)), size, False), tasks, learner.device, strategy.broadcast
             )
-        self.fusion.settle(
-            learner,
-            self.draws,
-            lambda: run(episode, self.chunk.size, False),
-            lambda: run(episode, self.chunk.size, True),
-            self._operations,
-            trainer.estimated_stepping_batches - trainer.global_step,
-            strategy.reduce_boolean_decision,
-        )
+        if not self.fusion.settled:
+            self.fusion.settle(
+                learner,
+                self.draws,
+                lambda: run(episode, self.chunk.size, False),
+                lambda: run(episode, self.chunk.size, True),
+                self._operations,
+                trainer.estimated_stepping_batches - trainer.global_step,
+                strategy.reduce_boolean_decision,
+            )
         return self.chunk.halve_on_out_of_memory(lambda size: run(episode, size, bool(self.fusion.chosen)), tasks)
 
     def predictions(self, episode: Episode) -> Predictions:

@@ -31,7 +31,9 @@ class Meta:
         fusion = arguments.pop("fusion", None) or Fusion(setting)
         module = arguments.pop("module", None) or network()
         fused = arguments.pop("fused", self.kernels)
-        fusion.settle(module, draws, self.graph, fused, lambda: 1000, steps, arguments.pop("agree", bool))
+        if not fusion.settled:
+            operations = arguments.pop("operations", 1000)
+            fusion.settle(module, draws, self.graph, fused, lambda: operations, steps, arguments.pop("agree", bool))
         return fusion.chosen
 
 
@@ -77,6 +79,23 @@ def test_deterministic_runs_time_nothing(step: Meta) -> None:
         assert step.settle() is False
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_what_has_no_graph_is_not_compiled(step: Meta) -> None:
+    assert step.settle(operations=0) is False and not step.compiled
+
+
+def test_a_resumed_run_compiles_nothing_on_what_it_cannot(step: Meta) -> None:
+    fusion = Fusion(True)
+    fusion.restore(True)
+    assert step.settle(fusion=fusion, draws=True) is False
+
+
+def test_another_run_chooses_again(step: Meta) -> None:
+    fusion = Fusion(True)
+    assert step.settle(fusion=fusion, steps=1) is False
+    fusion.reopen()
+    assert step.settle(fusion=fusion) is True
 
 
 def test_ranks_agree(step: Meta) -> None:

@@ -1,11 +1,12 @@
-"""What `throughput.py` compares: one meta-step as learn2learn's examples write it, and one of a plain ``vmap``."""
+"""learn2learn: meta-steps as its examples write them, on its own samplers and on a fixed batch."""
 
 import contextlib
 import copy
 import importlib
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import cycle
 from typing import Any
 from unittest import mock
 
@@ -15,28 +16,51 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
+from contenders import INNER_RATE, REPTILE_BATCH, REPTILE_RATE, Contender, Problem, Step, gradients, network_of
 from lightning_meta.data import TasksetEpisodes
 from lightning_meta.data.drawing.images import ImageEpisodes
 from lightning_meta.episode import Episode
-from lightning_meta.learner import MetaLearner
-from lightning_meta.params import Params, map_params
 
 Task = tuple[Tensor, Tensor]
-Step = Callable[[], object]
 
 with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
     warnings.simplefilter("ignore")  # it imports gym, which prints that it is unmaintained
     learn2learn: Any = importlib.import_module("learn2learn")
 
 
-def fixed_tasks(episode: Episode) -> Callable[[], Task]:
+def computation(problem: Problem) -> Contender:
+    """The loop of its examples on the batch of the problem; its Reptile carries moments from task to task."""
+    reptile = problem.case.algorithm == "Reptile"
+    network = their_network(problem)
+    order = cycle(problem.episode.inner_order.flatten(0, 1))
+    step = step_of(problem, network, fixed_tasks(problem.episode, with_queries=not reptile), lambda count: next(order))
+    return Contender(step, gradients(problem, _in_our_order(network)), serial=reptile)
+
+
+def end_to_end(problem: Problem, sample: Callable[[], Task]) -> Step:
+    """The loop of its examples with tasks of its own."""
+    return step_of(problem, their_network(problem), sample, lambda count: torch.randint(count, (REPTILE_BATCH,)))
+
+
+def step_of(problem: Problem, network: nn.Module, sample: Callable[[], Task], rows: Callable[[int], Tensor]) -> Step:
+    """A meta-step; ``rows`` says which of so many a step of Reptile sees."""
+    case = problem.case
+    if case.algorithm == "Reptile":
+        return their_reptile(network, sample, rows, case.tasks, case.inner_steps)
+    if case.algorithm == "ANIL":
+        return their_anil(network, sample, case.tasks, case.shots, case.inner_steps, INNER_RATE)
+    first_order = case.algorithm == "FOMAML"
+    return their_maml(network, sample, case.tasks, case.shots, case.inner_steps, INNER_RATE, first_order)
+
+
+def fixed_tasks(episode: Episode, with_queries: bool) -> Callable[[], Task]:
     """The tasks of an episode in turn, as learn2learn's own come: the images of a class together."""
     ways = int(episode.support_y.max()) + 1
     support, query = (x.unflatten(1, (ways, -1)) for x in (episode.support_x, episode.query_x))
-    rows = torch.cat([support, query], 2).flatten(1, 2)
+    rows = torch.cat([support, query] if with_queries else [support], 2).flatten(1, 2)
     labels = torch.arange(ways, device=rows.device).repeat_interleave(rows.shape[1] // ways)
-    place = iter(range(10**9))
-    return lambda: (rows[next(place) % len(rows)], labels)
+    tasks = cycle(rows)
+    return lambda: (next(tasks), labels)
 
 
 def their_benchmark(root: str, ways: int, images: int) -> Callable[[], Task]:
@@ -71,18 +95,33 @@ def in_memory(data: ImageEpisodes, ways: int, images: int) -> Callable[[], Task]
     return sample
 
 
-def their_network(backbone: str, ways: int) -> nn.Module:
-    """learn2learn's own network."""
-    models = learn2learn.vision.models
-    if backbone == "omniglot":
-        return models.OmniglotCNN(ways)
-    if backbone == "mini_imagenet":
-        return models.MiniImagenetCNN(ways)
-    network = models.ResNet12(ways)
-    for part in network.modules():  # its DropBlock would draw at random inside the inner loop
-        if hasattr(part, "drop_rate"):
-            part.drop_rate = 0.0
-    return network
+def their_network(problem: Problem) -> nn.Module:
+    """learn2learn's own network, Omniglot's with our weights; for Reptile ours, since it has none of Nichol's."""
+    case, models = problem.case, learn2learn.vision.models
+    if case.algorithm == "Reptile":
+        return network_of(problem)
+    if case.backbone == "omniglot":
+        network = models.OmniglotCNN(case.ways)
+        for parameter, value in zip(_in_our_order(network), problem.learner.meta_parameters().values(), strict=True):
+            parameter.data.copy_(value)
+    elif case.backbone == "mini_imagenet":
+        network = models.MiniImagenetCNN(case.ways)
+    else:
+        network = models.ResNet12(case.ways)
+        for part in network.modules():  # its DropBlock would draw at random inside the inner loop
+            if hasattr(part, "drop_rate"):
+                part.drop_rate = 0.0
+    return network.to(next(problem.learner.parameters()))  # type: ignore[no-any-return]
+
+
+def _in_our_order(network: nn.Module) -> Iterator[nn.Parameter]:
+    """Parameters of a conv-4, each convolution before its norm."""
+    kinds = (nn.Conv2d, nn.BatchNorm2d)
+    convolutions, norms = ([part for part in network.modules() if isinstance(part, kind)] for kind in kinds)
+    for pair in zip(convolutions, norms, strict=True):
+        for part in pair:
+            yield from part.parameters()
+    yield from next(part for part in network.modules() if isinstance(part, nn.Linear)).parameters()
 
 
 def their_maml(
@@ -135,11 +174,13 @@ def their_anil(network: nn.Module, sample: Callable[[], Task], tasks: int, shots
     return step
 
 
-def their_reptile(network: nn.Module, sample: Callable[[], Task], tasks: int, steps: int, batch: int) -> Step:
+def their_reptile(
+    network: nn.Module, sample: Callable[[], Task], rows: Callable[[int], Tensor], tasks: int, steps: int
+) -> Step:
     """The loop of learn2learn's `examples/vision/reptile_miniimagenet.py`, with the inner Adam's state carried."""
     device = next(network.parameters()).device
     optimizer = torch.optim.SGD(network.parameters(), 1.0)
-    state = torch.optim.Adam(network.parameters(), 1e-3, betas=(0.0, 0.999)).state_dict()
+    state = torch.optim.Adam(network.parameters(), REPTILE_RATE, betas=(0.0, 0.999)).state_dict()
 
     def step() -> None:
         nonlocal state
@@ -148,14 +189,14 @@ def their_reptile(network: nn.Module, sample: Callable[[], Task], tasks: int, st
             parameter.grad = torch.zeros_like(parameter)
         for _ in range(tasks):
             learner = copy.deepcopy(network)
-            inner = torch.optim.Adam(learner.parameters(), 1e-3, betas=(0.0, 0.999))
+            inner = torch.optim.Adam(learner.parameters(), REPTILE_RATE, betas=(0.0, 0.999))
             inner.load_state_dict(state)
             data, labels = sample()
             data, labels = data.to(device), labels.to(device)
             for _ in range(steps):
-                rows = torch.randint(len(data), (batch,))
+                seen = rows(len(data))
                 inner.zero_grad()
-                functional.cross_entropy(learner(data[rows]), labels[rows]).backward()
+                functional.cross_entropy(learner(data[seen]), labels[seen]).backward()
                 inner.step()
             state = inner.state_dict()
             for parameter, adapted in zip(network.parameters(), learner.parameters(), strict=True):
@@ -163,24 +204,3 @@ def their_reptile(network: nn.Module, sample: Callable[[], Task], tasks: int, st
         optimizer.step()
 
     return step
-
-
-def plain_vmap(learner: MetaLearner, episode: Episode, optimizer: torch.optim.Optimizer) -> Step:
-    """``torch.func.grad`` of ``torch.func.vmap`` over all tasks, and nothing else."""
-    progress = torch.zeros((), device=learner.device)
-
-    def mean_loss(params: Params) -> Tensor:
-        losses, _ = torch.func.vmap(learner.outer_loss, (None, 0, None, None))(
-            params, episode, learner.carry.tree(), progress
-        )
-        return losses.mean()
-
-    return lambda: apply_gradient(learner, torch.func.grad(mean_loss)(learner.meta_parameters()), optimizer)
-
-
-def apply_gradient(learner: MetaLearner, grads: Params, optimizer: torch.optim.Optimizer) -> None:
-    """One outer step."""
-    parameters = dict(learner.named_parameters())
-    for name, grad in map_params(Tensor.detach, grads).items():
-        parameters[name].grad = grad
-    optimizer.step()
