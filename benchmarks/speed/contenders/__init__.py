@@ -11,12 +11,14 @@ from typing import NamedTuple
 import torch
 from cases import Case
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
 
 from lightning_meta.backbones.norms import BatchNorm
 from lightning_meta.episode import Episode
 from lightning_meta.learner import MetaLearner
 from lightning_meta.mapping import chunk_gradient, meta_gradient
-from lightning_meta.params import Params, flatten
+from lightning_meta.params import Params, flatten, map_params
 
 Step = Callable[[], object]
 INNER_RATE, REPTILE_RATE, REPTILE_BATCH = 0.4, 1e-3, 10
@@ -118,6 +120,43 @@ def outer_optimizer(problem: Problem, parameters: Iterable[Tensor]) -> torch.opt
     if problem.case.algorithm == "Reptile":
         return torch.optim.SGD(parameters, 1.0)
     return torch.optim.Adam(parameters, 1e-3)
+
+
+def mapped_step(
+    problem: Problem, network: nn.Module, adapted: Callable[[Params, Callable[[Params], Params]], Params]
+) -> Contender:
+    """MAML or FOMAML of all tasks at once, under ``torch.func.vmap``.
+
+    Args:
+        problem: the tasks.
+        network: whose parameters learn.
+        adapted: weights after the inner steps, from those before and the gradient of the support loss.
+    """
+    params = dict(network.named_parameters())
+    optimizer = outer_optimizer(problem, params.values())
+    first_order = problem.case.algorithm == "FOMAML"
+
+    def loss(weights: Params, x: Tensor, y: Tensor) -> Tensor:
+        return cross_entropy(functional_call(network, weights, (x,)), y)
+
+    def task_loss(weights: Params, support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor) -> Tensor:
+        def inner_gradient(fast: Params) -> Params:
+            start = map_params(Tensor.detach, fast) if first_order else fast
+            grads: Params = torch.func.grad(loss)(start, support_x, support_y)
+            return grads
+
+        return loss(adapted(weights, inner_gradient), query_x, query_y)
+
+    def mean_loss(weights: Params) -> Tensor:
+        losses: Tensor = torch.func.vmap(task_loss, (None, 0, 0, 0, 0))(weights, *problem.episode[:4])
+        return losses.mean()
+
+    def step() -> None:
+        for name, grad in torch.func.grad(mean_loss)(params).items():
+            params[name].grad = grad.detach()
+        optimizer.step()
+
+    return Contender(step, gradients(problem, params.values()))
 
 
 def gradients(problem: Problem, parameters: Iterable[Tensor]) -> Callable[[], Params]:

@@ -1,5 +1,7 @@
 """PyTorch alone: a loop over tasks by autograd, and ``torch.func.vmap`` over all of them."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -12,6 +14,7 @@ from contenders import (
     Problem,
     UnavailableError,
     gradients,
+    mapped_step,
     network_of,
     outer_optimizer,
 )
@@ -50,7 +53,7 @@ def _reptile(problem: Problem, network: nn.Module) -> Contender:
     """Reptile with an inner Adam without momentum, written out; all tasks start from the same moments."""
     params = dict(network.named_parameters())
     optimizer = outer_optimizer(problem, params.values())
-    episode, tasks = problem.episode, problem.case.tasks
+    episode = problem.episode
     carried, count = [torch.zeros_like(weight) for weight in params.values()], 0
 
     def step() -> None:
@@ -77,7 +80,6 @@ def _reptile(problem: Problem, network: nn.Module) -> Contender:
         count += episode.inner_order.shape[1]
         optimizer.step()
 
-    assert tasks == len(episode.support_x)
     return Contender(step, gradients(problem, params.values()))
 
 
@@ -106,29 +108,10 @@ def vmapped_with_torch_norm(problem: Problem) -> Contender:
     """The same with PyTorch's fused batch norm, whose second derivative under ``vmap`` is wrong."""
     if problem.case.algorithm == "Reptile":
         raise UnavailableError("differs from torch.func.vmap in the norm alone: see MAML and FOMAML")
-    network = network_of(problem)
-    params = dict(network.named_parameters())
-    optimizer = outer_optimizer(problem, params.values())
-    first_order = problem.case.algorithm == "FOMAML"
 
-    def loss(weights: Params, x: Tensor, y: Tensor) -> Tensor:
-        return cross_entropy(functional_call(network, weights, (x,)), y)
-
-    def task_loss(weights: Params, support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor) -> Tensor:
-        fast = weights
+    def adapted(fast: Params, gradient: Callable[[Params], Params]) -> Params:
         for _ in range(problem.case.inner_steps):
-            grads = torch.func.grad(loss)(
-                map_params(Tensor.detach, fast) if first_order else fast, support_x, support_y
-            )
-            fast = map_params(lambda w, g: w - INNER_RATE * g, fast, grads)
-        return loss(fast, query_x, query_y)
+            fast = map_params(lambda w, g: w - INNER_RATE * g, fast, gradient(fast))
+        return fast
 
-    def mean_loss(weights: Params) -> Tensor:
-        return torch.func.vmap(task_loss, (None, 0, 0, 0, 0))(weights, *problem.episode[:4]).mean()
-
-    def step() -> None:
-        for name, grad in torch.func.grad(mean_loss)(params).items():
-            params[name].grad = grad.detach()
-        optimizer.step()
-
-    return Contender(step, gradients(problem, params.values()))
+    return mapped_step(problem, network_of(problem), adapted)

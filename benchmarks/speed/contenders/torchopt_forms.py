@@ -1,13 +1,23 @@
 """TorchOpt's differentiable SGD as the inner optimizer: in a loop over tasks, and under ``torch.func.vmap``."""
 
+from collections.abc import Callable
+
 import torch
 import torchopt
-from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from contenders import INNER_RATE, Contender, Problem, UnavailableError, gradients, network_of, outer_optimizer
-from lightning_meta.params import Params, map_params
+from contenders import (
+    INNER_RATE,
+    Contender,
+    Problem,
+    UnavailableError,
+    gradients,
+    mapped_step,
+    network_of,
+    outer_optimizer,
+)
+from lightning_meta.params import Params
 
 
 def loop(problem: Problem) -> Contender:
@@ -38,33 +48,16 @@ def loop(problem: Problem) -> Contender:
 def vmapped(problem: Problem) -> Contender:
     """All tasks at once, with PyTorch's batch norm: TorchOpt brings no norm of its own."""
     _refuse_reptile(problem)
-    network = network_of(problem)
-    params = dict(network.named_parameters())
-    optimizer, inner = outer_optimizer(problem, params.values()), torchopt.sgd(INNER_RATE)
-    first_order = problem.case.algorithm == "FOMAML"
+    inner = torchopt.sgd(INNER_RATE)
 
-    def loss(weights: Params, x: Tensor, y: Tensor) -> Tensor:
-        return cross_entropy(functional_call(network, weights, (x,)), y)
-
-    def task_loss(weights: Params, support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor) -> Tensor:
-        fast, state = weights, inner.init(weights)
+    def adapted(fast: Params, gradient: Callable[[Params], Params]) -> Params:
+        state = inner.init(fast)
         for _ in range(problem.case.inner_steps):
-            grads = torch.func.grad(loss)(
-                map_params(Tensor.detach, fast) if first_order else fast, support_x, support_y
-            )
-            updates, state = inner.update(grads, state, params=fast, inplace=False)
+            updates, state = inner.update(gradient(fast), state, params=fast, inplace=False)
             fast = torchopt.apply_updates(fast, updates, inplace=False)
-        return loss(fast, query_x, query_y)
+        return fast
 
-    def mean_loss(weights: Params) -> Tensor:
-        return torch.func.vmap(task_loss, (None, 0, 0, 0, 0))(weights, *problem.episode[:4]).mean()
-
-    def step() -> None:
-        for name, grad in torch.func.grad(mean_loss)(params).items():
-            params[name].grad = grad.detach()
-        optimizer.step()
-
-    return Contender(step, gradients(problem, params.values()))
+    return mapped_step(problem, network_of(problem), adapted)
 
 
 def _refuse_reptile(problem: Problem) -> None:
