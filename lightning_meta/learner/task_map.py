@@ -90,12 +90,12 @@ class TaskMap:
         batches = trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
         def run(tasks: Episode, chunk: int, fused: bool) -> MetaGradient:
-            given = params, tasks, learner.training_carry(tasks)
-            weights, batch, carry = channels_last(given) if fused else given
+            given = params, learner.training_carry(tasks)
+            weights, carry = channels_last(given) if fused else given
             own = seeded(learner.device, "training", self._seed, batches, trainer.global_rank)
             with own if self.draws is not False else nullcontext():
                 return meta_gradient(
-                    self._gradient(variant, fused), weights, batch, carry, progress,
+                    self._gradient(variant, fused), weights, tasks, carry, progress,
                     chunk=1 if fused and self._one_by_one else chunk, reduction=learner.outer_reduction,
                     serial=learner.serial, carry_per_task=learner.carry_per_task,
                 )  # fmt: skip
