@@ -3,8 +3,8 @@
 Inductor adds up the rows of a sum one after another, so that the error of a mean over a thousand of them is that of a
 thousand additions, ten times what PyTorch's own sums have; behind a norm it moves whole backgrounds across the ReLU.
 `add_in_stages` rewrites such sums (Higham, "The Accuracy of Floating Point Summation", 1993). And PyTorch multiplies
-matrices on a CPU by MKL, which leaves AVX-512 unused on all processors but Intel's: `products_by_onednn` gives the large
-products to oneDNN.
+matrices on a CPU by MKL, which leaves AVX-512 unused on all processors but Intel's: `products_by_onednn` gives the
+large products to oneDNN.
 """
 
 import math
