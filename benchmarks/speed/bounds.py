@@ -19,9 +19,9 @@ from cases import QUICK, data_of, learner_of
 from floor import matrix_rates, operations
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from lightning_meta.allocator import keep_freed_memory
 from lightning_meta.episode import InnerBatches
 from lightning_meta.mapping import chunk_gradient
+from lightning_meta.process import keep_freed_memory
 
 TASKS, IMAGES, FILTERS, RUNS = 32, 5, 64, 21
 

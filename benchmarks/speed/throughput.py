@@ -35,7 +35,7 @@ from floor import matrix_rates
 from matplotlib.figure import Figure
 from pytorch_lightning import Trainer
 
-from lightning_meta.allocator import keep_freed_memory
+from lightning_meta.process import keep_freed_memory
 
 RESULTS = Path(__file__).parents[1] / "results"
 Row = dict[str, Any]

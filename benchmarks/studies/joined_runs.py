@@ -23,7 +23,6 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lightning_meta.algorithms import MAML
-from lightning_meta.allocator import keep_freed_memory
 from lightning_meta.backbones import Conv4
 from lightning_meta.data import OmniglotEpisodes
 from lightning_meta.distributed import ArithmeticMean, JoinWeights, LocalWorkers, WeightGenerator
@@ -31,6 +30,7 @@ from lightning_meta.distributed.join_weights import join
 from lightning_meta.inner import SGD, InnerLoop, last
 from lightning_meta.mapping import map_tasks
 from lightning_meta.params import Params
+from lightning_meta.process import keep_freed_memory
 
 EVERY = 5  # meta-steps from one joining to the next
 WARM = EVERY  # meta-steps before the clock starts: the first one traces the graph

@@ -16,7 +16,6 @@ from lightning_meta import algorithms as algorithms
 from lightning_meta import backbones as backbones
 from lightning_meta import checkpoint_file
 from lightning_meta import distributed as distributed
-from lightning_meta.allocator import keep_freed_memory
 from lightning_meta.callbacks import Ensemble
 from lightning_meta.cli import run_folder, seeds
 from lightning_meta.cli.blame import blame, find_mistake, origin
@@ -32,6 +31,7 @@ from lightning_meta.data import EpisodeDataModule
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner import MetaLearner
 from lightning_meta.noise import silence
+from lightning_meta.process import keep_freed_memory
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "default_root_dir": "logs",

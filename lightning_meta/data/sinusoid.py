@@ -23,6 +23,7 @@ class SinusoidEpisodes(EpisodeDataModule):
     """
 
     outputs = 1
+    drawn_together = 32
 
     ways: int = field(default=1, init=False)
     train_ways: int | None = field(default=None, init=False)

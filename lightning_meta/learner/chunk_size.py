@@ -8,10 +8,10 @@ import psutil
 import torch
 from pytorch_lightning.utilities import rank_zero_info
 
-from lightning_meta.allocator import growth
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner.timing import seconds_of
 from lightning_meta.mapping import out_of_memory
+from lightning_meta.process import growth
 
 Result = TypeVar("Result")
 

@@ -24,6 +24,7 @@ from lightning_meta.mapping import (
     seeded,
 )
 from lightning_meta.params import Params
+from lightning_meta.process import remember_missing_gpu
 
 if TYPE_CHECKING:
     from lightning_meta.learner.meta_learner import MetaLearner
@@ -64,6 +65,7 @@ class TaskMap:
 
     def prepare(self) -> None:
         """Start a run."""
+        remember_missing_gpu()
         self.release()
         self.fusion.reopen()
         # Fused kernels are fastest task by task, unless the layers are so small that calling them takes the time.

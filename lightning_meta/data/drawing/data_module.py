@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -47,6 +47,8 @@ class EpisodeDataModule(LightningDataModule, ABC):
     Raises:
         MetaLearningError: a number is too small.
     """
+
+    drawn_together: ClassVar[int] = 1  # training batches in one draw; more where a draw costs the same for many tasks
 
     ways: int = 5
     shots: int = 1

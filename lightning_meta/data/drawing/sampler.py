@@ -57,14 +57,27 @@ class TaskDataset(Dataset[Episode]):
     def __init__(self, data: "EpisodeDataModule", split: Split) -> None:
         self.data, self.split = copy.copy(data), split
         self.data.trainer = None  # worker processes get a copy of this object
-        self._drawn: Episode | None = None  # kept for the next visits
+        self._drawn: list[Episode] = []  # for the next visits, and ahead of the next batches
 
     def __getitem__(self, key: tuple[Tensor, int]) -> Episode:
         numbers, visit = key
         batches = self.data.inner_batches(self.split)
+        if not self._next_is(numbers):  # those of the last visits are done with
+            self._drawn = self._drawn[1:]
+        if not self._next_is(numbers):
+            self._drawn = self._draw(numbers)
         if batches.visits == 1:
-            return self.data.draw(self.split, numbers)
-        if self._drawn is None or not torch.equal(self._drawn.task_ids, numbers):
-            self._drawn = self.data.draw(self.split, numbers)
-        order = self._drawn.inner_order[:, visit * batches.steps : (visit + 1) * batches.steps]
-        return self._drawn._replace(inner_order=order)
+            return self._drawn.pop(0)
+        order = self._drawn[0].inner_order[:, visit * batches.steps : (visit + 1) * batches.steps]
+        return self._drawn[0]._replace(inner_order=order)
+
+    def _next_is(self, numbers: Tensor) -> bool:
+        return bool(self._drawn) and torch.equal(self._drawn[0].task_ids, numbers)
+
+    def _draw(self, numbers: Tensor) -> list[Episode]:
+        """These tasks, and those of the batches that follow in the stream, where they cost nothing more."""
+        together = self.data.drawn_together if self.split == "train" else 1
+        if together == 1 or not len(numbers):
+            return [self.data.draw(self.split, numbers)]
+        ahead = numbers + self.data.meta_batch_size * torch.arange(together)[:, None]
+        return list(self.data.draw(self.split, ahead.flatten()).chunks(len(numbers)))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lightning_meta.data import SinusoidEpisodes
 from lightning_meta.data.drawing import data_module as base
 from lightning_meta.episode import InnerBatches
 from lightning_meta.errors import MetaLearningError
@@ -43,6 +44,22 @@ def test_tasks_come_several_times_in_a_row_with_further_steps(size: int | None, 
         visit = place % 3
         assert_same(episode, whole._replace(inner_order=whole.inner_order[:, 2 * visit : 2 * visit + 2]))
     assert len(data.test_dataloader()) == 1  # evaluation sees every task once
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_drawn_ahead_is_what_a_draw_of_its_own_gives(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(on_rank(0, 1)), "drawn_together", 3)
+    data = on_rank(1, 2, max_steps=5, num_workers=workers)
+    for place, episode in enumerate(data.train_dataloader()):
+        assert_same(episode, data.draw("train", torch.tensor([4 * place + 1, 4 * place + 3])))
+    assert [len(episode.task_ids) for episode in data.test_dataloader()] == [5]  # of eleven tasks, half
+
+
+def test_waves_are_the_same_however_many_are_drawn_together() -> None:
+    data = SinusoidEpisodes(meta_batch_size=3)
+    together = data.draw("train", torch.arange(3 * data.drawn_together))
+    for place, part in enumerate(together.chunks(3)):
+        assert_same(part, data.draw("train", torch.arange(3 * place, 3 * place + 3)))
 
 
 def test_visits_go_on_where_the_checkpoint_ended() -> None:

@@ -1,9 +1,12 @@
-"""Main memory: how the C library hands it out, and how much a function takes."""
+"""What the process asks of the system: main memory, and whether there is a GPU."""
 
 import contextlib
 import ctypes
+import os
 from collections.abc import Callable
 from pathlib import Path
+
+import torch
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # names of settings, from malloc.h of the GNU C library
 _PROCESS = Path("/proc/self")
@@ -30,6 +33,12 @@ def growth(run: Callable[[], object]) -> int:
     before = _status("VmRSS")
     run()
     return max(_status("VmHWM") - before, 0)
+
+
+def remember_missing_gpu() -> None:
+    """Where there is no NVIDIA GPU, say so to PyTorch, whose Adam else looks for NVIDIA's library at every step."""
+    if not torch.cuda.device_count():
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 
 def _status(name: str) -> int:
