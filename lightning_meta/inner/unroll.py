@@ -20,6 +20,7 @@ def unroll(
     order: Tensor,
     state: Any = None,
     second_order: bool = True,
+    first: Any = 0,
 ) -> Iterator[tuple[Params, Any]]:
     """Run the inner loop from ``fast``; yields weights and optimizer state before the first step and after each.
 
@@ -34,6 +35,7 @@ def unroll(
         state: optimizer state to start from; None for a fresh one.
         second_order: whether the inner gradients are differentiated, too. Otherwise they are constants, memory hardly
             grows with the steps, and the derivative goes through the rule's own arithmetic alone.
+        first: number of the first step.
     """
     state = optimizer.init(fast) if state is None else state
     scale = loss_scale(order.device)
@@ -42,7 +44,8 @@ def unroll(
         return loss(fast, rows, step) * scale
 
     yield fast, state
-    for step, rows in enumerate(order):
+    for place, rows in enumerate(order):
+        step = first + place
         # Taken at detached weights, a constant gradient leaves no graph behind.
         grads = unscaled(torch.func.grad(scaled_loss)(fast if second_order else detach(fast), rows, step), scale)
         grads = grads if second_order else detach(grads)

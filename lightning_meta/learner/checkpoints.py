@@ -1,5 +1,6 @@
 """What a checkpoint says beside the weights: the method, the data, and how far the training was."""
 
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -38,6 +39,9 @@ _OF_TRAINING = {"optimizer", "lr_scheduler", "outer_reduction"}  # and without e
 class CheckpointedModule(LightningModule):
     """A module whose checkpoints are written and read by `AtomicCheckpointIO`, unless the trainer was given another."""
 
+    meta_steps: int  # that the weights have been trained for
+    train_seconds: float  # that this took, with validation
+
     def setup(self, stage: str) -> None:
         """Take the place of Lightning's own files."""
         strategy = self.trainer.strategy
@@ -73,6 +77,16 @@ class CheckpointedModule(LightningModule):
         """Let loggers count meta-steps: by Lightning's own count some resumptions are one too high, others too low."""
         self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.trainer.global_step
 
+    def on_train_start(self) -> None:
+        """Start the clock where an interrupted run stopped it."""
+        super().on_train_start()
+        self._clock = time.perf_counter() - self.train_seconds
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Count meta-steps and their time."""
+        self.meta_steps = self.trainer.global_step
+        self.train_seconds = time.perf_counter() - self._clock
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the checkpoint belongs to this learner, and go on with its counts."""
         restore(cast("MetaLearner", self), checkpoint)
@@ -88,6 +102,7 @@ def describe(learner: "MetaLearner") -> dict[str, Any]:
         "train_seconds": learner.train_seconds,
         "task_chunk": chunk.size if chunk.tuned else None,
         "fused": learner.task_map.fusion.chosen,
+        "fused_evaluation": learner.evaluation.fusion.chosen,
         "not_plain": sorted(learner.not_plain),
     }
 
@@ -122,6 +137,7 @@ def restore(learner: "MetaLearner", checkpoint: dict[str, Any]) -> None:
             check_outer_settings(changed)
             own = learner._optimizer(learner.parameters()).param_groups
             check_outer_state(checkpoint["optimizer_states"][0]["param_groups"], own, scheduled)
+            learner.evaluation.fusion.restore(checkpoint.get("fused_evaluation"))
         _report(changed, training)
         if isinstance(trainer.precision_plugin, DoublePrecision):
             learner.double()  # which Lightning does after loading, when the weights were rounded to float32

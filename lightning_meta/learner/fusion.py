@@ -1,4 +1,4 @@
-"""Whether the meta-gradient becomes fused kernels: where they are faster, and the run long enough to gain by them."""
+"""Whether a function of tasks becomes fused kernels: where they are faster, and the run long enough to gain by them."""
 
 import time
 import warnings
@@ -16,7 +16,6 @@ from lightning_meta.mapping import missing_compiler
 Compile = bool | Literal["graph", "fused"]
 
 _EACH = 0.03  # seconds that an operation takes to compile, about, unless Inductor's cache on disk has it
-_GAIN = 0.3  # of the time of a meta-step, about; what it really is, is measured
 _MARGIN = 2.0  # times the compilation is what a run has to gain
 
 
@@ -25,14 +24,16 @@ class Fusion:
 
     Args:
         setting: ``model.compile``.
+        name: what is compiled, for messages.
+        gain: of the time of the graph, about; what it really is, is measured.
 
     Attributes:
         chosen: whether kernels are taken; None before that is known.
         settled: whether nothing is left to be chosen or compiled.
     """
 
-    def __init__(self, setting: Compile) -> None:
-        self._setting = setting
+    def __init__(self, setting: Compile, name: str = "the meta-gradient", gain: float = 0.3) -> None:
+        self._setting, self._name, self._gain = setting, name, gain
         self.reopen()
 
     def reopen(self) -> None:
@@ -49,21 +50,21 @@ class Fusion:
         self,
         module: nn.Module,
         draws: bool | None,
-        graph: Callable[[], Any],
+        time_graph: Callable[[], float],
         fused: Callable[[], Any],
         operations: Callable[[], int],
         steps: float,
         agree: Callable[[bool], bool],
     ) -> None:
-        """Compile, and time a real meta-step both ways, if the run is long enough for that; to be called once.
+        """Compile, and time a real batch of tasks both ways, if the run is long enough for that; to be called once.
 
         Args:
             module: the learner.
             draws: whether its network draws random numbers; Inductor would draw others than the run shall.
-            graph: one meta-step by the graph, without side effects.
-            fused: the same by fused kernels, which the first call compiles.
+            time_graph: gives the seconds that it takes by the graph.
+            fused: the same by fused kernels, without side effects; the first call compiles.
             operations: how many the graph has, once it has run.
-            steps: meta-steps that are left.
+            steps: batches that are left.
             agree: whether all ranks say so, of which each gives its opinion.
 
         Raises:
@@ -77,21 +78,21 @@ class Fusion:
         if hindrance or not (known or (_single_precision(module) and not torch.are_deterministic_algorithms_enabled())):
             return
         if not known:
-            by_graph = seconds_of(graph)
-            gain = operations() > 0 and steps * by_graph * _GAIN > _MARGIN * _EACH * operations()
+            by_graph = time_graph()
+            gain = operations() > 0 and steps * by_graph * self._gain > _MARGIN * _EACH * operations()
             if not agree(gain):
                 return
-        rank_zero_info("model.compile: the meta-gradient is compiled to fused kernels, which may take a minute")
+        rank_zero_info(f"model.compile: {self._name} is compiled to fused kernels, which may take a minute")
         start = time.perf_counter()
         self.chosen = agree(_compiles(fused))
         if self.chosen and not known:
             compilation = time.perf_counter() - start
-            by_graph, by_kernels = seconds_of(graph), seconds_of(fused)
+            by_graph, by_kernels = time_graph(), seconds_of(fused)
             self.chosen = agree(by_kernels < by_graph)
             taken = "fused kernels" if self.chosen else "the graph"
             rank_zero_info(
-                f"model.compile: true takes {taken} (time of a meta-step: graph {1e3 * by_graph:.3g} ms, kernels "
-                f"{1e3 * by_kernels:.3g} ms; compiled in {compilation:.0f} s)"
+                f"model.compile: true takes {taken} for {self._name} (time of a batch of tasks: graph "
+                f"{1e3 * by_graph:.3g} ms, kernels {1e3 * by_kernels:.3g} ms; compiled in {compilation:.0f} s)"
             )
 
 

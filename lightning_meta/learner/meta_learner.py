@@ -1,7 +1,6 @@
 """The LightningModule of every method: its settings, the pieces that a method is written with, and the meta-step."""
 
 import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
 from functools import cached_property, partial
@@ -20,6 +19,7 @@ from lightning_meta.learner import checks, losses
 from lightning_meta.learner.adapted import AdaptedLearner, adapt_to
 from lightning_meta.learner.carry import CarryBuffers
 from lightning_meta.learner.checkpoints import CheckpointedModule
+from lightning_meta.learner.evaluation import Evaluation
 from lightning_meta.learner.fusion import Compile
 from lightning_meta.learner.guarded import GuardedModule
 from lightning_meta.learner.hyperparameters import by_name, save_settings
@@ -88,8 +88,8 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
         self.inner_parameters = nn.ParameterDict({name.replace(".", "/"): value for name, value in learned.items()})
         self.carry = CarryBuffers()
         self.scores = EpisodeScores(inner.evaluation_steps, vectorised=task_chunk != 1)
-        self.task_map = TaskMap(self, task_chunk, compile)
-        self.meta_steps, self.train_seconds = 0, 0.0  # that the weights have been trained for, with validation
+        self.task_map, self.evaluation = TaskMap(self, task_chunk, compile), Evaluation(self, task_chunk, compile)
+        self.meta_steps, self.train_seconds = 0, 0.0
         self.trained_on: dict[str, Any] = {}  # what checkpoints say of the data
         self.input_shape: list[int] | None = None  # of the data at hand, without the rows
         self.ensemble: list[tuple[Params, Any]] = []  # params and carry of every member
@@ -121,10 +121,13 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
 
     def predictions(self, params: Params, task: Episode, carry: Any) -> Predictions:
         """Outputs for one task before adaptation and after every inner step."""
-        every = self.adapted_weights(params, task, carry)
-        steps = [run_both_protocols(partial(self.encode, weights), task, self.task_map.vectorised) for weights in every]
-        decided = [[self.decide(task, step.support, rows) for rows in step] for step in steps]
-        return Predictions(*(torch.stack(outputs) for outputs in zip(*decided, strict=True)))
+        steps = [self.predictions_at(weights, task) for weights in self.adapted_weights(params, task, carry)]
+        return Predictions(*map(torch.stack, zip(*steps, strict=True)))
+
+    def predictions_at(self, weights: Params, task: Episode) -> Predictions:
+        """Outputs for one task at complete weights, each (rows, outputs)."""
+        step = run_both_protocols(partial(self.encode, weights), task, self.task_map.vectorised)
+        return Predictions(*(self.decide(task, step.support, rows) for rows in step))
 
     def start(self, params: Params, task: Episode) -> Params:
         """Fast weights before the first inner step."""
@@ -156,6 +159,7 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
         second_order: bool = True,
         start: Params | None = None,
         loss: Callable[[Params, Tensor, int], Tensor] | None = None,
+        first: Any = 0,
     ) -> Iterator[tuple[Params, Any]]:
         """The inner loop: complete weights and optimizer state before the first step and after each.
 
@@ -166,12 +170,13 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
             second_order: whether the inner gradients are differentiated, too.
             start: fast weights to start from; `start` when None.
             loss: what the steps descend; `inner_objective` when None.
+            first: number of the first step.
         """
         rule = {name.replace("/", "."): value for name, value in named("inner_parameters", params).items()}
         fast = self.start(params, task) if start is None else start
         loss = self.inner_objective(params, task) if loss is None else loss
-        steps = unroll(loss, self.inner.optimizer, fast, rule, task.inner_order, state, second_order)
-        return ((self.unadapted_params(params, step) | fast, state) for step, (fast, state) in enumerate(steps))
+        steps = unroll(loss, self.inner.optimizer, fast, rule, task.inner_order, state, second_order, first)
+        return ((self.unadapted_params(params, first + step) | fast, state) for step, (fast, state) in enumerate(steps))
 
     def inner_objective(self, params: Params, task: Episode) -> Callable[[Params, Tensor, int], Tensor]:
         """What inner steps descend: a function of fast weights, rows of the support set and number of the step."""
@@ -229,6 +234,7 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
         """Tell the data what to draw for the inner loop, and compare trainer, backbone and data."""
         super().setup(stage)
         self.task_map.prepare()
+        self.evaluation.prepare()
         checks.check_trainer(self, self.trainer)
         if isinstance(source := getattr(self.trainer, "datamodule", None), EpisodeSource):
             source.connect(self.training_batches(), self.evaluation_batches())
@@ -258,19 +264,9 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
         self.log("train/outer_loss", loss, prog_bar=True, sync_dist=True)
         self.log_dict(self.scores.of_training(self.loss, self.all_predictions(episode), episode), sync_dist=True)
 
-    def on_train_start(self) -> None:
-        """Start the clock where an interrupted run stopped it."""
-        super().on_train_start()
-        self._clock = time.perf_counter() - self.train_seconds
-
-    def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:
-        """Count meta-steps and their time."""
-        self.meta_steps = self.trainer.global_step
-        self.train_seconds = time.perf_counter() - self._clock
-
     def all_predictions(self, episode: Episode) -> Predictions:
         """`predictions` of every task: every tensor (tasks, steps + 1, rows, outputs)."""
-        return self.task_map.predictions(episode)
+        return self.evaluation.predictions(episode)
 
     def validation_step(self, episode: Episode, batch_idx: int) -> None:
         """Adapt to the tasks and score them."""
@@ -298,3 +294,4 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
     def teardown(self, stage: str) -> None:
         """Drop the graphs."""
         self.task_map.release()
+        self.evaluation.release()

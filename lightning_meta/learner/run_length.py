@@ -49,6 +49,14 @@ def foreseen_meta_steps(trainer: Trainer) -> int:
     return max(epoch_ends(trainer, batches), default=0)
 
 
+def evaluation_batches_left(trainer: Trainer) -> float:
+    """Batches of tasks that the run still evaluates, about, without a test that follows it."""
+    if trainer.state.fn != "fit":
+        return float(sum(trainer.num_val_batches if trainer.validating else trainer.num_test_batches))
+    left = (trainer.estimated_stepping_batches - trainer.global_step) * trainer.accumulate_grad_batches
+    return sum(trainer.num_val_batches) * left / max(trainer.val_check_batch or 1, 1)
+
+
 def _accumulated(trainer: Trainer, epoch: int) -> int:
     """Meta-batches whose gradients make one meta-step in this epoch."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Runs the functions of one task over a batch of tasks: in chunks, as graphs, in as many rows as memory allows."""
+"""Runs the outer loss of one task over a batch of tasks: in chunks, as graphs, in as many rows as memory allows."""
 
 from collections.abc import Hashable, Iterator
 from contextlib import nullcontext
@@ -8,22 +8,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_meta.episode import Episode, EpisodeSource, Predictions
+from lightning_meta.episode import Episode, EpisodeSource
 from lightning_meta.learner.checks.vectorising import check_first_episode
 from lightning_meta.learner.chunk_size import ChunkSize
 from lightning_meta.learner.fusion import Compile, Fusion
-from lightning_meta.learner.running import evaluating
+from lightning_meta.learner.timing import seconds_of
 from lightning_meta.mapping import (
     ChunkGradient,
     Compiled,
     MetaGradient,
     channels_last,
     chunk_gradient,
-    map_tasks,
     meta_gradient,
     seeded,
 )
-from lightning_meta.params import Params
 from lightning_meta.process import remember_missing_gpu
 
 if TYPE_CHECKING:
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class TaskMap:
-    """Maps a learner's ``outer_loss`` and ``predictions``, functions of one task, over tasks.
+    """Maps a learner's ``outer_loss``, a function of one task, over tasks.
 
     What the network draws at random, as a dropout does, every task and every inner step draws for itself. The draws of
     a meta-step follow from the seed of the data, its number, the rank and the size of the chunks.
@@ -47,11 +45,9 @@ class TaskMap:
         self.chunk = ChunkSize(task_chunk)
         self.vectorised = task_chunk != 1
         self.compiled, self.fusion = compile is not False, Fusion(compile)
-        self._evaluation_chunk = ChunkSize(task_chunk)  # so that no score depends on what training chose
         self.draws: bool | None = None  # whether training draws random numbers in the network; None before a check
         self._gradients: dict[Hashable, Any] = {}  # by variant and the modes of the modules
-        self._recorded_predictions: Any = None
-        self._one_by_one = False
+        self.one_by_one = False  # whether fused kernels take one task after another
 
     @property
     def may_draw(self) -> bool:
@@ -69,11 +65,11 @@ class TaskMap:
         self.release()
         self.fusion.reopen()
         # Fused kernels are fastest task by task, unless the layers are so small that calling them takes the time.
-        self._one_by_one = any(isinstance(part, nn.Conv2d) for part in self._learner.modules())
+        self.one_by_one = any(isinstance(part, nn.Conv2d) for part in self._learner.modules())
 
     def release(self) -> None:
         """Drop the graphs, which cannot be pickled and hold memory."""
-        self._gradients, self._recorded_predictions = {}, None
+        self._gradients = {}
 
     def meta_gradient(self, episode: Episode, done: float) -> MetaGradient:
         """The meta-gradient of a batch of tasks.
@@ -98,7 +94,7 @@ class TaskMap:
             with own if self.draws is not False else nullcontext():
                 return meta_gradient(
                     self._gradient(variant, fused), weights, tasks, carry, progress,
-                    chunk=1 if fused and self._one_by_one else chunk, reduction=learner.outer_reduction,
+                    chunk=1 if fused and self.one_by_one else chunk, reduction=learner.outer_reduction,
                     serial=learner.serial, carry_per_task=learner.carry_per_task,
                 )  # fmt: skip
 
@@ -111,24 +107,13 @@ class TaskMap:
             self.fusion.settle(
                 learner,
                 self.draws,
-                lambda: run(episode, self.chunk.size, False),
+                lambda: seconds_of(lambda: run(episode, self.chunk.size, False)),
                 lambda: run(episode, self.chunk.size, True),
                 self._operations,
                 trainer.estimated_stepping_batches - trainer.global_step,
                 strategy.reduce_boolean_decision,
             )
         return self.chunk.halve_on_out_of_memory(lambda size: run(episode, size, bool(self.fusion.chosen)), tasks)
-
-    def predictions(self, episode: Episode) -> Predictions:
-        """Predictions of every task with dropout off, each tensor (tasks, steps + 1, rows, outputs)."""
-
-        def run(size: int) -> Predictions:
-            with seeded(episode.task_ids.device, "evaluation", self._seed, *episode.task_ids[:1].tolist()):
-                chunks = [self._mean_predictions(tasks) for tasks in episode.chunks(size)]
-            return Predictions(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
-
-        with evaluating(self._learner):
-            return self._evaluation_chunk.halve_on_out_of_memory(run, episode.tasks)
 
     @property
     def _seed(self) -> int:
@@ -151,21 +136,3 @@ class TaskMap:
     def _operations(self) -> int:
         """In the graph that was traced last."""
         return max(gradient.operations for ways in self._gradients.values() for gradient in ways)
-
-    def _mean_predictions(self, tasks: Episode) -> Predictions:
-        """The mean over the members of an ensemble, where the learner is one."""
-        learner, run = self._learner, self._map_predictions
-        # Launching an evaluation's operations one by one costs a GPU most of its time, and a CPU little.
-        if self.compiled and tasks.support_x.is_cuda:
-            if self._recorded_predictions is None:
-                self._recorded_predictions = Compiled(run, self.constants, "an evaluation")
-            run = self._recorded_predictions
-        own = learner.evaluation_carry(tasks)
-        weights = learner.ensemble or [(learner.meta_parameters(), own)]
-        members = [run(params, tasks, own if learner.carry_per_task else carry) for params, carry in weights]
-        return Predictions(*(sum(parts) / len(members) for parts in zip(*members, strict=True)))
-
-    def _map_predictions(self, params: Params, tasks: Episode, carry: Any) -> Predictions:
-        in_dims = None, 0, 0 if self._learner.carry_per_task else None
-        predictions: Predictions = map_tasks(self._learner.predictions, in_dims, params, tasks, carry)
-        return predictions

@@ -122,6 +122,8 @@ class Compiled(Generic[Arguments, Result]):
         for node in graph.graph.nodes:
             if _size_depends_on_values(node):
                 raise RuntimeError(f"the size of what {node.target} gives depends on values")
+            if fused and torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+                raise RuntimeError(f"{node.target} draws random numbers, which kernels would draw otherwise")
         graph.graph.eliminate_dead_code()
         graph.recompile()
         self.operations = len(graph.graph.nodes)

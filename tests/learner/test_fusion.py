@@ -33,7 +33,9 @@ class Meta:
         fused = arguments.pop("fused", self.kernels)
         if not fusion.settled:
             operations = arguments.pop("operations", 1000)
-            fusion.settle(module, draws, self.graph, fused, lambda: operations, steps, arguments.pop("agree", bool))
+            agree = arguments.pop("agree", bool)
+            time_graph = lambda: self.seconds[self.graph]  # noqa: E731
+            fusion.settle(module, draws, time_graph, fused, lambda: operations, steps, agree)
         return fusion.chosen
 
 

@@ -1,0 +1,177 @@
+"""Predictions for batches of tasks: each task as a whole, or by one graph of an inner step that is repeated."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from lightning_meta.episode import Episode, EpisodeSource, Predictions
+from lightning_meta.learner.chunk_size import ChunkSize
+from lightning_meta.learner.fusion import Compile, Fusion
+from lightning_meta.learner.run_length import evaluation_batches_left
+from lightning_meta.learner.running import evaluating
+from lightning_meta.mapping import Compiled, channels_last, map_tasks, out_of_memory, seeded
+from lightning_meta.params import Params
+
+if TYPE_CHECKING:
+    from lightning_meta.learner.meta_learner import MetaLearner
+
+_OPERATIONS = 1000  # in the graph of one step with both protocols, about
+
+
+class AnyStep:
+    """The number of an inner step where nothing may depend on it: that is not compared, and no index."""
+
+    def __add__(self, other: int) -> "AnyStep":
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        raise TypeError("an inner step is not like the others")
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __bool__(self) -> bool:
+        raise TypeError("an inner step is not like the others")
+
+
+class Evaluation:
+    """Maps a learner's ``predictions``, a function of one task, over tasks.
+
+    Where all inner steps are alike, one of them and the outputs before it are one function, which is called once more
+    than there are steps: fifty of them take no longer to compile than one. It becomes a CUDA graph on a GPU, and fused
+    kernels on a CPU if the tasks that are left take so long that compiling is worth it.
+
+    Args:
+        learner: whose predictions are mapped.
+        task_chunk: as in `MetaLearner`.
+        compile: as in `MetaLearner`.
+    """
+
+    def __init__(self, learner: "MetaLearner", task_chunk: int | Literal["auto"], compile: Compile) -> None:  # noqa: A002
+        self._learner, self._compiles = learner, compile is not False
+        self._chunk = ChunkSize(task_chunk)  # so that no score depends on what training chose
+        self.fusion = Fusion(compile != "graph" and self._compiles, "an evaluation", gain=0.5)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Start a run."""
+        self.release()
+        self.fusion.reopen()
+
+    def release(self) -> None:
+        """Drop the graphs, which cannot be pickled and hold memory."""
+        self._graphs: dict[str, Any] = {}
+        self._alike: bool | None = None  # whether all inner steps are; None before that is known
+        self._fused_shapes: Any = None  # of the tasks that kernels were made for
+
+    def predictions(self, episode: Episode) -> Predictions:
+        """Predictions of every task with dropout off, each tensor (tasks, steps + 1, rows, outputs)."""
+        shapes = [tensor.shape[1:] for tensor in episode]
+        trainer = self._learner._trainer
+        open_question = not (self.fusion.settled or trainer is None or trainer.training or trainer.sanity_checking)
+        with evaluating(self._learner):
+            if open_question and self.fusion.chosen and self._steps_are_alike(episode):
+                self._settle(episode, shapes, trainer, 0.0)
+            if shapes == self._fused_shapes:
+                return self._run(episode, self._chunk.size, fused=True)
+            start = time.perf_counter()
+            result = self._chunk.halve_on_out_of_memory(partial(self._run, episode), episode.tasks)
+            if open_question and self.fusion.chosen is None:
+                self._settle(episode, shapes, trainer, time.perf_counter() - start)
+        return result
+
+    def _settle(self, episode: Episode, shapes: Any, trainer: Any, seconds: float) -> None:
+        """Make kernels for tasks of these shapes, of which a batch took so many seconds, if that is worth it."""
+        self.fusion.settle(
+            self._learner,
+            False,
+            lambda: seconds,
+            partial(self._run, episode, self._chunk.size, fused=True),
+            lambda: _OPERATIONS,
+            evaluation_batches_left(trainer),
+            lambda worth: worth and self._steps_are_alike(episode),  # every rank for itself, since none shares a graph
+        )
+        self._fused_shapes = shapes if self.fusion.chosen else None
+
+    def _run(self, episode: Episode, size: int, fused: bool = False) -> Predictions:
+        size = 1 if fused and self._learner.task_map.one_by_one else size
+        with seeded(episode.task_ids.device, "evaluation", self._seed, *episode.task_ids[:1].tolist()):
+            chunks = [self._mean_predictions(tasks, fused) for tasks in episode.chunks(size)]
+        return Predictions(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
+
+    @property
+    def _seed(self) -> int:
+        """That of the data, which a resumed run has again; PyTorch's where there are no such data."""
+        source = getattr(self._learner._trainer, "datamodule", None)
+        return source.seed if isinstance(source, EpisodeSource) else torch.initial_seed()
+
+    def _mean_predictions(self, tasks: Episode, fused: bool) -> Predictions:
+        """The mean over the members of an ensemble, where the learner is one."""
+        learner, run = self._learner, self._whole
+        # Launching an evaluation's operations one by one costs a GPU most of its time, and a CPU little.
+        if fused or (self._compiles and tasks.support_x.is_cuda):
+            run = partial(self._step_by_step, fused) if self._steps_are_alike(tasks) else self._compiled("whole", run)
+        own = learner.evaluation_carry(tasks)
+        weights = learner.ensemble or [(learner.meta_parameters(), own)]
+        members = [run(params, tasks, own if learner.carry_per_task else carry) for params, carry in weights]
+        return Predictions(*(sum(parts) / len(members) for parts in zip(*members, strict=True)))
+
+    def _compiled(self, name: str, function: Any, fused: bool = False) -> Any:
+        if name not in self._graphs:
+            self._graphs[name] = Compiled(function, self._learner.task_map.constants, "an evaluation", fused)
+        return self._graphs[name]
+
+    def _whole(self, params: Params, tasks: Episode, carry: Any) -> Predictions:
+        in_dims = None, 0, 0 if self._learner.carry_per_task else None
+        predictions: Predictions = map_tasks(self._learner.predictions, in_dims, params, tasks, carry)
+        return predictions
+
+    def _step_by_step(self, fused: bool, params: Params, tasks: Episode, carry: Any) -> Predictions:
+        step = self._compiled("step", partial(map_tasks, partial(_advance, self._learner), (None, 0, 0)), fused)
+        params = channels_last(params) if fused else params
+        return self._repeat(step, params, tasks, carry)
+
+    def _repeat(self, step: Callable[..., Any], params: Params, tasks: Episode, carry: Any) -> Predictions:
+        """The predictions that ``step`` makes, which is `_advance` for several tasks."""
+        now = map_tasks(partial(_begin, self._learner), (None, 0, None), params, tasks, carry)
+        orders = tasks.inner_order.split(1, 1)
+        outputs: list[Predictions] = []
+        for order in [*orders, orders[-1]]:  # after the last step, the outputs are wanted alone
+            here, now = step(params, tasks._replace(inner_order=order), now)
+            outputs.append(here)
+        return Predictions(*(torch.stack(parts, 1) for parts in zip(*outputs, strict=True)))
+
+    def _steps_are_alike(self, episode: Episode) -> bool:
+        """Whether repeating a step that does not know its number gives the predictions, tried on one task."""
+        if self._alike is None:
+            task, learner = next(episode.chunks(1)), self._learner
+            given = learner.meta_parameters(), task, learner.evaluation_carry(task)
+            try:
+                every = self._whole(*given)
+                repeated = self._repeat(partial(map_tasks, partial(_advance, learner), (None, 0, 0)), *given)
+                self._alike = all(
+                    torch.allclose(*pair, rtol=1e-3, atol=1e-4) for pair in zip(every, repeated, strict=True)
+                )
+            except Exception as error:
+                if out_of_memory(error):
+                    raise
+                self._alike = False
+        return self._alike
+
+
+def _begin(learner: "MetaLearner", params: Params, task: Episode, carry: Any) -> tuple[Params, Any]:
+    """Weights and the rule's state before the first inner step."""
+    fast, state = learner.start(params, task), learner.inner_state(carry)
+    return fast, learner.inner.optimizer.init(fast) if state is None else state
+
+
+def _advance(
+    learner: "MetaLearner", params: Params, task: Episode, now: tuple[Params, Any]
+) -> tuple[Predictions, tuple[Params, Any]]:
+    """Outputs before an inner step, and weights and state after it."""
+    steps = learner.adapt(params, task, now[1], start=now[0], first=AnyStep())
+    (weights, _), (after, state) = islice(steps, 2)
+    return learner.predictions_at(weights, task), ({name: after[name] for name in now[0]}, state)

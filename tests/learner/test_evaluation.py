@@ -1,0 +1,194 @@
+"""Evaluation by one graph of an inner step, which is repeated: where that is possible, and that it is the same."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_meta.algorithms import (
+    ANIL,
+    BOIL,
+    FOMAML,
+    MAML,
+    FineTuning,
+    LearnedOptimizer,
+    MAMLPlusPlus,
+    MatchingNetworks,
+    PrototypicalNetworks,
+    Reptile,
+)
+from lightning_meta.episode import Episode, Predictions
+from lightning_meta.inner import SGD, Adam, InnerLoop, LayerRates, LSTMOptimizer, MetaSGD
+from lightning_meta.learner import MetaLearner
+from lightning_meta.learner import evaluation as module
+from lightning_meta.mapping import Compiled, map_tasks, missing_compiler
+from lightning_meta.params import Params
+from tests.helpers import glyphs, image_episode, network, trainer
+
+STEPS = 3
+LOOP = InnerLoop(SGD(lr=0.1), steps=STEPS, evaluation_steps=STEPS)
+
+
+def small_network() -> nn.Module:
+    """A network for `glyphs` of few operations, which are compiled in seconds."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 7, stride=7), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+
+
+def assert_repeated(learner: MetaLearner, episode: Episode, compiled: bool) -> None:
+    """A repeated step gives what evaluating every task as a whole gives."""
+    given = learner.meta_parameters(), episode, learner.evaluation_carry(episode)
+    step = partial(map_tasks, partial(module._advance, learner), (None, 0, 0))
+    step = Compiled(step) if compiled else step
+    found = learner.evaluation._repeat(step, *given)
+    for ours, expected in zip(found, learner.evaluation._whole(*given), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+    assert not compiled or len(step._graphs) == 1  # for all steps, and the outputs after the last
+
+
+class ThirdStepHalved(MAML):
+    """A method whose third step is another than the first two."""
+
+    def inner_objective(self, params: Params, task: Episode) -> Any:
+        whole = super().inner_objective(params, task)
+        return lambda fast, rows, step: whole(fast, rows, step) * (0.5 if step == 2 else 1.0)
+
+
+class EachTask(MAML):
+    """A method with predictions of its own."""
+
+    def predictions(self, params: Params, task: Episode, carry: Any) -> Predictions:
+        return Predictions(*(2 * outputs for outputs in super().predictions(params, task, carry)))
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [
+        lambda: MAML(network(), LOOP),
+        lambda: FOMAML(network(), replace(LOOP, optimizer=Adam())),
+        lambda: Reptile(network(), replace(LOOP, optimizer=Adam(beta1=0.0))),
+        lambda: ANIL(network(), LOOP),
+        lambda: BOIL(network(), LOOP),
+        lambda: FineTuning(network(), LOOP),
+        lambda: MAML(network(), replace(LOOP, optimizer=MetaSGD())),
+        lambda: MAML(network(), replace(LOOP, optimizer=LSTMOptimizer(units=3))),
+        lambda: MAML(network(), LOOP, task_chunk=1),
+    ],
+    ids=["MAML", "FOMAML", "Reptile", "ANIL", "BOIL", "FineTuning", "MetaSGD", "LSTM", "in a loop"],
+)
+def test_a_repeated_step_gives_the_predictions(learner: Any, float64: None) -> None:
+    episode, learner = image_episode(steps=STEPS), learner().double()
+    learner.eval()
+    assert learner.evaluation._steps_are_alike(episode)
+    assert_repeated(learner, episode, compiled=isinstance(learner, Reptile))
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [
+        lambda: MAMLPlusPlus(network(), LOOP),
+        lambda: MAML(network(), replace(LOOP, optimizer=LayerRates(0.1, STEPS))),
+        lambda: ThirdStepHalved(network(), LOOP),
+        lambda: EachTask(network(), LOOP),
+        lambda: PrototypicalNetworks(network()),
+        lambda: MatchingNetworks(network()),
+        lambda: LearnedOptimizer(
+            network(), InnerLoop(LSTMOptimizer(units=3), STEPS, evaluation_steps=STEPS), optimization_steps=STEPS
+        ),
+    ],
+    ids=["MAML++", "LayerRates", "third step", "own predictions", "ProtoNets", "MatchingNetworks", "LearnedOptimizer"],
+)
+def test_where_steps_differ_they_are_not_repeated(learner: Any) -> None:
+    learner = learner()
+    learner.eval()
+    assert not learner.evaluation._steps_are_alike(image_episode(steps=STEPS))
+
+
+class Noise(nn.Module):
+    """Draws random numbers in evaluation, too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 0.1 * torch.randn_like(x)
+
+
+def test_what_draws_random_numbers_in_evaluation_is_not_repeated() -> None:
+    learner = MAML(nn.Sequential(Noise(), network()), LOOP)
+    learner.eval()
+    assert not learner.evaluation._steps_are_alike(image_episode(steps=STEPS))
+
+
+class _Long:
+    """Makes every evaluation long enough for kernels, which are said to be fast."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("lightning_meta.learner.evaluation.evaluation_batches_left", lambda trainer: 1e9)
+        monkeypatch.setattr("lightning_meta.learner.fusion.seconds_of", lambda run: 0.0)
+
+
+@pytest.mark.skipif(bool(missing_compiler()), reason=missing_compiler())
+@pytest.mark.filterwarnings("ignore:.*Inductor failed.*")  # torch 2.11
+def test_long_evaluations_take_kernels_with_the_same_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, data = MAML(small_network(), LOOP), glyphs(test_tasks=40)
+    expected = trainer(tmp_path).test(learner, data, verbose=False)[0]
+    assert learner.evaluation.fusion.chosen is False  # forty tasks take no minutes
+    _Long(monkeypatch)
+    calls = 0
+    run = module.Evaluation._step_by_step
+
+    def counted(*args: Any) -> Predictions:
+        nonlocal calls
+        calls += 1
+        return run(*args)
+
+    monkeypatch.setattr(module.Evaluation, "_step_by_step", counted)
+    found = trainer(tmp_path).test(learner, data, verbose=False)[0]
+    if not learner.evaluation.fusion.chosen:
+        pytest.skip("this version of PyTorch cannot compile it")
+    assert calls == 32 + 8  # the first batch, whose scores are those of the whole tasks, and the second
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*your dataloader is not resumable")  # the data module goes on where it was
+def test_a_resumed_run_evaluates_as_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _Long(monkeypatch)
+    monkeypatch.setattr("lightning_meta.learner.fusion._compiles", lambda fused: True)
+    used: list[bool] = []
+    run = module.Evaluation._run
+
+    def noted(self: Any, episode: Episode, size: int, fused: bool = False) -> Predictions:
+        used.append(fused)
+        return run(self, episode, size)
+
+    monkeypatch.setattr(module.Evaluation, "_run", noted)
+    settings: dict[str, Any] = {"limit_val_batches": 1.0, "val_check_interval": 1, "num_sanity_val_steps": 1}
+    data = {"validation_tasks": 64}
+    first = MAML(small_network(), LOOP, compile=True)
+    whole = trainer(tmp_path, **settings)
+    whole.fit(first, glyphs(**data))
+    assert used == [False, False, True, True, True]  # sanity check, then the first batch, before anything is known
+    whole.save_checkpoint(tmp_path / "last.ckpt")
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["fused_evaluation"] is True
+    used.clear()
+    second = MAML(small_network(), LOOP, compile=True)
+    trainer(tmp_path, **settings, max_steps=3).fit(second, glyphs(**data), ckpt_path=tmp_path / "last.ckpt")
+    assert used[-2:] == [True, True]
+
+
+def test_training_logs_and_other_shapes_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _Long(monkeypatch)
+    monkeypatch.setattr("lightning_meta.learner.fusion._compiles", lambda fused: pytest.fail("compiled"))
+    learner = MAML(small_network(), LOOP)
+    trainer(tmp_path, log_every_n_steps=1).fit(learner, glyphs())
+    assert learner.evaluation.fusion.chosen is None
+
+
+def test_the_number_of_a_step_can_only_be_added_to() -> None:
+    step = module.AnyStep()
+    assert step + 1 is step
+    for use in (bool, hash, int, lambda step: step == 0, lambda step: [1, 2][step], lambda step: torch.ones(2)[step]):
+        with pytest.raises((TypeError, IndexError)):
+            use(step)
