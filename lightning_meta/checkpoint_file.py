@@ -100,7 +100,7 @@ def verify(path: str | Path) -> None:
     Files without a checksum, as other programs write them, are compared with the checksums of the archive's parts.
 
     Raises:
-        MetaLearningError: there is no such file, it is no regular file, or damaged.
+        MetaLearningError: there is no such file, it is not a regular file, or damaged.
     """
     try:
         mode = os.stat(path).st_mode  # before it is opened: opening a pipe would wait for who writes to it

@@ -66,7 +66,7 @@ class EpisodeSource(Protocol):
     ways: int  # classes in the tasks that are evaluated
     outputs: int  # width that the backbone's output must have: the ways, or the targets of a regression
     train_class_count: int  # classes in the training split; 0 where tasks do not name theirs
-    preprocessing: SupportsPlain | None  # how a picture becomes an input; None where inputs are no pictures
+    preprocessing: SupportsPlain | None  # how a picture becomes an input; None where inputs are not pictures
 
     def connect(self, train: InnerBatches, evaluation: InnerBatches) -> None:
         """Take what the learner needs drawn for its inner loop; it says so at setup, before anything is drawn."""

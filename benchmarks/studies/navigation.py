@@ -8,7 +8,7 @@ grid, with the best mean return after the last step on validation goals; both at
 as the source's own evaluation does (cbfinn/maml_rl, test_maml_point.py). Prints a table and writes `navigation.csv` and
 `navigation.png`, after figure 4 of Finn, Abbeel and Levine (arXiv 1703.03400): mean returns with their 95% interval
 over goals before and after 1 to 3 inner steps, and trajectories on one goal. A run that FOLDER holds already is read
-and not trained anew.
+and not trained again.
 """
 
 import argparse

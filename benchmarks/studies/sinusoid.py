@@ -5,7 +5,7 @@
 Runs `configs/sinusoid/finn_10shot_maml.yaml`, shortened, and `openai_10shot_reptile.yaml` (five tasks a meta-step with
 five times the outer step, which is the same way for every task in fewer calls), and beside each the same architecture
 trained on the same tasks without an inner loop. All adapt to the same ten points of 2,000 unseen tasks; the joint
-network with the rate, out of a grid and chosen anew for every number of steps, that is best for it on 2,000 validation
+network with the rate, out of a grid and chosen for every number of steps, that is best for it on 2,000 validation
 tasks. Prints a table and writes `sinusoid.csv` and `sinusoid.png`. A task that diverges is counted and stays in: its
 ratio is infinite where ours does, zero where only the joint network does.
 """

@@ -23,7 +23,7 @@ from lightning_meta.params import Params, named, trainable
 class LearnedOptimizer(MetaLearner):
     """Train an inner rule, such as `LSTMOptimizer`, to optimise networks that start from random weights.
 
-    For a task's loss f and weights theta_0 that are drawn anew for it, the rule's parameters descend
+    For a task's loss f and weights theta_0 drawn for it alone, the rule's parameters descend
 
         sum_t f(theta_t),   theta_{t+1} = theta_t + rule(grad f(theta_t)),
 
@@ -42,8 +42,8 @@ class LearnedOptimizer(MetaLearner):
         second_order: whether to differentiate the inner gradients, too; the paper drops that.
 
     Raises:
-        MetaLearningError: the inner rule learns nothing, a layer cannot be drawn anew, or problems are no whole number
-            of unrolls.
+        MetaLearningError: the inner rule learns nothing, a layer cannot be drawn again, or problems are not a whole
+            number of unrolls.
     """
 
     needs_queries = False
@@ -72,7 +72,7 @@ class LearnedOptimizer(MetaLearner):
             )
         self.optimization_steps = optimization_steps
         self.second_order = second_order
-        self._template = [copy.deepcopy(backbone).cpu()]  # in a list, since it is no part of the model
+        self._template = [copy.deepcopy(backbone).cpu()]  # in a list, so that it is not a part of the model
         self._problems: dict[str, Any] = {}  # that are under way
         _draw_anew(self._template[0])  # refuses what cannot be
 

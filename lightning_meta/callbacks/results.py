@@ -71,7 +71,7 @@ class Results(Callback):
             queries=data.queries_in(split) if known else None,
             tasks=next(iter(metrics.values())).tasks,
             meta_steps=learner.meta_steps,
-            minutes=round(_train_seconds(learner, checkpoint) / 60, 4),  # 6 ms: a trial on toy data is no 0 either
+            minutes=round(_train_seconds(learner, checkpoint) / 60, 4),  # 6 ms: a short run is not 0 either
             device=_device(trainer),
             command=self.command,
             measured=time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -100,7 +100,7 @@ class Answers:
             first: number of the first of them, for messages.
 
         Raises:
-            MetaLearningError: a file is not a picture, or what was learned is no use.
+            MetaLearningError: a file is not a picture, or what was learned is of no use.
         """
         preprocessing = self._preprocessing(name)
         seen = [

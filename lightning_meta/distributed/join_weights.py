@@ -32,7 +32,7 @@ class JoinWeights(Callback):
         every: meta-steps from one joining to the next.
 
     Raises:
-        MetaLearningError: ``every`` is no number of meta-steps.
+        MetaLearningError: ``every`` is not a number of meta-steps.
     """
 
     def __init__(self, generator: WeightGenerator, every: int = 1) -> None:

@@ -34,7 +34,7 @@ class Navigation2D(gymnasium.Env[np.ndarray, np.ndarray]):
         goal: the goal, two numbers; when None, every `reset` draws one from [-0.5, 0.5]^2.
 
     Raises:
-        MetaLearningError: the goal is no pair of finite numbers.
+        MetaLearningError: the goal is not a pair of finite numbers.
     """
 
     def __init__(self, goal: tuple[float, float] | None = None) -> None:

@@ -202,7 +202,7 @@ def _check_classes(path: Path, *settings: Any) -> None:
             _check_classes(path, *value)
         elif isinstance(value, str) and not _is_harmless(path, value):
             raise MetaLearningError(
-                f"{path} names {value}, which is no building block of this package or of PyTorch: build it only if "
+                f"{path} names {value}, which is not a building block of this package or of PyTorch: build it only if "
                 "you trust who made the file: trust=True, or --trust"
             )
 
@@ -232,5 +232,5 @@ def _imported(path: Path, name: str) -> Any:
 def _class_of(path: Path, method: str) -> type[MetaLearner]:
     kind = _imported(path, method)
     if not (isinstance(kind, type) and issubclass(kind, MetaLearner)):
-        raise MetaLearningError(f"{path} is of the method {method}, which is no MetaLearner")
+        raise MetaLearningError(f"{path} is of the method {method}, which is not a MetaLearner")
     return kind

@@ -27,7 +27,7 @@ def read_pictures(sources: Iterable[Picture], preprocessing: Preprocessing) -> t
         Floats (pictures, channels, side, side), and notes, one sentence each.
 
     Raises:
-        MetaLearningError: one of them is no picture; it is named.
+        MetaLearningError: one of them is not a picture; it is named.
     """
     pixels, turned = [], 0
     for number, source in enumerate(sources):  # one at a time, since a photograph takes a thousand times its input

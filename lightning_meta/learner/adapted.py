@@ -64,7 +64,7 @@ class AdaptedLearner(nn.Module):
         self._embeds = not task.support_x.is_floating_point()
         self.classes, self.head, self.together = classes, head, together
         self._every_step = weights
-        self._learner = (learner, task)  # in a tuple, since it is no part of the model
+        self._learner = (learner, task)  # in a tuple, so that it is not a part of the model
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from lightning_meta.learner.checks.checkpoint import (
     check_same_tasks,
     check_tensors,
 )
-from lightning_meta.learner.hyperparameters import public_path
+from lightning_meta.learner.hyperparameters import keep_descriptions, public_path
 from lightning_meta.learner.linear_head import ends_with_linear
 from lightning_meta.params import named
 
@@ -55,19 +55,23 @@ class CheckpointedModule(LightningModule):
         Raises:
             MetaLearningError: there is no such file, it is damaged, or of another method.
         """
-        kind, saved = cast("type[MetaLearner]", cls), None
+        kind, content = cast("type[MetaLearner]", cls), {}
         if isinstance(checkpoint_path, str | Path) and is_local(checkpoint_path):
-            saved = checkpoint_file.read(checkpoint_path, kwargs.get("weights_only") is not False).get("method")
-            check_method(kind, kind.trained_alike, saved)  # before the settings of another method are read as its own
+            content = checkpoint_file.read(checkpoint_path, kwargs.get("weights_only") is not False)
+            check_method(kind, kind.trained_alike, content.get("method"))  # before another method's settings are read
         try:
-            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+            learner = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
         except ArgumentError as error:
             if not isinstance(checkpoint_path, str | Path):
                 raise  # whoever has opened the file knows its name
-            raise MetaLearningError(
-                f"{checkpoint_path} holds settings of {saved or 'a learner'} that {cls.__name__} does not take "
-                f"({error}): build the {cls.__name__}, and give the file to trainer.test as ckpt_path"
-            ) from error
+            settings = f"settings of {content.get('method') or 'a learner'} that {cls.__name__} does not take ({error})"
+            remedy = f"build the {cls.__name__}, and give the file to trainer.test as ckpt_path"
+            if str(error).endswith("are required: module.backbone"):
+                settings = "no backbone, as that of a learner that was built in Python has no plain form"
+                remedy = f"give it again, as in {cls.__name__}.load_from_checkpoint(path, backbone=...)"
+            raise MetaLearningError(f"{checkpoint_path} holds {settings}: {remedy}") from error
+        keep_descriptions(learner, content.get("hyper_parameters", {}), kwargs.keys())
+        return learner
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what loading compares and goes on with, and what the learner is."""

@@ -5,6 +5,7 @@ import functools
 import inspect
 import sys
 import warnings
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pytorch_lightning import LightningModule
@@ -37,6 +38,19 @@ def save_settings(learner: LightningModule) -> set[str]:
     learner.save_hyperparameters(INSTANTIATOR | plain)
     defaults = {name: parameter.default for name, parameter in inspect.signature(type(learner)).parameters.items()}
     return {name for name in given.keys() - plain.keys() if given[name] is not defaults.get(name)}
+
+
+def keep_descriptions(learner: Any, saved: Mapping[str, Any], given: Collection[str]) -> None:
+    """Keep how a checkpoint describes what a learner was built from, such as its backbone, for its next checkpoint.
+
+    Args:
+        learner: that was built from ``saved``.
+        saved: settings in plain form.
+        given: names of settings that took the place of those saved.
+    """
+    kept = {name: value for name, value in saved.items() if name in learner.not_plain and name not in given}
+    learner.save_hyperparameters(kept)
+    learner.not_plain -= kept.keys()
 
 
 class Default:

@@ -91,7 +91,7 @@ def source_of_rates(schedule: Schedule | None) -> str:
 
 
 def _check_kind(schedule: Schedule, scheduler: Any, optimizer: Optimizer) -> None:
-    """Refuse what is no schedule of this optimizer, or waits for a figure that nobody has named."""
+    """Refuse what is not a schedule of this optimizer, or waits for a figure that nobody has named."""
     if getattr(scheduler, "optimizer", None) is not optimizer:
         other = " of another optimizer" if hasattr(scheduler, "optimizer") else ""
         raise MetaLearningError(

@@ -1,7 +1,7 @@
 """How tasks run in parallel: the meta-gradient, its graph, and layers that differentiate correctly under ``vmap``."""
 
 from lightning_meta.mapping.attention import exact_attention
-from lightning_meta.mapping.author_line import author_line
+from lightning_meta.mapping.author_line import author_line, defined_at, line_of_change
 from lightning_meta.mapping.convolution import RoutedConvolutions
 from lightning_meta.mapping.embedding import exact_embedding
 from lightning_meta.mapping.gradient import (
@@ -29,10 +29,12 @@ __all__ = [
     "batches_of",
     "channels_last",
     "chunk_gradient",
+    "defined_at",
     "exact_attention",
     "exact_embedding",
     "exact_recurrence",
     "kept_generators",
+    "line_of_change",
     "loss_scale",
     "map_tasks",
     "meta_gradient",

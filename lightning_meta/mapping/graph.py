@@ -44,7 +44,7 @@ class Compiled(Generic[Arguments, Result]):
 
     Args:
         function: the function; raises what it raises.
-        used: gives the tensors that the function uses without being given them; a graph is traced anew when one is
+        used: gives the tensors that the function uses without being given them; a graph is traced again when one is
             another object than before, or lies elsewhere in memory.
         name: what the function computes, for the warning.
         fused: whether to make fused kernels of the graph, on a CPU; what Inductor raises is raised.

@@ -59,7 +59,7 @@ class Row:
     setting: str  # what tells it from others of the experiment
     known: Configuration | None  # of the experiment, where it is a shipped one
     variant: Variant  # of the tests
-    main: bool  # whether the test stands for its runs, and is no further one of them
+    main: bool  # whether the test stands for its runs, and is not a further one of them
 
     @property
     def published(self) -> Published | None:

@@ -9,7 +9,8 @@ from torch import Tensor
 def conjugate_gradient(product: Callable[[Tensor], Tensor], right: Tensor, steps: int) -> Tensor:
     """Solve A x = ``right`` for a symmetric positive definite A that is known by its products with vectors.
 
-    Always as many steps, so that it can be vectorised and traced; those after the solution is found do nothing.
+    Always runs ``steps`` iterations, so that it can be vectorised and traced; those after the solution is found do
+    nothing.
 
     Args:
         product: x -> A x.

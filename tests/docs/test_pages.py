@@ -59,6 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with the examples in files, as the pages say."""
     monkeypatch.chdir(tmp_path)
     tmp_path.joinpath("taml.py").write_text(block(ALGORITHM, "python", "class TAML"))
+    tmp_path.joinpath("curvature.py").write_text(block(ALGORITHM, "python", "class MetaCurvature"))
     tmp_path.joinpath("lines.py").write_text(block(DATA, "python", "class LineFits"))
     tmp_path.joinpath("line.py").write_text(block(ENVIRONMENT, "python", "class Line("))
     return tmp_path
@@ -98,6 +99,26 @@ def test_the_other_algorithms_learn_what_they_say(name: str, moves: str) -> None
         assert changed == {"backbone.1.weight", "backbone.1.bias"}
     else:
         assert moves in changed
+
+
+def test_a_term_is_logged_as_the_page_says(folder: Path) -> None:
+    taml = run_block(ALGORITHM, "class TAML")
+    names = {"torch": torch}
+    source = block(ALGORITHM, "python", "def log_training").replace("super()", "super(type(self), self)")
+    exec(source, names)
+    kind = type("Logging", (taml.TAML,), {"log_training": names["log_training"]})
+    learner, run = kind(MLP(outputs=5, inputs=784), InnerLoop(SGD(0.4), evaluation_steps=1), compile=False), trainer(1)
+    run.fit(learner, GlyphEpisodes(train_classes=20, test_classes=10, test_tasks=4, meta_batch_size=4))
+    assert run.logged_metrics["train/initial_entropy"] == pytest.approx(math.log(5), abs=0.1)
+
+
+def test_the_inner_rule_learns_its_matrices(folder: Path) -> None:
+    rule = run_block(ALGORITHM, "class MetaCurvature").MetaCurvature
+    learner = MAML(MLP(outputs=5, inputs=784, hidden=(8,)), InnerLoop(rule(lr=0.1), evaluation_steps=1), compile=False)
+    before = {name: value.clone() for name, value in learner.inner_parameters.items()}
+    trainer(2).fit(learner, GlyphEpisodes(train_classes=20, test_classes=10, test_tasks=4, meta_batch_size=4))
+    assert len(before) == 4
+    assert not any(torch.equal(value, before[name]) for name, value in learner.inner_parameters.items())
 
 
 @pytest.mark.slow

@@ -98,13 +98,13 @@ def _header(path: Path) -> dict[str, str]:
     [
         (
             {"method": "subprocess.Popen"},
-            "names subprocess.Popen, which is no building block of this package or of PyTorch",
+            "names subprocess.Popen, which is not a building block of this package or of PyTorch",
         ),
         ({"method": "lightning_meta.algorithms.Nothing"}, "cannot be imported"),
-        ({"method": "torch.nn.Linear"}, "no MetaLearner"),
+        ({"method": "torch.nn.Linear"}, "is not a MetaLearner"),
         ({"hyper_parameters": {"backbone": {"class_path": "os.system", "init_args": {}}}}, "names os.system"),
         ({"hyper_parameters": {"loss": "shutil.rmtree"}}, "names shutil.rmtree"),
-        ({"hyper_parameters": {"loss": "torch.hub.load"}}, "names torch.hub.load, which is no building block"),
+        ({"hyper_parameters": {"loss": "torch.hub.load"}}, "names torch.hub.load, which is not a building block"),
         ({"hyper_parameters": {"loss": "lightning_meta.inner.../a"}}, "names lightning_meta.inner.../a"),
         ({"method": 3}, "method is 3, expected str"),
         ({"meta_steps": None}, "global_step is None, expected int"),

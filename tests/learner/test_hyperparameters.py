@@ -10,6 +10,7 @@ from torch.optim import lr_scheduler
 
 from lightning_meta.algorithms import MAML, NearestNeighbour, Reptile
 from lightning_meta.backbones import MLP
+from lightning_meta.cli import main
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, InnerLoop
 from lightning_meta.learner.hyperparameters import describe
@@ -39,6 +40,38 @@ def test_settings_that_a_subclass_hands_on_are_kept(tmp_path: Path) -> None:
         assert learner.inner == inner
         assert not learner.carry_moments
         assert learner.task_map.chunk.size == 2
+
+
+def test_a_learner_of_the_command_line_that_was_loaded_and_trained_on_loads_again_alone(tmp_path: Path) -> None:
+    fit = ["fit", "--model=MAML", "--model.backbone=MLP", "--model.backbone.inputs=784", "--model.backbone.hidden=[4]"]
+    fit += ["--model.loss=torch.nn.CrossEntropyLoss", "--model.loss.label_smoothing=0.1", "--model.compile=false"]
+    fit += ["--model.lr_scheduler=CosineAnnealingLR", "--model.inner.evaluation_steps=1", "--data=GlyphEpisodes"]
+    fit += ["--data.train_classes=10", "--data.test_classes=10", "--data.test_tasks=2", "--trainer.accelerator=cpu"]
+    fit += [f"--trainer.default_root_dir={tmp_path}", "--trainer.max_steps=1", "--trainer.limit_val_batches=0"]
+    assert main([*fit, "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]) == 0
+    (path,) = tmp_path.rglob("last.ckpt")
+    learner = MAML.load_from_checkpoint(path)
+    run = trainer(tmp_path, max_steps=1)
+    run.fit(learner, glyphs(ways=5, validation_classes=5, test_classes=5))
+    run.save_checkpoint(tmp_path / "again.ckpt")
+    loaded = MAML.load_from_checkpoint(tmp_path / "again.ckpt")
+    saved = torch.load(path, weights_only=True)["hyper_parameters"]
+    assert loaded.hparams.keys() == saved.keys()
+    for name in saved.keys() - {"loss"}:  # which is described in another order
+        assert loaded.hparams[name] == saved[name], name
+    assert loaded.hparams["loss"]["init_args"]["label_smoothing"] == 0.1
+    torch.testing.assert_close(dict(loaded.state_dict()), dict(learner.state_dict()), rtol=0, atol=0)
+
+
+def test_a_checkpoint_without_a_backbone_asks_for_it(tmp_path: Path) -> None:
+    run, learner = trainer(tmp_path), MAML(glyph_network(), InnerLoop(evaluation_steps=1), compile=False)
+    run.fit(learner, glyphs())
+    run.save_checkpoint(tmp_path / "own.ckpt")
+    said = r"own.ckpt holds no backbone, .* give it again, as in MAML.load_from_checkpoint\(path, backbone=...\)"
+    with pytest.raises(MetaLearningError, match=said):
+        MAML.load_from_checkpoint(tmp_path / "own.ckpt")
+    loaded = MAML.load_from_checkpoint(tmp_path / "own.ckpt", backbone=glyph_network())
+    assert "backbone" not in loaded.hparams
 
 
 def test_settings_that_a_subclass_settles_are_not_kept(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """What is said of an outer loss before training: tensors that would never learn, wrong returns, branches."""
 
+import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_meta.algorithms import MAML, Reptile
+from lightning_meta.algorithms import FOMAML, IMAML, MAML, Reptile
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, Adam, InnerLoop
@@ -33,10 +36,21 @@ class Scaled(MAML):
             return loss + self.shift, carry
         if self.how == "the backbone":
             return loss + self.backbone(task.query_x).square().mean(), carry
+        if self.how == "not at all":
+            return loss + params["shift"], carry
+        if self.how == "logging":
+            self.log("train/term", loss)
+        if self.how == "NumPy":
+            return loss * float(np.random.rand()), carry
+        if self.how == "Python":
+            random.shuffle(rows := [1, 2])
+            return loss * rows[0], carry
+        if self.how == "a generator":
+            return loss * torch.rand((), generator=torch.Generator()), carry
         if self.how == "random":
             return loss * torch.rand(()), carry
         if self.how == "branching":
-            return (loss if loss > 0 else -loss), carry
+            loss = loss if loss > 0 else -loss
         if self.how == "a loss alone":
             return loss
         if self.how == "rows of losses":
@@ -50,8 +64,19 @@ class Scaled(MAML):
         ("directly", r'uses scale.weight, scale.bias directly, .*Use self.run\("scale", params, x\) instead'),
         ("a parameter", r'uses shift directly, which would never learn: .*Use params\["shift"\] instead'),
         ("the backbone", r"uses backbone.*directly.*Use self.run_backbone\(weights, x\) instead"),
-        ("a loss alone", r"Scaled.outer_loss returned a tensor of shape \(\), expected \(loss, carry\)"),
-        ("rows of losses", r"expected \(loss, carry\) with a scalar loss"),
+        (
+            "not at all",
+            r"does not depend on scale.weight, scale.bias through .*use self.run\(\"scale\", params, x\), or",
+        ),
+        (
+            "a loss alone",
+            r"Scaled.outer_loss \(test_outer_loss.py, line \d+\) returned a tensor of shape \(\), expected \(loss,",
+        ),
+        ("rows of losses", r"returned a loss of shape \(2,\), expected \(loss, carry\) with a scalar loss"),
+        ("logging", r"Scaled logs inside outer_loss \(test_outer_loss.py, line \d+\).*override log_training"),
+        ("NumPy", r"^Scaled \(test_outer_loss.py, line \d+\) draws from NumPy's random"),
+        ("Python", r"^Scaled \(test_outer_loss.py, line \d+\) draws from Python's random"),
+        ("a generator", r"^Scaled \(test_outer_loss.py, line \d+\) draws from a torch.Generator of its own"),
         ("branching", r"\(test_outer_loss.py, line \d+\), so Scaled cannot be vectorised"),
     ],
 )
@@ -88,19 +113,66 @@ class Forgetful(Reptile):
 
 def test_a_carry_that_was_not_returned_is_named(tmp_path: Path) -> None:
     learner = Forgetful(glyph_network(), InnerLoop(Adam(0.01, beta1=0.0), evaluation_steps=1), compile=False)
-    with pytest.raises(MetaLearningError, match=r"Forgetful.outer_loss returned a carry that differs in structure"):
+    with pytest.raises(
+        MetaLearningError,
+        match=r"Forgetful.outer_loss \(test_outer_loss.py, line \d+\) returned a carry that differs in structure",
+    ):
         trainer(tmp_path).fit(learner, glyphs())
 
 
-def test_episodes_with_rows_for_other_steps_are_refused(tmp_path: Path) -> None:
+class Weighted(FOMAML):
+    """Its second module acts on the inner gradients alone, which FOMAML holds constant."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__(backbone, InnerLoop(SGD(0.1), evaluation_steps=1), compile=False)
+        self.weighting = nn.Linear(1, 1)
+
+    def inner_objective(self, params: Params, task: Episode) -> Callable[[Params, Tensor, int], Tensor]:
+        base = super().inner_objective(params, task)
+        return lambda fast, rows, step: self.run("weighting", params, base(fast, rows, step).view(1, 1)).squeeze()
+
+
+def test_a_module_that_first_order_gradients_do_not_reach_is_refused_unless_frozen(tmp_path: Path) -> None:
+    learner = Weighted(glyph_network())
+    with pytest.raises(
+        MetaLearningError, match=r"does not depend on weighting.weight, .* second_order=False holds const"
+    ):
+        trainer(tmp_path).fit(learner, glyphs())
+    learner.weighting.requires_grad_(False)
+    trainer(tmp_path, max_steps=1).fit(learner, glyphs())
+
+
+class RandomInner(IMAML):
+    def inner_objective(self, params: Params, task: Episode) -> Callable[[Params, Tensor, int], Tensor]:
+        base = super().inner_objective(params, task)
+        return lambda fast, rows, step: base(fast, rows, step) * torch.rand(())
+
+
+def test_random_numbers_of_a_method_are_not_blamed_on_its_backbone(tmp_path: Path) -> None:
+    learner = RandomInner(glyph_network(), InnerLoop(SGD(0.1), evaluation_steps=1), compile=False)
+    said = r"^RandomInner \(test_outer_loss.py, line \d+\) draws random numbers in training, but RandomInner diff"
+    with pytest.raises(MetaLearningError, match=said):
+        trainer(tmp_path).fit(learner, glyphs())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda order: order[:, :-1], "an inner_order of 1 steps, but model.inner asks for 2 steps"),
+        (lambda order: order[:, 0], r"an inner_order of shape \(1, 3\), but model.inner asks for 2 steps"),
+        (lambda order: order + 1, "an inner_order of rows 1 to 3, but a support set has 3"),
+    ],
+)
+def test_an_inner_order_that_does_not_fit_is_refused(
+    change: Callable[[Tensor], Tensor], said: str, tmp_path: Path
+) -> None:
+    class Changed(type(glyphs())):  # type: ignore[misc]
+        def draw(self, *args: Any) -> Episode:
+            episode = super().draw(*args)
+            return episode._replace(inner_order=change(episode.inner_order))
+
     data = glyphs()
-    draw = type(data).draw
-    cut = type("Cut", (type(data),), {"draw": lambda *args: _without_the_last_step(draw(*args))})
-    data.__class__ = cut
+    data.__class__ = Changed
     learner = MAML(glyph_network(), InnerLoop(SGD(0.1), 2, evaluation_steps=1), compile=False)
-    with pytest.raises(MetaLearningError, match="Cut, whose episodes bring an inner_order of 1 steps, .* for 2"):
+    with pytest.raises(MetaLearningError, match=rf"is Changed \(test_outer_loss.py, line \d+\), whose .* {said}"):
         trainer(tmp_path).fit(learner, data)
-
-
-def _without_the_last_step(episode: Episode) -> Episode:
-    return episode._replace(inner_order=episode.inner_order[:, :-1])

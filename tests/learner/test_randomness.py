@@ -296,7 +296,7 @@ class Filled(nn.Module):
 
 COMBINED: Any = lambda backbone: GradientCombination(backbone, weights=[1.0])  # noqa: E731
 REFUSED: list[tuple[Any, nn.Module, str]] = [
-    (MAML, Python(), "Sequential draws from Python's random, .*: draw with torch.rand"),
+    (MAML, Python(), r"Sequential \(test_randomness.py, line \d+\) draws from Python's random, .*: draw with"),
     (PrototypicalNetworks, OfNumPy(), "draws from NumPy's random"),
     (Reptile, Own(), "draws from a torch.Generator of its own"),
     (MAML, Filled(), "3 .Filled.: vmap: .* cannot be vectorised over tasks. Set model.task_chunk to 1"),

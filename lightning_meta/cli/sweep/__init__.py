@@ -37,7 +37,7 @@ def main(args: list[str]) -> int:
         args: the file, options, and settings for all runs.
 
     Raises:
-        MetaLearningError: the file is no sweep, or a run of it cannot start; none has started then.
+        MetaLearningError: the file is not a sweep, or a run of it cannot start; none has started then.
     """
     parser = Parser(
         "lightning-meta sweep",

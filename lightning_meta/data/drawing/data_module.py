@@ -85,7 +85,7 @@ class EpisodeDataModule(LightningDataModule, ABC):
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        """How a picture becomes an input as these data hold them; None where the inputs are no pictures."""
+        """How a picture becomes an input as these data hold them; None where the inputs are not pictures."""
         return None
 
     @abstractmethod
@@ -215,7 +215,7 @@ class EpisodeDataModule(LightningDataModule, ABC):
 
 
 def check_at_least(lowest: int, **settings: int) -> None:
-    """Refuse settings of the data that are no counts, too small or too large.
+    """Refuse settings of the data that are not counts, or too small or too large.
 
     Raises:
         MetaLearningError: one of them is not a whole number, below ``lowest`` or above `MOST`.

@@ -52,7 +52,7 @@ class ImageEpisodes(EpisodeDataModule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(2, ways=self.ways, train_ways=self.ways_in("train"))  # one class alone is no choice
+        check_at_least(2, ways=self.ways, train_ways=self.ways_in("train"))  # one class alone leaves no choice
         self._data: ClassImages | None = None
         self._every_class: dict[Split, Tensor] = {}  # of the splits, also those that have too few images for a task
         self._reported = False

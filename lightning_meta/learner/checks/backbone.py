@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def _with_hook(*kinds: type) -> Callable[[nn.Module], bool]:
-    """Whether a module computes a weight anew before it runs, in the older way of ``torch.nn.utils``."""
+    """Whether a module computes a weight again before it runs, in the older way of ``torch.nn.utils``."""
     return lambda part: any(isinstance(hook, kinds) for hook in part._forward_pre_hooks.values())
 
 

@@ -76,7 +76,7 @@ def check_averaging(trainer: Trainer) -> None:
 
 
 def warn_without_average(trainer: Trainer) -> None:
-    """Say of a run that ended early, by its time or by another callback, that its weights are no average."""
+    """Say of a run that ended early, by its time or by another callback, that its weights are not an average."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, StochasticWeightAveraging) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             what = f"The run ended in epoch {trainer.current_epoch}, and StochasticWeightAveraging had not averaged yet"

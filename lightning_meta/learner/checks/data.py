@@ -11,7 +11,7 @@ from lightning_meta.learner.checks.checkpoint import check_same_tasks
 from lightning_meta.learner.checks.monitors import check_monitors
 from lightning_meta.learner.checks.trainer import check_data_precision
 from lightning_meta.learner.checks.vectorising import check_outer_loss, check_vectorising
-from lightning_meta.mapping import kept_generators
+from lightning_meta.mapping import defined_at, kept_generators
 from lightning_meta.params import trainable
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def _check_episodes(learner: "MetaLearner", source: EpisodeSource, stage: str) -
     episode = source.draw(_SPLITS.get(stage, "test"), torch.zeros(1, dtype=torch.int64))
     method = type(learner).__name__
     batches = learner.training_batches() if stage == "fit" else learner.evaluation_batches()
-    check_inner_order(episode, batches, type(source).__name__)
+    check_inner_order(episode, batches, f"{type(source).__name__}{defined_at(source.draw)}")
     episode = episode._replace(inner_order=episode.inner_order[:, : batches.steps])  # those of the first visit
     check_data_precision(episode, learner.trainer)
     learner.input_shape = list(episode.support_x.shape[2:])
@@ -56,12 +56,18 @@ def _check_episodes(learner: "MetaLearner", source: EpisodeSource, stage: str) -
 
 
 def check_inner_order(episode: Episode, batches: InnerBatches, data: str) -> None:
-    """Refuse episodes that bring rows for another number of inner steps."""
-    found, expected = episode.inner_order.shape[1], batches.steps * batches.visits
-    if found != expected:
+    """Refuse episodes that bring rows for another number of inner steps, or rows that the support set lacks."""
+    order, expected, rows = episode.inner_order, batches.steps * batches.visits, episode.support_x.shape[1]
+    found = f"of {order.shape[1]} steps" if order.dim() == 3 else f"of shape {tuple(order.shape)}"
+    if order.dim() != 3 or order.shape[1] != expected:
         raise MetaLearningError(
-            f"data.class_path is {data}, whose episodes bring an inner_order of {found} steps, but model.inner asks "
-            f"for {expected}: let `draw` give as many as `connect` was told"
+            f"data.class_path is {data}, whose episodes bring an inner_order {found}, but model.inner asks for "
+            f"{expected} steps, shape (tasks, {expected}, rows): let `draw` give as many as `connect` was told"
+        )
+    if order.numel() and not 0 <= int(order.min()) <= int(order.max()) < rows:
+        raise MetaLearningError(
+            f"data.class_path is {data}, whose episodes bring an inner_order of rows {int(order.min())} to "
+            f"{int(order.max())}, but a support set has {rows}, numbered from 0: let `draw` give some of these"
         )
 
 
@@ -91,7 +97,7 @@ def check_no_classes(found: int, data: str) -> None:
 
 
 def check_regression(episode: Episode, data: str, algorithm: str) -> None:
-    """Refuse targets that are no labels."""
+    """Refuse targets that are not labels."""
     if episode.support_y.is_floating_point():
         raise MetaLearningError(
             f"data.class_path is {data}, whose targets are real values, but {algorithm} compares classes: take MAML or "
@@ -103,6 +109,6 @@ def check_other_classes(own: int, found: int) -> None:
     """Refuse to go on training a classifier on other classes."""
     if own != found:
         raise MetaLearningError(
-            f"the classifier tells {own} training classes apart, but what it is to go on from or be trained on has "
-            f"{found}: give data and checkpoint of one run, as its config.yaml names them, or start anew"
+            f"the classifier tells {own} training classes apart, but the checkpoint or data has "
+            f"{found}: give data and checkpoint of one run, as its config.yaml names them, or start a new one"
         )

@@ -1,6 +1,8 @@
 """What is random in a network while it is trained: found by one run on a small task of noise."""
 
+import pickle
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lightning_meta.errors import MetaLearningError
-from lightning_meta.mapping import kept_generators
+from lightning_meta.mapping import kept_generators, line_of_change
 
 if TYPE_CHECKING:
     from lightning_meta.learner.meta_learner import MetaLearner
@@ -26,13 +28,10 @@ def check_randomness(learner: "MetaLearner", run: Any, device: torch.device) -> 
         device: where.
 
     Raises:
-        MetaLearningError: they come from Python's generator, NumPy's or an own one, which neither gives each task its
-            own nor goes on exactly from a checkpoint; or the method needs the same loss whenever it asks.
+        MetaLearningError: they come from Python's generator, NumPy's or a `torch.Generator`, which neither gives each
+            task its own nor goes on exactly from a checkpoint; or the method needs the same loss whenever it asks.
     """
-    name = f"model.backbone {type(learner.backbone).__name__}"
-    python, numpy = random.getstate(), np.random.get_state(legacy=False)
-    drawing: list[str] = []
-    hooks = _watch(learner.backbone, device, drawing)
+    python, numpy = random.getstate(), _of_numpy()
     try:
         with kept_generators(device), _Generators() as own:
             before = _state(device)
@@ -40,33 +39,60 @@ def check_randomness(learner: "MetaLearner", run: Any, device: torch.device) -> 
             draws = not torch.equal(before, _state(device))
     except (RuntimeError, NotImplementedError):
         return False  # the other checks say what is wrong
-    finally:
-        for hook in hooks:
-            hook.remove()
-    foreign = "Python's random" if random.getstate() != python else "a torch.Generator of its own" if own.used else ""
-    if str(np.random.get_state(legacy=False)) != str(numpy):
-        foreign = "NumPy's random"
-    if foreign:
-        raise MetaLearningError(
-            f"{name} draws from {foreign}, so that tasks would share numbers, or a graph keep the first ones: {_REMEDY}"
-        )
+    for changed, foreign, state in (
+        (_of_numpy() != numpy, "NumPy's random", _of_numpy),
+        (random.getstate() != python, "Python's random", random.getstate),
+        (own.used > 0, "a torch.Generator of its own", None),
+    ):
+        if changed:
+            who, _ = _who_draws(learner, run, device, state)
+            raise MetaLearningError(
+                f"{who} draws from {foreign}, so that tasks would share numbers, or a graph keep the first ones: "
+                f"{_REMEDY}"
+            )
     if draws and learner.needs_fixed_loss:
-        part = drawing[0] if drawing else ""
-        kind = type(learner.backbone.get_submodule(part)).__name__
+        who, part = _who_draws(learner, run, device, lambda: _state(device).tolist())
+        remedy = "set the probability of a dropout to 0, or leave that layer out" if part else "leave that out"
         raise MetaLearningError(
-            f"{name} draws random numbers in training, at {part or 'its root'} ({kind}), but {type(learner).__name__} "
-            f"{learner.needs_fixed_loss}: set the probability of a dropout to 0, or leave that layer out"
+            f"{who} draws random numbers in training{part}, but {type(learner).__name__} {learner.needs_fixed_loss}: "
+            f"{remedy}"
         )
     return draws
 
 
-class _Generators(TorchFunctionMode):
-    """Notices whether a generator is handed over."""
+def _who_draws(
+    learner: "MetaLearner", run: Any, device: torch.device, state: Callable[[], Any] | None
+) -> tuple[str, str]:
+    """By another run: the backbone or the method, with its author's line, and which part of the backbone it is.
 
-    used = False
+    Args:
+        learner: what is about to be trained.
+        run: runs the outer loss.
+        device: where.
+        state: what a draw changes; None for that of generators that are handed over.
+    """
+    drawing: list[str] = []
+    with kept_generators(device), _Generators() as own:
+        state = state or (lambda: own.used)
+        hooks = _watch(learner.backbone, state, drawing)
+        try:
+            line = line_of_change(run, state)
+        finally:
+            for hook in hooks:
+                hook.remove()
+    if not drawing:
+        return f"{type(learner).__name__}{line}", ""
+    kind = type(learner.backbone.get_submodule(drawing[0])).__name__
+    return f"model.backbone {type(learner.backbone).__name__}{line}", f", at {drawing[0] or 'its root'} ({kind})"
+
+
+class _Generators(TorchFunctionMode):
+    """Counts how often a generator is handed over."""
+
+    used = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.used |= any(isinstance(value, torch.Generator) for value in (*args, *(kwargs or {}).values()))
+        self.used += any(isinstance(value, torch.Generator) for value in (*args, *(kwargs or {}).values()))
         return func(*args, **(kwargs or {}))
 
 
@@ -74,16 +100,20 @@ def _state(device: torch.device) -> Tensor:
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
-def _watch(network: nn.Module, device: torch.device, drawing: list[str]) -> list[Any]:
-    """Hooks that add the names of the parts that draw, the innermost first."""
-    entered: list[Tensor] = []
+def _of_numpy() -> bytes:
+    return pickle.dumps(np.random.get_state(legacy=False))
+
+
+def _watch(network: nn.Module, state: Callable[[], Any], drawing: list[str]) -> list[Any]:
+    """Hooks that add the names of the parts that change ``state``, the innermost first."""
+    entered: list[Any] = []
     hooks: list[Any] = []
     for name, part in network.named_modules():
 
         def leave(*_: Any, name: str = name) -> None:
-            if not torch.equal(entered.pop(), _state(device)):
+            if entered.pop() != state():
                 drawing.append(name)
 
-        hooks.append(part.register_forward_pre_hook(lambda *_: entered.append(_state(device))))
+        hooks.append(part.register_forward_pre_hook(lambda *_: entered.append(state())))
         hooks.append(part.register_forward_hook(leave))
     return hooks

@@ -64,7 +64,7 @@ def check_policy(policy: nn.Module, environment: TensorEnvironment) -> None:
 
 
 def check_noise(environment: TensorEnvironment, episode: Episode) -> None:
-    """Refuse episodes that are no noise for these actions, or bring other goals."""
+    """Refuse episodes that are not noise for these actions, or bring other goals."""
     (actions,) = environment.action_space.shape
     noise, goals = episode.query_x[0], episode.query_y[0]
     fits = noise.dim() == 3 and noise.shape[-1] == actions and noise.is_floating_point()

@@ -16,7 +16,7 @@ from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner.checks.randomness import check_randomness
 from lightning_meta.learner.losses import loss_name, raised_in_loss
-from lightning_meta.mapping import MappableDraws, author_line, chunk_gradient, kept_generators, seeded
+from lightning_meta.mapping import MappableDraws, author_line, chunk_gradient, defined_at, kept_generators, seeded
 from lightning_meta.mapping.randomness import Randomness
 from lightning_meta.params import Params, trainable
 
@@ -103,10 +103,10 @@ def check_first_episode(learner: "MetaLearner", episode: Episode) -> None:
 
 
 def check_outer_loss(learner: "MetaLearner", task: Episode, carry: Any) -> None:
-    """Run the outer loss of one task of noise; refuse what it returns, or tensors that it uses behind ``params``.
+    """Run the outer loss of one task of noise; refuse what it returns, and what would never learn.
 
-    Such a tensor would never learn, since the meta-gradient is taken in ``params`` alone. Whether random numbers are
-    drawn is told to the learner's ``task_map``.
+    That is a tensor that it uses behind ``params``, since the meta-gradient is taken in ``params`` alone, and a module
+    of the method that it does not reach at all. Whether random numbers are drawn is told to the learner's ``task_map``.
 
     Args:
         learner: what is about to be trained.
@@ -116,42 +116,103 @@ def check_outer_loss(learner: "MetaLearner", task: Episode, carry: Any) -> None:
     Raises:
         MetaLearningError: as above, by name and with the right call.
     """
-    name = f"{type(learner).__name__}.outer_loss"
-    params = learner.meta_parameters()
+    name = f"{type(learner).__name__}.outer_loss{defined_at(learner.outer_loss)}"
+    params = {key: value.requires_grad_() for key, value in learner.meta_parameters().items()}
     like = next(iter(params.values()))
     single = next(_two_tasks(task, like.dtype).chunks(1))
     one_task = Episode(*(tensor[0].to(like.device) for tensor in single))
     own_carry = pytree.tree_map(lambda leaf: leaf[0], carry) if learner.carry_per_task else carry
     run = partial(_outer_loss(learner), params, one_task, own_carry, like.new_zeros(()))
-    learner.task_map.draws = check_randomness(learner, run, like.device)
+    with _without_logging(learner):
+        learner.task_map.draws = check_randomness(learner, run, like.device)
     try:
         with torch.enable_grad():
             result = run()
     except (RuntimeError, NotImplementedError):
         return  # the meta-step says what is wrong, with a hint to the module
-    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Tensor) and result[0].dim() == 0):
+    _check_result(name, result, own_carry)
+    parameters = {key: value for key, value in learner.named_parameters() if value.requires_grad}
+    if result[0].requires_grad:
+        wanted = [*parameters.values(), *params.values()]
+        grads = torch.autograd.grad(result[0], wanted, allow_unused=True)
+        reached = [grad is not None for grad in grads]
+        direct = [key for key, found in zip(parameters, reached, strict=False) if found]
+        through = [key for key, found in zip(params, reached[len(parameters) :], strict=True) if found]
+        _check_reached(learner, name, direct, list(params), through)
+
+
+def _check_result(name: str, result: Any, carry: Any) -> None:
+    """Refuse what is not a scalar loss with a carry of the same structure as the one that was given."""
+    found = result[0] if isinstance(result, tuple) and len(result) == 2 else None
+    if not isinstance(found, Tensor) or found.dim():
         shown = f"a tensor of shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
+        if isinstance(found, Tensor):
+            shown = f"a loss of shape {tuple(found.shape)}"
         raise MetaLearningError(f"{name} returned {shown}, expected (loss, carry) with a scalar loss: return both")
-    loss, left = result
-    if pytree.tree_structure(left) != pytree.tree_structure(own_carry):
+    if pytree.tree_structure(result[1]) != pytree.tree_structure(carry):
         raise MetaLearningError(
             f"{name} returned a carry that differs in structure from the one it was given: hand on what the task "
             "leaves, or `carry` itself where nothing changes"
         )
-    parameters = {key: value for key, value in learner.named_parameters() if value.requires_grad}
-    if not loss.requires_grad:
-        return
-    grads = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-    direct = [key for key, grad in zip(parameters, grads, strict=True) if grad is not None]
+
+
+def _check_reached(learner: "MetaLearner", name: str, direct: list[str], params: list[str], through: list[str]) -> None:
+    """Refuse parameters that are used behind ``params``, and a module of the method's own that is not reached.
+
+    Args:
+        learner: what is about to be trained.
+        name: of its outer loss.
+        direct: parameters that the loss depends on although they are not those of ``params``.
+        params: names of all.
+        through: names of those that it depends on as it should.
+    """
     if direct:
-        module = direct[0].rpartition(".")[0].partition(".")[0]
-        call = f'self.run("{module}", params, x)' if module else f'params["{direct[0]}"]'
-        call = "self.run_backbone(weights, x)" if module == "backbone" else call
+        whole = ", and let `start` and `unadapted_params` together give complete weights"
         raise MetaLearningError(
             f"{name} uses {', '.join(direct[:3])} directly, which would never learn: the meta-gradient is taken in "
-            f"`params` alone. Use {call} instead, and let "
-            "`start` and `unadapted_params` together give complete weights"
+            f"`params` alone. Use {_call(direct[0])} instead{whole if direct[0].startswith('backbone.') else ''}"
         )
+    if learner.variant_at(0.0) is not None:
+        return  # another variant may reach more
+    reached = {key.partition(".")[0] for key in through} | {"backbone", "inner_parameters", "loss"}
+    lost = [key for key in params if key.partition(".")[0] not in reached]
+    if lost:
+        raise MetaLearningError(
+            f"{name} does not depend on {', '.join(lost[:3])} through `params`, or only through gradients that "
+            f"second_order=False holds constant, so that they would never learn: let the loss use {_call(lost[0])}, or "
+            "freeze them with requires_grad_(False)"
+        )
+
+
+def _call(parameter: str) -> str:
+    """How a method uses a parameter, or the module that has it."""
+    module = parameter.partition(".")[0] if "." in parameter else ""
+    if module == "backbone":
+        return "self.run_backbone(weights, x)"
+    return f'self.run("{module}", params, x)' if module else f'params["{parameter}"]'
+
+
+class _LoggedError(Exception):
+    """A method logs inside its outer loss."""
+
+
+@contextmanager
+def _without_logging(learner: "MetaLearner") -> Iterator[None]:
+    """Refuse calls of ``self.log`` and ``self.log_dict``, which a graph would not repeat."""
+
+    def refuse(*args: Any, **settings: Any) -> None:
+        raise _LoggedError
+
+    learner.__dict__.update(log=refuse, log_dict=refuse)
+    try:
+        yield
+    except _LoggedError as error:
+        raise MetaLearningError(
+            f"{type(learner).__name__} logs inside outer_loss{author_line(error)}, which is traced once and replayed: "
+            "override log_training(loss, episode), where self.log works"
+        ) from None
+    finally:
+        del learner.__dict__["log"], learner.__dict__["log_dict"]
 
 
 def _outer_loss(learner: "MetaLearner") -> Any:
