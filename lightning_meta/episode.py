@@ -31,7 +31,9 @@ class Episode(NamedTuple):
 
     def chunks(self, size: int | None) -> Iterator["Episode"]:
         """Cut along the task axis into episodes of ``size`` tasks (all of them when ``size`` is None)."""
-        pieces = [tensor.split(size or max(len(tensor), 1)) for tensor in self]
+        if size is None or size >= self.tasks:
+            return iter([self])
+        pieces = [tensor.split(size) for tensor in self]
         return (Episode(*piece) for piece in zip(*pieces, strict=True))
 
 

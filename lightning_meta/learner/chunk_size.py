@@ -1,5 +1,6 @@
 """How many tasks are vectorised together: the fastest number that fits into memory."""
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
@@ -15,8 +16,10 @@ from lightning_meta.process import growth
 
 Result = TypeVar("Result")
 
-_UNTIMED = 16  # good on every machine that was measured
-_STEP = 8  # from one candidate to the next
+_USUAL = 16  # good on every machine that was measured
+_STEP = 4  # from one larger candidate to the next
+_BETTER = 0.9  # of the usual size's time, at most: what is within noise falls the same way each time
+_LONG = 60.0  # seconds of a run, from where other sizes are worth their tracing
 _MEMORY = 0.7  # of what is free, the part that a candidate may take
 
 
@@ -29,34 +32,52 @@ class ChunkSize:
 
     def __init__(self, setting: int | Literal["auto"]) -> None:
         self.tuned = setting != "auto"  # the same on all ranks, which tune together
-        self.size = _UNTIMED if setting == "auto" else setting
+        self.size = _USUAL if setting == "auto" else setting
 
     def restore(self, size: int | None) -> None:
         """Take over what a checkpoint holds, if anything, unless a number was given."""
         if size is not None and not self.tuned:
             self.tuned, self.size = True, size
 
-    def tune(self, run: Callable[[int], Any], tasks: int, device: torch.device, share: Callable[[Any], Any]) -> None:
-        """Time some sizes on a real batch, up to the first that is slower or may not fit; only once.
+    def tune(
+        self,
+        run: Callable[[int], Any],
+        tasks: int,
+        device: torch.device,
+        share: Callable[[Any], Any],
+        steps: float = math.inf,
+    ) -> None:
+        """Time some sizes on a real batch, and take another than 16 if it is clearly faster; only once.
 
         Where PyTorch is to be deterministic, nothing is timed: another size would round in another way. Nor on a GPU,
-        which is fastest with all tasks at once; `halve_on_out_of_memory` makes them fit.
+        which is fastest with all tasks at once; `halve_on_out_of_memory` makes them fit. Short runs take 16.
 
         Args:
             run: computes the meta-gradient of that many tasks, without side effects.
             tasks: tasks in the batch.
             device: where it runs.
             share: gives every rank what rank 0 took.
+            steps: meta-steps that are left.
         """
         if self.tuned:
             return
-        self.tuned, self.size = True, tasks if device.type == "cuda" else min(_UNTIMED, tasks)
+        usual = min(_USUAL, tasks)
+        self.tuned, self.size = True, tasks if device.type == "cuda" else usual
         if tasks == 1 or device.type == "cuda" or torch.are_deterministic_algorithms_enabled():
             return
-        candidates = [_STEP**power for power in range(16) if _STEP**power < tasks] + [tasks]
+        seconds = self._timed(run, tasks, usual, steps)
+        fastest = min(seconds, key=lambda size: seconds[size])
+        clear = usual not in seconds or seconds[fastest] < _BETTER * seconds[usual]
+        self.size = share(fastest if clear else usual)
+        measured = ", ".join(f"{size}: {1e3 * value:.3g} ms" for size, value in seconds.items())
+        rank_zero_info(f"model.task_chunk: auto takes {self.size} (time a task, by size of chunk: {measured})")
+
+    def _timed(self, run: Callable[[int], Any], tasks: int, usual: int, steps: float) -> dict[int, float]:
+        """Seconds a task, by size: the usual one, a loop, then larger ones up to the first that is slower."""
+        larger = [usual * _STEP**power for power in range(1, 16) if usual * _STEP**power < tasks]
         seconds: dict[int, float] = {}
         free, needed = psutil.virtual_memory().available, 0.0  # bytes, bytes for each task
-        for size in candidates:
+        for size in [usual, 1, *larger, *([tasks] if tasks > usual else [])]:
             if seconds and size * needed > _MEMORY * free:
                 break
             try:
@@ -65,12 +86,12 @@ class ChunkSize:
             except Exception as error:
                 if size == 1 or not out_of_memory(error):
                     raise
+                return seconds if seconds else self._timed(run, tasks, usual // 2, steps)
+            if size == usual and seconds[size] * tasks * steps < _LONG:
                 break
-            if seconds[size] > 1.2 * min(seconds.values()):
+            if size > usual and seconds[size] > 1.2 * min(seconds.values()):
                 break
-        self.size = share(min(seconds, key=lambda size: seconds[size]))
-        measured = ", ".join(f"{size}: {1e3 * value:.3g} ms" for size, value in seconds.items())
-        rank_zero_info(f"model.task_chunk: auto takes {self.size} (time a task, by size of chunk: {measured})")
+        return seconds
 
     def halve_on_out_of_memory(self, run: Callable[[int], Result], tasks: int) -> Result:
         """What ``run`` returns for this size, or for the largest half, quarter, ... of it that memory allows.

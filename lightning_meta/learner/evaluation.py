@@ -53,7 +53,7 @@ class Evaluation:
     def __init__(self, learner: "MetaLearner", task_chunk: int | Literal["auto"], compile: Compile) -> None:  # noqa: A002
         self._learner, self._compiles = learner, compile is not False
         self._chunk = ChunkSize(task_chunk)  # so that no score depends on what training chose
-        self.fusion = Fusion(compile != "graph" and self._compiles, "an evaluation", gain=0.5)
+        self.fusion = Fusion(compile != "graph" and self._compiles, "an evaluation")
         self.prepare()
 
     def prepare(self) -> None:

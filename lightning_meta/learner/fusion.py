@@ -16,6 +16,7 @@ from lightning_meta.mapping import missing_compiler
 Compile = bool | Literal["graph", "fused"]
 
 _EACH = 0.03  # seconds that an operation takes to compile, about, unless Inductor's cache on disk has it
+_GAIN = 0.3  # of the time by the graph, about; what it really is, is measured
 _MARGIN = 2.0  # times the compilation is what a run has to gain
 
 
@@ -25,15 +26,14 @@ class Fusion:
     Args:
         setting: ``model.compile``.
         name: what is compiled, for messages.
-        gain: of the time of the graph, about; what it really is, is measured.
 
     Attributes:
         chosen: whether kernels are taken; None before that is known.
         settled: whether nothing is left to be chosen or compiled.
     """
 
-    def __init__(self, setting: Compile, name: str = "the meta-gradient", gain: float = 0.3) -> None:
-        self._setting, self._name, self._gain = setting, name, gain
+    def __init__(self, setting: Compile, name: str = "the meta-gradient") -> None:
+        self._setting, self._name = setting, name
         self.reopen()
 
     def reopen(self) -> None:
@@ -79,7 +79,7 @@ class Fusion:
             return
         if not known:
             by_graph = time_graph()
-            gain = operations() > 0 and steps * by_graph * self._gain > _MARGIN * _EACH * operations()
+            gain = operations() > 0 and steps * by_graph * _GAIN > _MARGIN * _EACH * operations()
             if not agree(gain):
                 return
         rank_zero_info(f"model.compile: {self._name} is compiled to fused kernels, which may take a minute")

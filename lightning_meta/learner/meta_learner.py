@@ -44,7 +44,7 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
         lr_scheduler: schedule of the outer rate by meta-steps, such as ``torch.optim.lr_scheduler.CosineAnnealingLR``
             with its settings; a length that is not given is that of the run. None for a constant rate.
         task_chunk: tasks that are vectorised together; it bounds the memory and not the result, and 1 runs a plain
-            loop. ``auto`` times some on the first batch and keeps the fastest; 16 with ``trainer.deterministic``.
+            loop. ``auto`` takes 16, and in a long run that is not ``deterministic`` what is faster on the first batch.
         compile: trace the meta-gradient to a ``graph``, in which values that are not tensors are frozen, and replay it,
             or compile that to ``fused`` kernels; true takes the faster if the run is long, false neither.
         replace_norms: put norms that differentiate correctly in the place of PyTorch's batch, instance and layer norms.

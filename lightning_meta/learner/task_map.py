@@ -99,9 +99,14 @@ class TaskMap:
                 )  # fmt: skip
 
         tasks, strategy = 1 if learner.serial else episode.tasks, trainer.strategy
+        left = trainer.estimated_stepping_batches - trainer.global_step
         if not (self.draws and learner.device.type == "cpu"):  # draws may not depend on what was fastest
             self.chunk.tune(
-                lambda size: run(next(episode.chunks(size)), size, False), tasks, learner.device, strategy.broadcast
+                lambda size: run(next(episode.chunks(size)), size, False),
+                tasks,
+                learner.device,
+                strategy.broadcast,
+                left,
             )
         if not self.fusion.settled:
             self.fusion.settle(
@@ -110,7 +115,7 @@ class TaskMap:
                 lambda: seconds_of(lambda: run(episode, self.chunk.size, False)),
                 lambda: run(episode, self.chunk.size, True),
                 self._operations,
-                trainer.estimated_stepping_batches - trainer.global_step,
+                left,
                 strategy.reduce_boolean_decision,
             )
         return self.chunk.halve_on_out_of_memory(lambda size: run(episode, size, bool(self.fusion.chosen)), tasks)

@@ -114,7 +114,7 @@ def meta_gradient(
         parts.append(part._replace(grads={}))
     assert grads is not None, "a training batch holds at least one task on every rank"
     if reduction == "mean":
-        grads = map_params(lambda grad: grad / count, grads)
+        grads = dict(zip(grads, torch._foreach_div(list(grads.values()), count), strict=True))
     carries = [part.carry for part in parts]
     if carry_per_task:
         carry = pytree.tree_map(lambda *leaves: torch.cat(leaves), *carries)

@@ -29,17 +29,30 @@ def choose(chunk: ChunkSize, seconds: dict[int, float], tasks: int = 32) -> list
     return ran
 
 
-def test_auto_takes_the_fastest_and_chooses_once() -> None:
+def test_auto_takes_what_is_clearly_faster_and_chooses_once() -> None:
     chunk = ChunkSize("auto")
-    assert set(choose(chunk, {1: 0.04, 8: 0.005, 32: 0.0057})) == {1, 8, 32}
-    assert chunk.size == 8
+    assert set(choose(chunk, {1: 0.02, 16: 0.005, 64: 0.003}, tasks=64)) == {1, 16, 64}
+    assert chunk.size == 64
     assert choose(chunk, {}) == []
 
 
 def test_auto_may_choose_the_loop_and_stops_at_what_is_slower() -> None:
     chunk = ChunkSize("auto")
-    assert set(choose(chunk, {1: 0.002, 8: 0.006})) == {1, 8}
+    assert set(choose(chunk, {1: 0.002, 16: 0.006, 64: 0.008}, tasks=1000)) == {1, 16, 64}
     assert chunk.size == 1
+
+
+def test_what_is_within_noise_falls_the_same_way_each_time() -> None:
+    for others in (0.0048, 0.0052):
+        chunk = ChunkSize("auto")
+        choose(chunk, {1: others, 16: 0.005, 32: others})
+        assert chunk.size == 16
+
+
+def test_a_short_run_times_nothing_but_the_usual_size() -> None:
+    chunk, ran = ChunkSize("auto"), []
+    chunk.tune(ran.append, 32, CPU, lambda size: size, steps=10)
+    assert chunk.size == 16 and set(ran) == {16}
 
 
 def test_auto_stays_under_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,8 +67,8 @@ def test_auto_stays_under_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatc
         torch.ones(250_000 * size).add_(1)  # 1 MB a task
 
     chunk.tune(run, 64, CPU, lambda size: size)
-    assert set(ran) == {1, 8}  # 64 tasks would take 64 of 40 MB
-    assert chunk.size == 8
+    assert set(ran) == {1, 16}  # 64 tasks would take 64 of 40 MB
+    assert chunk.size == 16
 
 
 def test_auto_takes_all_tasks_on_a_gpu() -> None:
@@ -65,15 +78,16 @@ def test_auto_takes_all_tasks_on_a_gpu() -> None:
     assert ran == []
 
 
-def test_auto_leaves_out_what_runs_out_of_memory() -> None:
+@pytest.mark.parametrize(("most", "expected"), [(8, 8), (16, 16), (1, 1)])
+def test_auto_leaves_out_what_runs_out_of_memory(most: int, expected: int) -> None:
     def run(size: int) -> None:
-        if size > 8:
+        if size > most:
             raise out_of_memory()
         time.sleep(0.01 / size)
 
     chunk = ChunkSize("auto")
     chunk.tune(run, 64, CPU, lambda size: size)
-    assert chunk.size == 8
+    assert chunk.size == expected
 
 
 @pytest.fixture
