@@ -95,6 +95,15 @@ class TasksetEpisodes(EpisodeDataModule):
             self._tasksets = tasksets
         return self._tasksets
 
+    def class_names(self, split: Split) -> list[str] | None:
+        """The classes that a number of tasks use, by their label and data set; None where the split has no taskset."""
+        if split not in self.tasksets:
+            return None
+        origins = [_data(taskset) for taskset in self.tasksets.values()]
+        origin = next(place for place, data in enumerate(origins) if data is _data(self.tasksets[split]))
+        with _seeded(list(self.tasksets).index(split)):  # other tasks for each split
+            return [f"label {label} of data set {origin}" for label in sorted(_classes(self.tasksets[split]))]
+
     def prepare_data(self) -> None:
         """Let one process of each machine download a benchmark before the others read it."""
         _ = self.tasksets

@@ -31,6 +31,8 @@ class MNISTEpisodes(FileEpisodes):
     The files are in ``root/MNIST/raw``, as torchvision lays them out.
     """
 
+    classes_shared = True
+
     ways: int = 10
     shots: int = 256
     queries: int = 50
@@ -67,4 +69,5 @@ class MNISTEpisodes(FileEpisodes):
             counts.cumsum(0) - counts,
             counts,
             {split: torch.arange(CLASSES) + CLASSES * place for place, split in enumerate(get_args(Split))},
+            names=[str(digit) for _ in get_args(Split) for digit in range(CLASSES)],
         )

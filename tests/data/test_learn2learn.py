@@ -1,6 +1,7 @@
 """Episodes from learn2learn's tasksets and benchmarks."""
 
 import random
+import re
 import subprocess
 import sys
 import warnings
@@ -16,6 +17,7 @@ import torchvision
 from torch.utils.data import TensorDataset
 
 from lightning_meta.data.drawing import data_module as base
+from lightning_meta.data.leaks import find_leaks
 from lightning_meta.data.learn2learn import TasksetEpisodes, _learn2learn
 from lightning_meta.episode import Episode, InnerBatches, Split
 from lightning_meta.errors import MetaLearningError
@@ -283,3 +285,26 @@ def test_the_omniglot_benchmark_shares_classes(linked_root: Path) -> None:
         other = TasksetEpisodes(benchmark="omniglot", root=str(linked_root), seed=1).tasksets
     assert data.tasksets["train"].dataset.labels == again["train"].dataset.labels
     assert data.tasksets["train"].dataset.labels != other["train"].dataset.labels
+
+
+@pytest.mark.filterwarnings("ignore:learn2learn's benchmark")
+def test_the_leak_check_reports_what_the_omniglot_benchmark_shares(linked_root: Path) -> None:
+    data = TasksetEpisodes(benchmark="omniglot", root=str(linked_root), ways=5, shots=1, queries=2, meta_batch_size=4)
+    findings = {finding.what: finding for finding in find_leaks(data, tasks=40)}
+    leaks = {what for what, finding in findings.items() if finding.leaks}
+    assert leaks == {"classes in two splits, by name", "pictures in tasks of two splits"}
+    named = findings["classes in two splits, by name"].examples
+    shared, seen = map(int, re.findall(r"train and test share (\d+) of (\d+) classes", " ".join(named))[0])
+    assert 900 < seen < 1050 and 500 < shared < 700  # of what 300 tasks of each split use
+
+
+@pytest.mark.filterwarnings("ignore:the given tasksets")
+def test_the_leak_check_takes_tasksets_whose_classes_are_apart(dataset: Any) -> None:
+    def part(*labels: int) -> Any:
+        return taskset(learn2learn.data.FilteredMetaDataset(dataset, list(labels)))
+
+    apart = {"validation": part(4, 5, 6, 7), "test": part(8, 9, 10, 11)}
+    assert not [finding for finding in find_leaks(episodes(part(0, 1, 2, 3), **apart), 20) if finding.leaks]
+    (leak, *_) = find_leaks(episodes(part(0, 1, 2, 3, 4), **apart), 20)
+    assert leak.leaks
+    assert leak.examples == ("train and validation share 1 of 4 classes: label 4 of data set 0",)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -48,6 +48,9 @@ class EpisodeDataModule(LightningDataModule, ABC):
         MetaLearningError: a number is too small.
     """
 
+    classes_shared: ClassVar[bool] = False  # whether the splits have the same classes on purpose, and other images
+    queries_are_support: ClassVar[bool] = False  # whether a task is scored on the rows that it learns from, on purpose
+
     ways: int = 5
     shots: int = 1
     queries: int = 1
@@ -84,6 +87,10 @@ class EpisodeDataModule(LightningDataModule, ABC):
     @property
     def preprocessing(self) -> Preprocessing | None:
         """How a picture becomes an input as these data hold them; None where the inputs are no pictures."""
+        return None
+
+    def class_names(self, split: Split) -> list[str] | None:
+        """Names of the classes of a split, the same for the same class in any split; None where they have none."""
         return None
 
     @abstractmethod
