@@ -13,6 +13,7 @@ from lightning_meta.callbacks.learner import Learner, learner_of
 from lightning_meta.episode import EpisodeSource, Split
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.escaping import printable
+from lightning_meta.intervals import near_the_edge
 from lightning_meta.metrics import Interval
 from lightning_meta.results_file import Evaluation, Metric
 
@@ -124,14 +125,18 @@ def _table(evaluation: Evaluation) -> str:
         + (f" of {evaluation.task_queries} queries" if evaluation.task_queries else "")
         + (f", {printable(evaluation.checkpoint)}" if evaluation.checkpoint else "")
         + (f", mean of the outputs of the best {evaluation.members}" if evaluation.members > 1 else "")
-        + ("" if evaluation.meta_steps else ", UNTRAINED weights (no ckpt_path)"),
-        f"{'inner steps':>11}" + "".join(f"{title:>26}" for title in columns),
+        + ("" if evaluation.meta_steps else ", UNTRAINED weights (no ckpt_path)")
     ]
     last = len(metrics[f"query_{kind}"].mean) - 1
-    for step in range(last + 1):
-        if step in SHOWN_STEPS or step == last:
-            cells = [_cell(metrics[name], step, factor) for name in columns.values()]
-            lines.append(f"{step:>11}" + "".join(f"{cell:>26}" for cell in cells))
+    rows = [["inner steps", *columns]] + [
+        [str(step), *(_cell(metrics[name], step, factor) for name in columns.values())]
+        for step in range(last + 1)
+        if step in SHOWN_STEPS or step == last
+    ]
+    width = max(24, *(len(cell) for row in rows for cell in row[1:])) + 2
+    lines += [f"{row[0]:>11}" + "".join(f"{cell:>{width}}" for cell in row[1:]) for row in rows]
+    if any("[" in cell for row in rows for cell in row):
+        lines.append("In brackets Wilson's 95% interval, since ± is too narrow so near to 0 or 100%.")
     return "\n".join(["", *lines, ""])
 
 
@@ -139,4 +144,7 @@ def _cell(metric: Metric, step: int, factor: float) -> str:
     decimals = 2 if factor > 1 else 4
     text = f"{metric.mean[step] * factor:.{decimals}f} ± {metric.half_width[step] * factor:.{decimals}f}"
     diverged = metric.diverged[step]
+    bounds = near_the_edge(metric.mean[step], metric.half_width[step], metric.tasks) if factor > 1 else None
+    if bounds:
+        text += f" [{bounds.low * factor:.2f}, {bounds.high * factor:.2f}]"
     return f"{text} ({diverged} diverged)" if diverged else text

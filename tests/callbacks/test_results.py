@@ -1,16 +1,20 @@
 """Results of an evaluation, and the results of others that a file keeps."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 from pytorch_lightning.demos.boring_classes import BoringModel
 
 from lightning_meta.callbacks.learner import learner_of
+from lightning_meta.callbacks.results import _table
 from lightning_meta.cli import main
 from lightning_meta.cli.lightning_cli import _recorded
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.results_file import Metric
 from tests.cli.helpers import small
+from tests.test_results_file import evaluation
 
 
 @pytest.mark.slow
@@ -62,3 +66,17 @@ def test_the_recorded_command_names_no_folder_of_the_machine() -> None:
     assert _recorded(["fit", "--data.root", "/my data", "--data.cache_dir=/c d", "--seed_everything", "1"]) == (
         "lightning-meta fit --data.root DIR --data.cache_dir=DIR --seed_everything 1"
     )
+
+
+def test_the_table_has_wilsons_interval_where_the_normal_one_is_too_narrow() -> None:
+    def printed(mean: float, half_width: float, diverged: int = 0) -> str:
+        metric = Metric(60, [0.2, mean], [0.01, half_width], [0, diverged])
+        names = ("support", "query", "query_nontransductive")
+        metrics = {f"{name}_{kind}": metric for name in names for kind in ("accuracy", "loss")}
+        return _table(evaluation()._replace(metrics=metrics, tasks=60))
+
+    near = printed(0.98, 0.0179)
+    assert near.count("98.00 ± 1.79 [95.21, 99.18]") == 3
+    assert "In brackets Wilson's 95% interval" in near
+    assert "[" not in printed(0.5, 0.05) + printed(math.nan, math.nan, 3)
+    assert "nan ± nan (3 diverged)" in printed(math.nan, math.nan, 3)
