@@ -46,7 +46,7 @@ def student_975(freedom: int) -> float:
 
 
 def effective_tasks(mean: float, half_width: float, tasks: int) -> float:
-    """How many single right or wrong answers would spread as these accuracies do; ``tasks`` where all are equal.
+    """How many single right or wrong answers would spread as these accuracies do; ``tasks`` where all are right.
 
     Args:
         mean: accuracy over tasks, in 0..1.
@@ -58,7 +58,9 @@ def effective_tasks(mean: float, half_width: float, tasks: int) -> float:
     """
     variance = (half_width / NORMAL_975) ** 2
     alone = mean * (1 - mean)
-    return alone / variance if variance > 0 and alone > 0 else float(tasks)
+    if alone <= 0:
+        return float(tasks)
+    return alone / variance if variance > 0 else math.inf
 
 
 def is_normal(mean: float, half_width: float, tasks: int) -> bool:

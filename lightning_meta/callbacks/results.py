@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 
-from lightning_meta import checkpoint_file, results_file
+from lightning_meta import checkpoint_file, results_file, task_values
 from lightning_meta.callbacks.learner import Learner, learner_of
 from lightning_meta.episode import EpisodeSource, Split
 from lightning_meta.errors import MetaLearningError
@@ -16,6 +16,7 @@ from lightning_meta.escaping import printable
 from lightning_meta.intervals import near_the_edge
 from lightning_meta.metrics import Interval
 from lightning_meta.results_file import Evaluation, Metric
+from lightning_meta.task_values import TaskValues
 
 SHOWN_STEPS = (0, 1, 2, 3, 4, 5, 10, 20, 30, 40, 50)
 
@@ -24,7 +25,8 @@ class Results(Callback):
     """Prints a table after ``validate`` and ``test``, and writes ``results.json`` and ``results.csv``.
 
     The files lie beside the checkpoint that was evaluated, or in the run's folder when there was none, and keep the
-    evaluations of other checkpoints and other tasks; `lightning_meta.results_file` defines their format.
+    evaluations of other checkpoints and other tasks; `lightning_meta.results_file` defines their format. After a test
+    `lightning_meta.task_values` keeps the scores of its single tasks there, too, in ``tasks.json``.
 
     Args:
         experiment: name of the experiment, saved with the results.
@@ -40,9 +42,14 @@ class Results(Callback):
         if trainer.state.fn == "validate":
             self._report(trainer, pl_module, "validation")
 
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask for the scores of single tasks."""
+        learner_of(pl_module).scores.keep_tasks(True)
+
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the test."""
         self._report(trainer, pl_module, "test")
+        learner_of(pl_module).scores.keep_tasks(False)
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, split: Split) -> None:
         log_dir = trainer.log_dir  # a collective: every rank asks
@@ -55,6 +62,9 @@ class Results(Callback):
         folder = checkpoint.parent if checkpoint else Path(log_dir) if log_dir else None
         if folder is not None and not getattr(trainer, "fast_dev_run", False):
             results_file.merge(folder, evaluation)
+            if (table := learner.scores.task_table) is not None:
+                values = TaskValues(list(evaluation.identity), table.tasks, table.metrics)
+                task_values.merge(folder, values)
 
     def _evaluation(self, trainer: Trainer, learner: Learner, split: Split, checkpoint: Path | None) -> Evaluation:
         metrics = {name: _metric(interval) for name, interval in learner.scores.intervals.items()}

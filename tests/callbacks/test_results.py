@@ -5,14 +5,16 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 from pytorch_lightning.demos.boring_classes import BoringModel
 
+from lightning_meta import task_values
 from lightning_meta.callbacks.learner import learner_of
 from lightning_meta.callbacks.results import _table
 from lightning_meta.cli import main
 from lightning_meta.cli.lightning_cli import _recorded
 from lightning_meta.errors import MetaLearningError
-from lightning_meta.results_file import Metric
+from lightning_meta.results_file import Metric, read
 from tests.cli.helpers import small
 from tests.test_results_file import evaluation
 
@@ -50,6 +52,12 @@ def test_a_damaged_results_file_does_not_cost_a_test(tmp_path: Path) -> None:
     arguments = [*small(tmp_path), "--model.compile=false"]
     assert main(["fit", *arguments]) == 0
     (path,) = tmp_path.rglob("results.json")
+    (entry,), (tasks,) = read(path), task_values.read(path.with_name("tasks.json"))
+    assert tasks.evaluation == list(entry.identity)
+    assert tasks.metrics.keys() == {"query_accuracy", "query_nontransductive_accuracy"}
+    for name, values in tasks.metrics.items():
+        assert len(values) == 5
+        assert torch.tensor(values).mean(0).tolist() == pytest.approx(entry.metrics[name].mean, abs=1e-6)
     path.write_text("[{")
     (checkpoint,) = tmp_path.rglob("best-*.ckpt")
     with pytest.warns(UserWarning, match="is now results.json.damaged"):
