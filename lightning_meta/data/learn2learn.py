@@ -24,6 +24,7 @@ from torch import Tensor
 
 from lightning_meta.data.drawing.data_module import EpisodeDataModule
 from lightning_meta.data.drawing.task_random import TaskRandom, inner_order
+from lightning_meta.data.files.safe_pickle import pickles_are_data
 from lightning_meta.episode import UNKNOWN_CLASS, Episode, Split
 from lightning_meta.errors import MetaLearningError
 
@@ -190,7 +191,8 @@ class TasksetEpisodes(EpisodeDataModule):
             raise MetaLearningError(f"data.benchmark is {name!r}, expected one of {', '.join(known)}")
         seed = int(TaskRandom(self.seed, "classes", torch.zeros(1)).bits())
         try:
-            with _seeded(seed):  # the Omniglot benchmark shuffles its classes with Python's generator
+            # The Omniglot benchmark shuffles its classes with Python's generator.
+            with _seeded(seed), pickles_are_data(f"learn2learn's benchmark {name!r}"):
                 tasksets = learn2learn.vision.benchmarks.get_tasksets(
                     name,
                     train_ways=self.ways_in("train"),
