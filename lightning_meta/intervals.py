@@ -90,7 +90,7 @@ def wilson(mean: float, half_width: float, tasks: int) -> Bounds:
 
 def near_the_edge(mean: float, half_width: float, tasks: int) -> Bounds | None:
     """Wilson's interval where the normal one does not hold; None where it does, or where this is no accuracy."""
-    if not (0 <= mean <= 1 and 0 <= half_width < math.inf and tasks >= 1) or is_normal(mean, half_width, tasks):
+    if not (0 <= mean <= 1 and 0 <= half_width <= NORMAL_975 and tasks >= 1) or is_normal(mean, half_width, tasks):
         return None
     return wilson(mean, half_width, tasks)
 

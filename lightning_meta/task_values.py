@@ -7,7 +7,6 @@ taken of the differences task by task, and is narrower than what two separate in
 import json
 import math
 import os
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,10 +66,11 @@ def difference(first: Sequence[float], second: Sequence[float]) -> tuple[float, 
     (0.2000..., 0.2263...)
     """
     differences = [one - other for one, other in zip(first, second, strict=True)]
-    mean = math.fsum(differences) / len(differences)
+    mean = sum(differences) / len(differences)
     if len(differences) < 2 or not math.isfinite(mean):
         return mean, math.nan
-    return mean, NORMAL_975 * statistics.stdev(differences) / math.sqrt(len(differences))
+    squares = sum((one - mean) * (one - mean) for one in differences)
+    return mean, NORMAL_975 * math.sqrt(squares / (len(differences) - 1) / len(differences))
 
 
 def _values(entry: dict[str, Any]) -> TaskValues:

@@ -53,13 +53,21 @@ def test_the_normal_interval_stays_where_it_holds() -> None:
 
 
 @pytest.mark.parametrize(
-    "figure", [(math.nan, math.nan, 600), (1.5, 0.1, 600), (-0.1, 0.1, 600), (0.9, math.inf, 600), (0.9, 0.1, 0)]
+    "figure",
+    [
+        (math.nan, math.nan, 600),
+        (1.5, 0.1, 600),
+        (-0.1, 0.1, 600),
+        (0.9, math.inf, 600),
+        (0.9, 1e300, 600),
+        (0.9, 0.1, 0),
+    ],
 )
 def test_what_is_no_accuracy_has_no_interval_of_wilson(figure: tuple[float, float, int]) -> None:
     assert near_the_edge(*figure) is None
 
 
-@pytest.mark.parametrize("figure", [(1.0, 0.0, 600), (0.0, 0.0, 600), (1.0, 0.0, 1), (0.999, 5.0, 2)])
+@pytest.mark.parametrize("figure", [(1.0, 0.0, 600), (0.0, 0.0, 600), (1.0, 0.0, 1), (0.999, 1.9, 2)])
 def test_bounds_are_accuracies(figure: tuple[float, float, int]) -> None:
     low, high = wilson(*figure)
     assert 0 <= low <= figure[0] <= high <= 1

@@ -49,6 +49,10 @@ def test_the_interval_is_that_of_the_differences() -> None:
     assert half_width * stats.t.ppf(0.975, 4) / 1.959964 == pytest.approx((paired.high - paired.low) / 2)
 
 
+def test_values_that_no_test_measures_are_not_an_error() -> None:
+    assert difference([1e300, -1e300], [0.0, 0.0]) == (0.0, math.inf)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_task_that_diverged_shows(bad: float) -> None:
     assert not math.isfinite(difference([bad, 0.5], [0.1, 0.2])[0])

@@ -15,8 +15,15 @@ from lightning_meta.escaping import printable
 class CheckTrainer(Trainer):
     """What jsonargparse reads the subcommand's own options from."""
 
-    def check(self, model: LightningModule, datamodule: EpisodeDataModule, tasks: int = 200) -> None:
-        """Compare the splits, tasks and ranks of the data with each other."""
+    def check(
+        self,
+        model: LightningModule,
+        datamodule: EpisodeDataModule,
+        tasks: int = 200,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Compare the splits, tasks and ranks of the data with each other; a run's configuration has the last two."""
 
 
 class CheckCLI(MetaCLI):
@@ -34,7 +41,10 @@ class CheckCLI(MetaCLI):
         """One that runs nothing and leaves no folder."""
         return CheckTrainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
 
-    def check(self, model: LightningModule, datamodule: EpisodeDataModule, tasks: int) -> None:
+    def _parse_ckpt_path(self) -> None:
+        """Data have no checkpoint."""
+
+    def check(self, model: LightningModule, datamodule: EpisodeDataModule, tasks: int, **of_a_run: Any) -> None:
         """Look for leaks in the data.
 
         Raises:

@@ -51,6 +51,16 @@ def test_a_leak_is_named_and_is_the_exit_status(
     assert printed.endswith("\nthe data leak: tasks with a query in the support set\n")
 
 
+def test_the_configuration_of_a_run_is_taken_whatever_checkpoint_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "-c", "quickstart", *SMALL, "--ckpt_path", "best", "--print_config"]) == 0
+    tmp_path.joinpath("config.yaml").write_text(capsys.readouterr().out)
+    assert main(["check", "-c", "config.yaml", "--tasks=10"]) == 0
+    assert capsys.readouterr().out.endswith("no leak found\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

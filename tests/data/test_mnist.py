@@ -89,7 +89,7 @@ def test_the_packed_files_that_are_downloaded_have_checksums(
     assert {name.removesuffix(".gz") for name, md5 in MNIST.resources if len(md5) == 32} == mnist.MD5.keys()
     monkeypatch.setattr(MNIST, "mirrors", [server.url])
     server.files = {name: gzip.compress(b"other digits") for name, _ in MNIST.resources}
-    with pytest.raises(MetaLearningError, match="MNIST cannot be read in .*Error downloading train-images"):
+    with pytest.raises(MetaLearningError, match="MNIST cannot be read in"):
         small(tmp_path, download=True).prepare_data()
     assert not [*tmp_path.rglob("*-ubyte")]
 
