@@ -92,7 +92,7 @@ class MNISTEpisodes(FileEpisodes):
 
 
 class _RawMNIST(MNIST):
-    """torchvision's, without the copy in its former format that it would prefer, and with checksums.
+    """torchvision's with checksums; it would prefer a copy in a former format, which it looks for by the class's name.
 
     Args:
         root: folder that holds ``MNIST/raw``.
@@ -106,11 +106,8 @@ class _RawMNIST(MNIST):
 
     @property
     def raw_folder(self) -> str:
-        """The folder of the files, which torchvision would call after this class."""
+        """The folder of the files, which torchvision names after the class, too."""
         return str(Path(self.root, "MNIST", "raw"))
-
-    def _check_legacy_exist(self) -> bool:
-        return False
 
     def _load_data(self) -> tuple[Tensor, Tensor]:
         for name, expected in MD5.items():

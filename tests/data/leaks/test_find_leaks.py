@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from lightning_meta.data import ImageEpisodes, QuadraticEpisodes, SinusoidEpisodes
 from lightning_meta.data.drawing.images import ClassImages
 from lightning_meta.data.drawing.sampler import TaskDataset, TaskSampler
+from lightning_meta.data.drawing.task_random import TaskRandom
 from lightning_meta.data.leaks import Finding, find_leaks
 from lightning_meta.episode import UNKNOWN_CLASS, Episode, Split
 
@@ -114,18 +115,30 @@ class RepeatsSupport(Images):
         return episode
 
 
-class Augmented(RepeatsSupport):
-    """The same, where no augmented picture is like another; only `draw` repeats one."""
+class Augmented(Images):
+    """No augmented picture is like another."""
 
     def transform(self, split: Split, numbers: Tensor, images: Tensor) -> Tensor:
         return images / 255 + torch.rand(images.shape)
 
 
-@pytest.mark.parametrize("kind", [RepeatsSupport, Augmented])
-def test_a_query_that_is_in_the_support_set_is_found(kind: type[Images]) -> None:
-    findings = found(kind())
+def test_a_query_that_is_in_the_support_set_is_found() -> None:
+    findings = found(RepeatsSupport())
     assert leaking(findings) == {SUPPORT}
     assert (findings[SUPPORT].found, findings[SUPPORT].examples) == ("1", ("test task 7",))
+
+
+def test_a_repeated_picture_is_found_beneath_its_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a sampler would repeat one, whose copies a random transform then makes different."""
+    choose = TaskRandom.choose
+
+    def repeating(self: TaskRandom, population: Any, size: int, shape: Any = ()) -> Tensor:
+        chosen = choose(self, population, size, shape)
+        return chosen[..., :1].expand_as(chosen) if shape else chosen
+
+    assert not leaking(found(Augmented()))
+    monkeypatch.setattr(TaskRandom, "choose", repeating)
+    assert SUPPORT in leaking(found(Augmented()))
 
 
 class TrainingInTests(Images):
@@ -245,6 +258,15 @@ def test_tasks_that_are_equal_by_chance_are_no_leak() -> None:
     findings = found(FewPictures(), 200)
     assert not leaking(findings)
     assert "by chance, of so few pictures" in findings[RANKS].found
+
+
+class FewPicturesTwice(FewPictures):
+    def draw(self, split: Split, numbers: Tensor) -> Episode:
+        return super().draw("train" if split == "test" and numbers.numel() and numbers[0] < 4 else split, numbers)
+
+
+def test_chance_is_no_excuse_between_splits() -> None:
+    assert leaking(found(FewPicturesTwice(), 200)) == {IN_TASKS, RANKS}
 
 
 class RepeatedPoints(SinusoidEpisodes):
