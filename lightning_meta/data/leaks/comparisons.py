@@ -40,7 +40,7 @@ def find_leaks(data: EpisodeDataModule, tasks: int = 200) -> list[Finding]:
     """Compare the splits, the tasks and the ranks of data with each other.
 
     Args:
-        data: any data module; it is set up here, for a fit and a test.
+        data: any data module; it is left as it is, but for files that it downloads or caches.
         tasks: how many tasks of each split are drawn, at least, where it has as many.
 
     Returns:
@@ -51,6 +51,7 @@ def find_leaks(data: EpisodeDataModule, tasks: int = 200) -> list[Finding]:
     """
     ranks = next((number for number in range(2, data.meta_batch_size + 1) if data.meta_batch_size % number == 0), 1)
     trainer = RankTrainer(ranks, -(-tasks // data.meta_batch_size))
+    data = copy.copy(data)  # another trainer may have it
     data.trainer = trainer
     data.prepare_data()
     for stage in ("fit", "test") if data.test_tasks else ("fit",):
@@ -63,7 +64,6 @@ def find_leaks(data: EpisodeDataModule, tasks: int = 200) -> list[Finding]:
     if isinstance(data, ImageEpisodes):
         whole, twins = _whole_images(data)
         findings += whole
-        data = copy.copy(data)
         data.transform = _unchanged  # type: ignore[method-assign]  # an augmented copy would look like another picture
     drawn = {split: draw_tasks(data, split, trainer, tasks, twins) for split in _splits(data)}
     return [*findings, *_of_tasks(data, drawn), _shared_tasks(data, drawn)]
