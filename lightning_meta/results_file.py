@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 from lightning_meta.bounded_files import read_text
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.escaping import cell
+from lightning_meta.intervals import Bounds, of_accuracy
 
 Value = TypeVar("Value")
 
@@ -136,8 +137,11 @@ def _rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     common = {name: getattr(evaluation, name) for name in (*IDENTITY, "meta_steps", "minutes", "device")}
     for name, metric in evaluation.metrics.items():
         for step, (mean, half_width, diverged) in enumerate(zip(*metric[1:], strict=True)):
+            bounds = Bounds(mean - half_width, mean + half_width)
+            if name.endswith("accuracy"):
+                bounds = of_accuracy(mean, half_width, metric.tasks)
             own = {"metric": name, "step": step, "mean": mean, "half_width_95": half_width, "tasks": metric.tasks}
-            yield common | own | {"diverged": diverged}
+            yield common | own | {"diverged": diverged, "low_95": bounds.low, "high_95": bounds.high}
 
 
 def _evaluation(entry: dict[str, Any]) -> Evaluation:

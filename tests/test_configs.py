@@ -4,15 +4,19 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
+from lightning_meta import data
 from lightning_meta.cli import main
 from lightning_meta.cli.sweep import plan, read_sweep
-from lightning_meta.data import cifarfs
+from lightning_meta.data import ClassImages, EpisodeDataModule, OmniglotEpisodes, cifarfs
+from lightning_meta.data.files.image_cache import CACHE_FOLDER
+from lightning_meta.data.leaks import Finding, find_leaks
 from lightning_meta.report.published import read_configurations
 from tests.cli.helpers import SHORT_RUN, adapts
 from tests.data import rgb_files
@@ -82,11 +86,12 @@ def array_files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def picture_folders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Pictures of six classes, and small tasks of them."""
     root = tmp_path_factory.mktemp("pictures")
-    for split, number in ((split, number) for split in ("train", "val", "test") for number in range(2)):
-        folder = root / split / f"{split}{number}"
-        folder.mkdir(parents=True)
-        for shade in (100, 200):
-            Image.new("RGB", (8, 8), (shade, 0, 50 * number)).save(folder / f"{shade}.png")
+    for green, split in enumerate(("train", "val", "test")):
+        for number in range(2):
+            folder = root / split / f"{split}{number}"
+            folder.mkdir(parents=True)
+            for shade in (100, 200):
+                Image.new("RGB", (8, 8), (shade, 50 * green, 50 * number)).save(folder / f"{shade}.png")
     return [f"--data.root={root}", *SMALL_IMAGES]
 
 
@@ -114,13 +119,69 @@ def test_every_configuration_runs(config: Path, tmp_path: Path, request: pytest.
     if adapts(yaml.safe_load(config.read_text())["model"]["class_path"]):
         arguments.append("--model.inner.evaluation_steps=1")
     if config.stem == "mnist":
-        arguments += [f"--data.root={request.getfixturevalue('mnist_root')}", *SMALL_IMAGES]
+        root = request.getfixturevalue("mnist_root")
+        arguments += [f"--data.root={root}", "--data.check_files=false", *SMALL_IMAGES]
     command = ["fit", f"--config={config}", *arguments]
     if yaml.safe_load(config.read_text())["trainer"].get("devices", 1) == 1:
         assert main(command) == 0
     else:  # workers restart the program, which would be pytest
         subprocess.run([sys.executable, "-m", "lightning_meta", *command], check=True, timeout=200)
     assert len(list(tmp_path.rglob("results.json"))) == 1
+
+
+@pytest.fixture(scope="session")
+def compared() -> dict[str, list[Finding]]:
+    """What was found in the data of earlier configurations, many of which have the same."""
+    return {}
+
+
+@pytest.fixture
+def loaded_once(monkeypatch: pytest.MonkeyPatch, loaded: dict[Any, ClassImages]) -> None:
+    """The same drawings for all configurations that have them, since looking at 32,460 files takes its time."""
+    load = OmniglotEpisodes.load
+
+    def load_once(self: OmniglotEpisodes) -> ClassImages:
+        key = self.split, self.rendering
+        if key not in loaded:
+            loaded[key] = load(self)
+        return loaded[key]
+
+    monkeypatch.setattr(OmniglotEpisodes, "load", load_once)
+
+
+@pytest.fixture(scope="session")
+def loaded() -> dict[Any, ClassImages]:
+    """Drawings by their split and rendering."""
+    return {}
+
+
+def data_of(config: Path, request: pytest.FixtureRequest) -> EpisodeDataModule:
+    """The data module of a configuration, with the sizes of its tasks where the files that are here allow it."""
+    section = yaml.safe_load(config.read_text())["data"]
+    folder = "omniglot" if config.stem.startswith("omniglot_") else config.parent.name
+    kind: type[EpisodeDataModule] = getattr(data, section["class_path"])
+    if config.stem == "mnist":
+        return kind(root=str(request.getfixturevalue("mnist_root")), check_files=False, **section["init_args"])
+    arguments = [argument for argument in place(folder, request) if folder != "omniglot" or "data.ro" in argument]
+    if folder == "omniglot" and not (Path(arguments[0].partition("=")[2]) / CACHE_FOLDER).is_dir():
+        arguments.append(f"--data.cache_dir={request.getfixturevalue('caches')}")
+    changes = {key.removeprefix("--data."): value for key, value in (text.split("=") for text in arguments)}
+    numbers = {key: int(value) if value.isdigit() else value for key, value in changes.items()}
+    settings: dict[str, Any] = section.get("init_args", {}) | numbers
+    return kind(**settings)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("loaded_once")
+@pytest.mark.parametrize("config", CONFIGS, ids=name)
+def test_no_configuration_leaks(
+    config: Path, request: pytest.FixtureRequest, compared: dict[str, list[Finding]]
+) -> None:
+    key = repr(yaml.safe_load(config.read_text())["data"])
+    if key not in compared:
+        compared[key] = find_leaks(data_of(config, request), tasks=10)
+    assert compared[key]
+    assert [finding for finding in compared[key] if finding.leaks] == []
 
 
 @pytest.mark.parametrize("config", OF_SOURCES, ids=name)

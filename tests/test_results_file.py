@@ -37,6 +37,7 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
     assert (rows[3]["metric"], rows[3]["step"], rows[3]["mean"], rows[3]["half_width_95"]) == (
         "query_accuracy", "1", "0.9", "0.02",
     )  # fmt: skip
+    assert (float(rows[3]["low_95"]), float(rows[3]["high_95"])) == pytest.approx((0.88, 0.92))
 
 
 @pytest.mark.parametrize("changed", [{"shots": 5}, {"seed": 1}, {"tasks": 2}, {"experiment": "b"}, {"members": 3}])

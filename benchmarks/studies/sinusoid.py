@@ -105,7 +105,7 @@ def compare(name: str, seed: int, scale: float, folder: Path) -> tuple[list[dict
     unseen = episodes(study, seed)
     own_rate = meta.inner.optimizer.lr  # type: ignore[attr-defined]
     ours = squared_errors(meta, unseen["test"], own_rate)
-    by_rate = torch.stack([squared_errors(joint, unseen["validation"], rate).nanmean(0) for rate in RATES])
+    by_rate = torch.stack([squared_errors(joint, unseen["validation"], rate).mean(0) for rate in RATES])
     best = by_rate.nan_to_num(torch.inf).argmin(0).tolist()  # for every number of steps
     theirs = {index: squared_errors(joint, unseen["test"], RATES[index]) for index in set(best)}
     reference = torch.stack([theirs[index][:, step] for step, index in enumerate(best)], dim=1)

@@ -10,11 +10,25 @@ from lightning_meta.errors import MetaLearningError
 from lightning_meta.metrics import Interval
 
 
+class TaskTable(Protocol):
+    """The scores of single tasks."""
+
+    tasks: str  # a digest, the same for the same tasks alone
+    metrics: dict[str, list[list[float]]]  # (tasks, steps + 1)
+
+
 class Scores(Protocol):
     """What the last evaluation measured."""
 
     intervals: dict[str, Interval]  # by metric, such as query_accuracy
     confusion: Tensor | None  # of the first task's queries after the last inner step, (ways, ways)
+
+    @property
+    def task_table(self) -> TaskTable | None:
+        """Of the single tasks, where `keep_tasks` asked for it."""
+
+    def keep_tasks(self, keep: bool) -> None:
+        """Whether the next evaluation leaves a `task_table`."""
 
 
 class Carry(Protocol):

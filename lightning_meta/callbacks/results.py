@@ -8,13 +8,15 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 
-from lightning_meta import checkpoint_file, results_file
+from lightning_meta import checkpoint_file, results_file, task_values
 from lightning_meta.callbacks.learner import Learner, learner_of
 from lightning_meta.episode import EpisodeSource, Split
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.escaping import printable
+from lightning_meta.intervals import near_the_edge
 from lightning_meta.metrics import Interval
 from lightning_meta.results_file import Evaluation, Metric
+from lightning_meta.task_values import TaskValues
 
 SHOWN_STEPS = (0, 1, 2, 3, 4, 5, 10, 20, 30, 40, 50)
 
@@ -23,7 +25,8 @@ class Results(Callback):
     """Prints a table after ``validate`` and ``test``, and writes ``results.json`` and ``results.csv``.
 
     The files lie beside the checkpoint that was evaluated, or in the run's folder when there was none, and keep the
-    evaluations of other checkpoints and other tasks; `lightning_meta.results_file` defines their format.
+    evaluations of other checkpoints and other tasks; `lightning_meta.results_file` defines their format. After a test
+    `lightning_meta.task_values` keeps the scores of its single tasks there, too, in ``tasks.json``.
 
     Args:
         experiment: name of the experiment, saved with the results.
@@ -39,9 +42,14 @@ class Results(Callback):
         if trainer.state.fn == "validate":
             self._report(trainer, pl_module, "validation")
 
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask for the scores of single tasks."""
+        learner_of(pl_module).scores.keep_tasks(True)
+
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the test."""
         self._report(trainer, pl_module, "test")
+        learner_of(pl_module).scores.keep_tasks(False)
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, split: Split) -> None:
         log_dir = trainer.log_dir  # a collective: every rank asks
@@ -54,6 +62,9 @@ class Results(Callback):
         folder = checkpoint.parent if checkpoint else Path(log_dir) if log_dir else None
         if folder is not None and not getattr(trainer, "fast_dev_run", False):
             results_file.merge(folder, evaluation)
+            if (table := learner.scores.task_table) is not None:
+                values = TaskValues(list(evaluation.identity), table.tasks, table.metrics)
+                task_values.merge(folder, values)
 
     def _evaluation(self, trainer: Trainer, learner: Learner, split: Split, checkpoint: Path | None) -> Evaluation:
         metrics = {name: _metric(interval) for name, interval in learner.scores.intervals.items()}
@@ -124,14 +135,18 @@ def _table(evaluation: Evaluation) -> str:
         + (f" of {evaluation.task_queries} queries" if evaluation.task_queries else "")
         + (f", {printable(evaluation.checkpoint)}" if evaluation.checkpoint else "")
         + (f", mean of the outputs of the best {evaluation.members}" if evaluation.members > 1 else "")
-        + ("" if evaluation.meta_steps else ", UNTRAINED weights (no ckpt_path)"),
-        f"{'inner steps':>11}" + "".join(f"{title:>26}" for title in columns),
+        + ("" if evaluation.meta_steps else ", UNTRAINED weights (no ckpt_path)")
     ]
     last = len(metrics[f"query_{kind}"].mean) - 1
-    for step in range(last + 1):
-        if step in SHOWN_STEPS or step == last:
-            cells = [_cell(metrics[name], step, factor) for name in columns.values()]
-            lines.append(f"{step:>11}" + "".join(f"{cell:>26}" for cell in cells))
+    rows = [["inner steps", *columns]] + [
+        [str(step), *(_cell(metrics[name], step, factor) for name in columns.values())]
+        for step in range(last + 1)
+        if step in SHOWN_STEPS or step == last
+    ]
+    width = max(24, *(len(cell) for row in rows for cell in row[1:])) + 2
+    lines += [f"{row[0]:>11}" + "".join(f"{cell:>{width}}" for cell in row[1:]) for row in rows]
+    if any("[" in cell for row in rows for cell in row):
+        lines.append("In brackets Wilson's 95% interval, since ± is too narrow so near to 0 or 100%.")
     return "\n".join(["", *lines, ""])
 
 
@@ -139,4 +154,7 @@ def _cell(metric: Metric, step: int, factor: float) -> str:
     decimals = 2 if factor > 1 else 4
     text = f"{metric.mean[step] * factor:.{decimals}f} ± {metric.half_width[step] * factor:.{decimals}f}"
     diverged = metric.diverged[step]
+    bounds = near_the_edge(metric.mean[step], metric.half_width[step], metric.tasks) if factor > 1 else None
+    if bounds:
+        text += f" [{bounds.low * factor:.2f}, {bounds.high * factor:.2f}]"
     return f"{text} ({diverged} diverged)" if diverged else text

@@ -31,6 +31,7 @@ SUBCOMMANDS = {
     "predict": Subcommand("lightning_meta.cli.lightning_cli", "predict", "write a learner's outputs on test tasks"),
     "adapt": Subcommand("lightning_meta.cli.adapt", "main", "learn from a few labelled pictures, and predict others"),
     "demo": Subcommand("lightning_meta.cli.demo", "main", "draw a few symbols in the browser, and see them told apart"),
+    "check": Subcommand("lightning_meta.cli.check", "main", "look for leaks in the data of a configuration"),
     "report": Subcommand("lightning_meta.report.command", "main", "show finished runs in a table and figures"),
     "sweep": Subcommand("lightning_meta.cli.sweep", "main", "run one command with several settings"),
     "list": Subcommand(

@@ -45,6 +45,17 @@ Lightning's Trainer and ModelCheckpoint:
 Every setting may come from the environment, too: PL_{upper}__TRAINER__MAX_STEPS=1000.
 """
 
+CHECK = """usage: lightning-meta check -c NAME [--SETTING VALUE ...]
+
+Look for leaks in the data of a configuration: classes or pictures in two splits, queries that are in the support set,
+labels that are uneven or in the order of the classes, tasks on two ranks. Prints what was compared and found; the exit
+status is 0 without a leak, and 1 with one.
+
+  -c, --config NAME         a shipped configuration (`lightning-meta list configs`) or a YAML file of your own
+  --tasks N                 tasks of every split that are drawn, at least, where it has as many (default: {tasks})
+  --SETTING VALUE           any setting of a configuration, such as --data.root DIR, overrides it
+"""
+
 DESCRIPTIONS = {
     "fit": ("Meta-train a learner, then test its best checkpoint.", "go on from"),
     "validate": ("Evaluate a learner on the validation tasks.", "evaluate"),
@@ -55,6 +66,8 @@ DESCRIPTIONS = {
 
 def subcommand_help(name: str, parser: LightningArgumentParser) -> str:
     """The options of a subcommand of LightningCLI."""
+    if name == "check":
+        return CHECK.format(tasks=parser.get_defaults()["tasks"])
     description, checkpoint_use = DESCRIPTIONS[name]
     defaults = parser.get_defaults()
     names: dict[str, str] = {}

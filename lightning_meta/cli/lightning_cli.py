@@ -4,7 +4,7 @@ import shlex
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jsonargparse import ArgumentError, Namespace
 from pytorch_lightning import Callback, Trainer
@@ -70,6 +70,8 @@ class MetaCLI(LightningCLI):
         new: to which the run's folder is added, unless it was there before.
     """
 
+    runs: type[Trainer] = Trainer  # whose methods are the subcommands
+
     def __init__(self, name: str, arguments: list[str], new: list[Path]) -> None:
         self.name, self.arguments, self.new = name, arguments, new
         self.command = _recorded([name, *arguments])
@@ -80,6 +82,7 @@ class MetaCLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             save_config_callback=RunConfig,
+            trainer_class=self.runs,
             trainer_defaults=dict(TRAINER_DEFAULTS),
             seed_everything_default=0,
             parser_class=HelpfulParser,
@@ -229,11 +232,15 @@ class MetaCLI(LightningCLI):
     before_test = before_validate
 
 
-def run(name: str, args: list[str]) -> int:
-    """Run a subcommand of LightningCLI; returns the exit status.
+CLI = TypeVar("CLI", bound=MetaCLI)
+
+
+def build(kind: type[CLI], name: str, args: list[str]) -> CLI:
+    """Build what the settings say, and run the subcommand.
 
     Args:
-        name: fit, validate, test or predict.
+        kind: whose constructor does so.
+        name: the subcommand.
         args: what follows it on the command line.
 
     Raises:
@@ -247,7 +254,7 @@ def run(name: str, args: list[str]) -> int:
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists")  # a run that goes on in its folder
         new: list[Path] = []
         try:
-            MetaCLI(name, args, new)
+            return kind(name, args, new)
         except Exception as error:
             mistake = blame(error)
             if mistake is None:
@@ -255,6 +262,11 @@ def run(name: str, args: list[str]) -> int:
             for folder in new:
                 run_folder.leave(folder)
             raise mistake from error
+
+
+def run(name: str, args: list[str]) -> int:
+    """Run fit, validate, test or predict; returns the exit status."""
+    build(MetaCLI, name, args)
     return 0
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from lightning_meta.data.drawing.data_module import EpisodeDataModule
 from lightning_meta.data.drawing.task_random import TaskRandom, inner_order
+from lightning_meta.data.files.safe_pickle import pickles_are_data
 from lightning_meta.episode import UNKNOWN_CLASS, Episode, Split
 from lightning_meta.errors import MetaLearningError
 
@@ -94,6 +95,15 @@ class TasksetEpisodes(EpisodeDataModule):
             self._warn_of_shared_classes(tasksets)
             self._tasksets = tasksets
         return self._tasksets
+
+    def class_names(self, split: Split) -> list[str] | None:
+        """The classes that a number of tasks use, by their label and data set; None where the split has no taskset."""
+        if split not in self.tasksets:
+            return None
+        origins = [_data(taskset) for taskset in self.tasksets.values()]
+        origin = next(place for place, data in enumerate(origins) if data is _data(self.tasksets[split]))
+        with _seeded(list(self.tasksets).index(split)):  # other tasks for each split
+            return [f"label {label} of data set {origin}" for label in sorted(_classes(self.tasksets[split]))]
 
     def prepare_data(self) -> None:
         """Let one process of each machine download a benchmark before the others read it."""
@@ -181,7 +191,8 @@ class TasksetEpisodes(EpisodeDataModule):
             raise MetaLearningError(f"data.benchmark is {name!r}, expected one of {', '.join(known)}")
         seed = int(TaskRandom(self.seed, "classes", torch.zeros(1)).bits())
         try:
-            with _seeded(seed):  # the Omniglot benchmark shuffles its classes with Python's generator
+            # The Omniglot benchmark shuffles its classes with Python's generator.
+            with _seeded(seed), pickles_are_data(f"learn2learn's benchmark {name!r}"):
                 tasksets = learn2learn.vision.benchmarks.get_tasksets(
                     name,
                     train_ways=self.ways_in("train"),

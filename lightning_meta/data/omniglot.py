@@ -115,6 +115,7 @@ class OmniglotEpisodes(FileEpisodes):
                 split: torch.tensor([place[name] for name in names], dtype=torch.int64)
                 for split, names in splits.items()
             },
+            names=characters,
         )
 
 

@@ -22,6 +22,7 @@ class QuadraticEpisodes(EpisodeDataModule):
     """
 
     outputs = 1
+    queries_are_support = True
 
     dimensions: int = 10
     ways: int = field(default=1, init=False)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_meta.episode import Episode, Predictions
+from lightning_meta.learner.task_table import TaskTable
 from lightning_meta.metrics import Interval, TaskMean, accuracy, confusion
 
 # Logged as val_accuracy, val_accuracy_nontransductive, ... after the last step, for whatever monitors one.
@@ -27,15 +28,21 @@ class EpisodeScores:
     Attributes:
         intervals: means over the tasks of the last evaluation, with their intervals, by name.
         confusion: of the first task's queries after the last inner step, (ways, ways); None where it has none.
+        task_table: of the single tasks of the last evaluation, where `keep_tasks` asked for it; else None.
     """
 
     def __init__(self, steps: int, vectorised: bool = True) -> None:
         self._vectorised, self.steps = vectorised, steps
         self.intervals: dict[str, Interval] = {}
         self.confusion: Tensor | None = None
+        self.task_table: TaskTable | None = None
         names = [f"{part}_{kind}" for kind in ("loss", "accuracy") for part in Predictions._fields]
         # Not modules of the learner, whose parts are looked through at every meta-step.
         self._means = {name: TaskMean(steps + 1) for name in names}
+
+    def keep_tasks(self, keep: bool) -> None:
+        """Whether the next evaluation leaves a `task_table`; what the last one left is dropped."""
+        self.task_table = TaskTable() if keep else None
 
     def score(self, loss: Callable[..., Tensor], predictions: Predictions, episode: Episode) -> dict[str, Tensor]:
         """Loss, and for classes accuracy, of every task after every inner step, each (tasks, steps + 1)."""
@@ -70,6 +77,8 @@ class EpisodeScores:
                 episode = Episode(*(tensor.clone() for tensor in episode))
                 predictions = predict(episode)
                 values = self.score(loss, predictions, episode)
+            if self.task_table is not None:
+                self.task_table.add(episode, values)
             if episode.task_ids[0] == 0:
                 outputs, targets = predictions.query[0, -1], episode.query_y[0]
                 classified = not targets.is_floating_point() and bool(outputs.isfinite().all())
@@ -95,6 +104,8 @@ class EpisodeScores:
         Returns:
             Means by metric and inner step, and the headline figures, as they are logged for ``stage``.
         """
+        if self.task_table is not None:
+            self.task_table.gather()
         intervals = {name: mean.interval() for name, mean in self._means.items()}
         self.intervals = {name: interval for name, interval in intervals.items() if interval.tasks}
         by_step: dict[str, Tensor] = {}

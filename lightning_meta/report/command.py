@@ -9,7 +9,8 @@ from typing import NoReturn
 
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.escaping import printable
-from lightning_meta.report import figures, table
+from lightning_meta.report import figures, pairs, table
+from lightning_meta.report.pairs import find_differences
 from lightning_meta.report.published import PROTOCOLS, Protocol, read_configurations
 from lightning_meta.report.rows import build_rows
 from lightning_meta.report.runs import find_runs
@@ -75,20 +76,23 @@ def report(roots: Sequence[Path], output: Path, protocol: Protocol, columns: Seq
     """
     runs, notes = find_runs(roots)
     rows, superseded = build_rows(runs, read_configurations())
-    for note in notes + superseded:
+    differences, unread = find_differences(rows)
+    for note in notes + superseded + unread:
         _say(note)
     if not rows:
         raise MetaLearningError(
             f"RUNS is {', '.join(map(str, roots))}, where no run has test results: "
             "name folders below which lightning-meta fit or test has written checkpoints/results.json"
         )
-    text = table.markdown(rows, columns or table.TITLES)
+    text = table.markdown(rows, columns or table.TITLES) + pairs.markdown(differences)
     print(text, end="")
     files: dict[str, Callable[[Path], object]] = {
         "table.md": lambda path: path.write_text(text, encoding="utf-8"),
         "table.csv": lambda path: path.write_text(table.comma_separated(rows), encoding="utf-8"),
         "table.tex": lambda path: path.write_text(table.latex(rows, columns or table.PAPER), encoding="utf-8"),
     }
+    if differences:
+        files["differences.csv"] = lambda path: path.write_text(pairs.comma_separated(differences), encoding="utf-8")
     for name, figure in figures.draw_all(rows, protocol).items():
         files[name] = lambda path, figure=figure: figure.savefig(path, format="png", dpi=120)  # type: ignore[misc]
     _write(output, files)

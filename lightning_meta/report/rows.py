@@ -7,17 +7,12 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from lightning_meta.intervals import Bounds, near_the_edge, student_975
 from lightning_meta.report.methods import algorithm_name
 from lightning_meta.report.published import Configuration, Protocol, Published
 from lightning_meta.report.runs import Run, Variant
 from lightning_meta.report.settings import LENGTH, describe, identity, monitored, varying
 from lightning_meta.results_file import Evaluation
-
-# The .975 quantile of Student's t distribution for 1 to 30 degrees of freedom; that for 30 serves beyond.
-STUDENT_975 = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
 
 
 class Estimate(NamedTuple):
@@ -45,8 +40,7 @@ def over_seeds(values: Sequence[float], half_widths: Sequence[float] = ()) -> Es
     of_tasks = math.sqrt(sum(half_width**2 for half_width in half_widths)) / len(values) if half_widths else math.nan
     if len(values) == 1 or not math.isfinite(mean):
         return Estimate(mean, of_tasks)
-    quantile = STUDENT_975[min(len(values) - 1, len(STUDENT_975)) - 1]
-    of_seeds = quantile * statistics.stdev(values) / math.sqrt(len(values))
+    of_seeds = student_975(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     return Estimate(mean, max(of_seeds, of_tasks) if half_widths else of_seeds)
 
 
@@ -171,6 +165,15 @@ class Row:
         """The figure after the inner step that counts."""
         curve = self.curve(protocol)
         return curve[self.inner_step] if curve else None
+
+    def bounds(self, protocol: Protocol) -> Bounds | None:
+        """Wilson's interval of the figure of one seed, so near to 0 or 100% that the normal one does not hold."""
+        figure = self.figure(protocol)
+        if figure is None or self.kind != "accuracy" or len(self.entries) > 1:
+            return None
+        tasks = self.entries[0].metrics[self.metric(protocol)].tasks
+        bounds = near_the_edge(figure.mean / self.scale, figure.half_width / self.scale, tasks)
+        return Bounds(*(self.scale * bound for bound in bounds)) if bounds else None
 
     def by_shots(self, protocol: Protocol) -> dict[int, Estimate]:
         """The figure by shots at test, where the same checkpoints were tested with several."""

@@ -20,7 +20,8 @@ PAPER = ("method", "data", "task", "transductive", "non-transductive", "publishe
 NOTES = (
     "Accuracy in % (or the loss, where it says so) on unseen tasks, ± the half-width of the 95% interval: of one seed "
     "the normal interval over test tasks; of several seeds their mean with Student's t interval over seeds, which "
-    "holds the spread of training and of test tasks, but never less than the tasks alone allow.",
+    "holds the spread of training and of test tasks, but never less than the tasks alone allow. In brackets Wilson's "
+    "interval, where ± is too narrow so near to 0 or 100%.",
     "Transductive: the queries of a task are classified together; non-transductive: one at a time. The difference is "
     "ours less the published figure under the protocol of the source; inside: the two intervals overlap. "
     "Meta-steps: done, of those of a whole run, which are the source's where it states them. Minutes: of training, "
@@ -153,7 +154,9 @@ def _figure(row: Row, protocol: Protocol) -> str:
     if not math.isfinite(figure.mean):
         return f"diverged in {row.diverged(protocol)} tasks"
     digits, unit = (2, "") if row.kind == "accuracy" else (4, "loss ")
-    return f"{unit}{figure.mean:.{digits}f} ± {figure.half_width:.{digits}f}"
+    bounds = row.bounds(protocol)
+    within = f" [{bounds.low:.{digits}f}, {bounds.high:.{digits}f}]" if bounds else ""
+    return f"{unit}{figure.mean:.{digits}f} ± {figure.half_width:.{digits}f}{within}"
 
 
 def _published(row: Row) -> str:

@@ -1,16 +1,22 @@
 """Results of an evaluation, and the results of others that a file keeps."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
+import torch
 from pytorch_lightning.demos.boring_classes import BoringModel
 
+from lightning_meta import task_values
 from lightning_meta.callbacks.learner import learner_of
+from lightning_meta.callbacks.results import _table
 from lightning_meta.cli import main
 from lightning_meta.cli.lightning_cli import _recorded
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.results_file import Metric, read
 from tests.cli.helpers import small
+from tests.test_results_file import evaluation
 
 
 @pytest.mark.slow
@@ -46,6 +52,12 @@ def test_a_damaged_results_file_does_not_cost_a_test(tmp_path: Path) -> None:
     arguments = [*small(tmp_path), "--model.compile=false"]
     assert main(["fit", *arguments]) == 0
     (path,) = tmp_path.rglob("results.json")
+    (entry,), (tasks,) = read(path), task_values.read(path.with_name("tasks.json"))
+    assert tasks.evaluation == list(entry.identity)
+    assert tasks.metrics.keys() == {"query_accuracy", "query_nontransductive_accuracy"}
+    for name, values in tasks.metrics.items():
+        assert len(values) == 5
+        assert torch.tensor(values).mean(0).tolist() == pytest.approx(entry.metrics[name].mean, abs=1e-6)
     path.write_text("[{")
     (checkpoint,) = tmp_path.rglob("best-*.ckpt")
     with pytest.warns(UserWarning, match="is now results.json.damaged"):
@@ -62,3 +74,17 @@ def test_the_recorded_command_names_no_folder_of_the_machine() -> None:
     assert _recorded(["fit", "--data.root", "/my data", "--data.cache_dir=/c d", "--seed_everything", "1"]) == (
         "lightning-meta fit --data.root DIR --data.cache_dir=DIR --seed_everything 1"
     )
+
+
+def test_the_table_has_wilsons_interval_where_the_normal_one_is_too_narrow() -> None:
+    def printed(mean: float, half_width: float, diverged: int = 0) -> str:
+        metric = Metric(60, [0.2, mean], [0.01, half_width], [0, diverged])
+        names = ("support", "query", "query_nontransductive")
+        metrics = {f"{name}_{kind}": metric for name in names for kind in ("accuracy", "loss")}
+        return _table(evaluation()._replace(metrics=metrics, tasks=60))
+
+    near = printed(0.98, 0.0179)
+    assert near.count("98.00 ± 1.79 [95.21, 99.18]") == 3
+    assert "In brackets Wilson's 95% interval" in near
+    assert "[" not in printed(0.5, 0.05) + printed(math.nan, math.nan, 3)
+    assert "nan ± nan (3 diverged)" in printed(math.nan, math.nan, 3)

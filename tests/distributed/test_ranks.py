@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_meta import task_values
 from tests.distributed.ranks import FITS, fit
 
 LONGEST = 200  # seconds of both ranks
@@ -52,3 +53,9 @@ def test_two_ranks_equal_one(algorithm: str, two_ranks: Path, tmp_path: Path) ->
     for name, metric in one_metrics.items():
         for key in ("mean", "half_width"):
             assert two_metrics[name][key] == pytest.approx(metric[key], abs=1e-7), name
+    (one_tasks,), (two_tasks,) = (
+        task_values.read(next(root.rglob("tasks.json"))) for root in (tmp_path / algorithm, two_ranks / algorithm)
+    )
+    assert one_tasks.tasks == two_tasks.tasks
+    for name, values in one_tasks.metrics.items():
+        torch.testing.assert_close(torch.tensor(two_tasks.metrics[name]), torch.tensor(values), rtol=1e-6, atol=2e-6)

@@ -211,7 +211,7 @@ def test_the_command_line_takes_every_command(
             assert main(command) == 0
         else:
             assert main([command[0], "--help"]) == 0
-            assert command[0] in ("adapt", "demo", "report", "sweep")
+            assert command[0] in ("adapt", "check", "demo", "report", "sweep")
         assert capsys.readouterr().out
 
 

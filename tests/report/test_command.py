@@ -143,5 +143,5 @@ def test_needs_neither_torch_nor_the_rest_of_the_package() -> None:
     own = {
         name for name in loaded if name.startswith("lightning_meta.") and not name.startswith("lightning_meta.report")
     }
-    below = ("bounded_files", "curve_labels", "errors", "escaping", "results_file")
+    below = ("bounded_files", "curve_labels", "errors", "escaping", "intervals", "results_file", "task_values")
     assert own == {f"lightning_meta.{name}" for name in below}

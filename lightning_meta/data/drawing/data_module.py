@@ -49,6 +49,8 @@ class EpisodeDataModule(LightningDataModule, ABC):
     """
 
     drawn_together: ClassVar[int] = 1  # training batches in one draw; more where a draw costs the same for many tasks
+    classes_shared: ClassVar[bool] = False  # whether the splits have the same classes on purpose, and other images
+    queries_are_support: ClassVar[bool] = False  # whether a task is scored on the rows that it learns from, on purpose
 
     ways: int = 5
     shots: int = 1
@@ -86,6 +88,10 @@ class EpisodeDataModule(LightningDataModule, ABC):
     @property
     def preprocessing(self) -> Preprocessing | None:
         """How a picture becomes an input as these data hold them; None where the inputs are not pictures."""
+        return None
+
+    def class_names(self, split: Split) -> list[str] | None:
+        """Names of the classes of a split, the same for the same class in any split; None where they have none."""
         return None
 
     @abstractmethod

@@ -1,6 +1,7 @@
 """Episodes of images: the one sampler that serves every data set of labelled examples."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -84,6 +85,18 @@ class ImageEpisodes(EpisodeDataModule):
                 self._data = self._data._replace(images=torch.cat([images.rot90(turn, (-2, -1)) for turn in range(4)]))
         return self._data
 
+    def class_names(self, split: Split) -> list[str]:
+        """Names of the classes of a split, or their places in the data, also of those with too few images."""
+        data = self.data
+        places: list[int] = self._every_class[split].tolist()
+        return [data.names[place] if data.names else str(place) for place in places]
+
+    def class_images(self, split: Split) -> Iterator[Tensor]:
+        """The images of every class of a split as `load` gave them, also of those with too few; not turned."""
+        data = self.data
+        for place in self._every_class[split].tolist():
+            yield data.images[data.starts[place] : data.starts[place] + data.counts[place]]
+
     def _with_large_classes(self, data: ClassImages) -> ClassImages:
         self._every_class = data.splits
         needed = {split: self.shots_in(split) + self.queries_in(split) for split in data.splits}
@@ -166,6 +179,15 @@ class ImageEpisodes(EpisodeDataModule):
         """
         return images
 
+    def inputs(self, images: Tensor) -> Tensor:
+        """What a network gets of images as `load` gave them: scaled, and normalised where there are moments."""
+        x = images
+        if x.dtype != torch.int64:  # which an embedding takes
+            x = x.float().div_(255) if x.dtype == torch.uint8 else x.float()
+        if self.data.moments is not None:
+            x.sub_(self.data.moments[0]).div_(self.data.moments[1])
+        return x
+
     def draw(self, split: Split, numbers: Tensor) -> Episode:
         """The tasks of these numbers: distinct classes with random labels, disjoint support and query images."""
         data, random = self.data, TaskRandom(self.seed, split, numbers)
@@ -181,11 +203,7 @@ class ImageEpisodes(EpisodeDataModule):
             images = images + turns[..., None] * (len(data.images) // 4)
         rows = images.flatten().to(data.images.device, non_blocking=True)
         x = data.images.index_select(0, rows).view(*images.shape, *data.images.shape[1:])  # (T, N, K+Q, ...)
-        x = self.transform(split, numbers, x)
-        if x.dtype != torch.int64:  # which an embedding takes
-            x = x.float().div_(255) if x.dtype == torch.uint8 else x.float()
-        if data.moments is not None:
-            x.sub_(data.moments[0]).div_(data.moments[1])
+        x = self.inputs(self.transform(split, numbers, x))
         labels = torch.arange(ways)[:, None].expand(len(numbers), -1, size)
         order = inner_order(random, ways * shots, *self.inner_batches(split))
         return Episode(

@@ -7,10 +7,11 @@ instance with a dtype that holds objects and says that it does not. Nothing that
 
 import pickle
 import re
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -52,6 +53,35 @@ def load_pickle(title: str, path: Path) -> Any:
         ) from error
     except Exception as error:  # a damaged pickle fails in many ways, and all have the same remedy
         raise damaged(title, path, f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def pickles_are_data(title: str) -> Iterator[None]:
+    """Have `load_pickle` read whatever other code of this process reads with ``pickle.load`` in this block.
+
+    Args:
+        title: the data set, for messages.
+    """
+
+    class Reader:
+        def __init__(self, file: BinaryIO, **options: Any) -> None:
+            self.path = Path(file.name)
+
+        def load(self) -> Any:
+            return load_pickle(title, self.path)
+
+    def load(file: BinaryIO, **options: Any) -> Any:
+        return Reader(file).load()
+
+    readers = {"load": load, "Unpickler": Reader, "_Unpickler": Reader}
+    originals = {name: getattr(pickle, name) for name in readers}
+    try:
+        for name, reader in readers.items():
+            setattr(pickle, name, reader)
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(pickle, name, original)
 
 
 def damaged(title: str, path: Path, what: str) -> MetaLearningError:
@@ -140,6 +170,11 @@ def _no_bytes() -> bytes:
     return b""
 
 
+@_frozen
+def _default_dict(factory: object) -> defaultdict[Any, Any]:
+    return defaultdict({"list": list, "int": int}[factory])  # type: ignore[index]
+
+
 _KNOWN: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): _type,
     ("numpy", "ndarray"): "ndarray",  # named as an argument, never called
@@ -147,6 +182,12 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("__builtin__", "bytes"): _no_bytes,  # how old protocols write it
     ("builtins", "bytes"): _no_bytes,
     ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "defaultdict"): _default_dict,
+    ("builtins", "list"): "list",  # likewise, of a defaultdict
+    ("builtins", "int"): "int",
+    ("__builtin__", "list"): "list",
+    ("__builtin__", "int"): "int",
+    ("__builtin__", "long"): "int",
 }
 for _core in ("numpy.core", "numpy._core"):
     _KNOWN |= {

@@ -7,7 +7,7 @@ import pickle
 import struct
 import subprocess
 import tracemalloc
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ CONTENT: dict[str, Any] = {
     "list of arrays": [np.arange(2), np.arange(3)],
     "scalars": [np.int64(3), np.float32(0.5), np.uint8(255)],
     "empty": np.zeros((0, 3)),
+    "bookkeeping": defaultdict(list, {0: [1, 2]}),
+    "counts": defaultdict(int, {3: 1}),
     "plain": (1, 2.5, "text", b"\x89PNG", b"", None, True, [1], OrderedDict(a=1)),
 }
 
@@ -97,6 +99,39 @@ def test_other_names_are_refused(
     assert str(error.value).startswith(f"Set: {tmp_path / 'file'} asks for ")
     assert name.rpartition(".")[2] in str(error.value) and "it was not called" in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("factory", [dict, os.getcwd, eval])
+def test_a_defaultdict_makes_nothing_but_lists_and_numbers(tmp_path: Path, factory: Any) -> None:
+    with pytest.raises(MetaLearningError, match="asks for "):
+        load(tmp_path / "file", pickle.dumps(defaultdict(factory)))
+    found = load(tmp_path / "file", pickle.dumps(defaultdict(list)))
+    assert (found[5], found) == ([], {5: []})
+
+
+def read_by_others(path: Path) -> list[Any]:
+    """As learn2learn's modules read pickles."""
+    with path.open("rb") as file:
+        first = pickle.load(file)
+        file.seek(0)
+        unpickler = pickle._Unpickler(file)
+        unpickler.encoding = "latin1"
+        return [first, unpickler.load()]
+
+
+def test_what_other_code_reads_is_data_in_a_block_and_pickles_after_it(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.pkl", tmp_path / "bad.pkl"
+    good.write_bytes(pickle.dumps({"a": np.arange(3)}))
+    bad.write_bytes(pickle.dumps(Call(Path.touch, tmp_path / "ran")))
+    before = pickle.load, pickle.Unpickler, pickle._Unpickler
+    with safe_pickle.pickles_are_data("Set"):
+        assert [found["a"].tolist() for found in read_by_others(good)] == [[0, 1, 2]] * 2
+    with pytest.raises(MetaLearningError, match="bad.pkl asks for pathlib"), safe_pickle.pickles_are_data("Set"):
+        read_by_others(bad)
+    assert (pickle.load, pickle.Unpickler, pickle._Unpickler) == before
+    assert not (tmp_path / "ran").exists()
+    read_by_others(bad)
+    assert (tmp_path / "ran").exists()
 
 
 def test_dotted_names_are_refused(tmp_path: Path) -> None:
