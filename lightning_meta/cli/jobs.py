@@ -1,0 +1,131 @@
+"""The job of a scheduler or launcher that a run belongs to, by which it goes on when the job is started again.
+
+A run leaves a file in the folder of its checkpoints that names its job and its command. A job of SLURM that was
+requeued, or processes that `torchrun` restarts, go on from the last checkpoint of the run of the same job and command;
+another job, or the same command once more in one job, starts a run of its own.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pytorch_lightning import Trainer
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+
+from lightning_meta.bounded_files import read_text
+from lightning_meta.cli.run_folder import LAST
+from lightning_meta.errors import MetaLearningError
+
+NAME = "job.json"
+_ANSWER = 20.0  # seconds for scontrol
+_LONGEST = 1_000_000  # bytes; a command line is shorter
+
+
+class Job(NamedTuple):
+    """A job, by a name that no other job has."""
+
+    name: str
+    restarted: bool  # whether it has been started before
+
+
+def current() -> Job | None:
+    """The job of this process; None for a run that a person has started."""
+    restarts = [os.environ.get(f"{launcher}_RESTART_COUNT", "0") for launcher in ("SLURM", "TORCHELASTIC")]
+    restarted = any(count.isdigit() and int(count) > 0 for count in restarts)
+    if slurm := slurm_id():
+        return Job(f"SLURM job {slurm}", restarted)
+    if torchrun := os.environ.get("TORCHELASTIC_RUN_ID"):
+        return Job(f"torchrun {torchrun}", restarted)
+    return None
+
+
+def sign(folder: str, arguments: list[str], requeued: bool = False) -> None:
+    """Leave word of the job of this process, if it has one, or take away that of the job before.
+
+    Args:
+        folder: of the run's checkpoints.
+        arguments: the subcommand and what follows it.
+        requeued: whether the next start of the job is to go on with this run.
+    """
+    path, job = Path(folder, NAME), current()
+    if job is None:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{NAME}.partial")
+    content = {"job": job.name, "arguments": arguments, "requeued": requeued}
+    partial.write_text(json.dumps(content), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def find_last(arguments: list[str], folders: Iterable[Path]) -> str | None:
+    """The last checkpoint of the run with which the job of this process goes on.
+
+    Args:
+        arguments: the subcommand and what follows it.
+        folders: of checkpoints, one for each run.
+    """
+    job = current()
+    if job is None:
+        return None
+    signed = [folder / NAME for folder in folders if (folder / NAME).is_file()]
+    for path in sorted(signed, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        content = _read(path)
+        if content.get("job") == job.name and content.get("arguments") == arguments:
+            last = path.with_name(LAST)
+            return str(last) if last.is_file() and (job.restarted or content.get("requeued") is True) else None
+    return None
+
+
+def requeue(number: int, trainer: Trainer, saved: str, arguments: list[str]) -> str:
+    """Have SLURM start the job again, if this signal is its warning that the time is up; what came of it.
+
+    Args:
+        number: of the signal.
+        trainer: whose `SLURMEnvironment`, if it has one, says which signal that is, and whether it is wanted.
+        saved: path of the checkpoint to go on from; empty where there is none.
+        arguments: the subcommand and what follows it.
+    """
+    job, environment = slurm_id(), trainer._accelerator_connector.cluster_environment
+    wanted, warning = True, getattr(signal, "SIGUSR1", None)
+    if isinstance(environment, SLURMEnvironment):
+        wanted, warning = environment.auto_requeue, environment.requeue_signal
+    if job is None or not wanted or number != warning:
+        return ""
+    if saved:
+        sign(str(Path(saved).parent), arguments, requeued=True)  # first, since SLURM ends this process
+    failure = scontrol_requeue(job)
+    if failure and saved:
+        sign(str(Path(saved).parent), arguments)
+    return failure or f"SLURM job {job} is requeued"
+
+
+def scontrol_requeue(job: str) -> str:
+    """Ask SLURM to start a job again; why it does not, and nothing where it does."""
+    try:
+        answer = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=_ANSWER)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"SLURM job {job} is not requeued ({error})"
+    said = " ".join(answer.stderr.split()) or f"status {answer.returncode}"
+    return f"SLURM job {job} is not requeued (scontrol: {said})" if answer.returncode else ""
+
+
+def slurm_id() -> str | None:
+    """The job as `scontrol` names it; None outside of jobs, and in a person's own session on a cluster."""
+    job, array, task = (os.environ.get(f"SLURM_{name}", "") for name in ("JOB_ID", "ARRAY_JOB_ID", "ARRAY_TASK_ID"))
+    name = f"{array}_{task}" if array and task else job
+    return name if SLURMEnvironment.job_id() is not None and re.fullmatch(r"\d+(_\d+)?", name) else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What such a file says; nothing where it is another's."""
+    try:
+        content = json.loads(read_text(path, _LONGEST))
+    except (MetaLearningError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
