@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning import Trainer
 
 from lightning_meta.cli import main, signals
 from lightning_meta.learner import MetaLearner
@@ -21,7 +20,7 @@ SMALL += ["--model.compile=false", "--model.task_chunk=2", "--model.loss=torch.n
 SMALL += ["--data=SinusoidEpisodes", "--data.meta_batch_size=2", "--data.validation_tasks=3", "--data.test_tasks=3"]
 SMALL += ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]
 SMALL += ["--checkpoint.monitor=val_loss", "--checkpoint.mode=min", f"--trainer.max_steps={STEPS}"]
-SCHEDULE = ["--model.lr_scheduler=ReduceLROnPlateau", "--model.lr_scheduler.monitor=val_loss"]
+SCHEDULE = ["--model.lr_scheduler=pytorch_lightning.cli.ReduceLROnPlateau", "--model.lr_scheduler.monitor=val_loss"]
 SCHEDULE += ["--model.lr_scheduler.patience=0", "--model.lr_scheduler.threshold=0.9"]
 
 
@@ -33,8 +32,8 @@ def at(monkeypatch: pytest.MonkeyPatch, hook: str, when: Callable[[Any], bool], 
     """Have a signal come in the middle of a hook of the learner, once."""
     plain, sent = getattr(MetaLearner, hook), list[int]()
 
-    def interrupted(self: MetaLearner, *args: Any) -> Any:
-        result = plain(self, *args)
+    def interrupted(self: MetaLearner, *args: Any, **more: Any) -> Any:
+        result = plain(self, *args, **more)
         if not sent and when(self):
             sent.append(number)
             signal.raise_signal(number)
@@ -70,6 +69,8 @@ def ended(root: Path) -> dict[str, Any]:
 
 
 def check_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    for name in ("rows", "best", "lr_schedulers"):
+        assert one.pop(name) == other.pop(name)
     for name, value in one.items():
         torch.testing.assert_close(other[name], value, rtol=0, atol=0, msg=lambda said, name=name: f"{name}: {said}")
 
@@ -121,4 +122,105 @@ def test_the_named_command_goes_on_to_the_bit(
     at(monkeypatch, hook, lambda learner: learner.trainer.fit_loop.total_batch_idx + 1 == batch, number)
     again = stopped(command(tmp_path, *more), number, capsys)
     assert main(again) == 0
-    check_same(expected, ended(tmp_path))
+    check_same(dict(expected), ended(tmp_path))
+
+
+def test_before_the_first_meta_step_there_is_nothing_to_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for hook in ("setup", "training_step"):
+        with monkeypatch.context() as patch:
+            at(patch, hook, lambda learner: True, signal.SIGTERM)
+            assert stopped(command(tmp_path), signal.SIGTERM, capsys) == command(tmp_path)
+        assert not [*tmp_path.rglob("*.ckpt")]
+
+
+def test_during_the_closing_test_all_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at(monkeypatch, "test_step", lambda learner: True, signal.SIGINT)
+    again = stopped(command(tmp_path), signal.SIGINT, capsys)
+    assert torch.load(again[-1].partition("=")[2], weights_only=True)["global_step"] == STEPS
+    assert not [*tmp_path.rglob("results.json")]
+    assert main(again) == 0
+    assert len([*tmp_path.rglob("results.json")]) == 1
+
+
+def test_at_the_last_meta_step_the_fit_ends_and_its_test_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at(monkeypatch, "training_step", lambda learner: learner.trainer.global_step == STEPS - 1, signal.SIGTERM)
+    again = stopped(command(tmp_path), signal.SIGTERM, capsys)
+    assert torch.load(again[-1].partition("=")[2], weights_only=True)["global_step"] == STEPS
+    assert not [*tmp_path.rglob("results.json")]
+
+
+def test_a_checkpoint_that_is_being_written_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And is not the one to go on from, as the meta-step goes on to its end."""
+    plain = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (plain(handle), signal.raise_signal(signal.SIGTERM)))
+    again = stopped(command(tmp_path), signal.SIGTERM, capsys)
+    assert torch.load(again[-1].partition("=")[2], weights_only=True)["global_step"] == 2
+    assert not [*tmp_path.rglob("*.partial")]
+
+
+def test_a_second_signal_ends_at_once_unless_it_is_the_same_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Ended(Exception):
+        pass
+
+    def end(status: int) -> None:
+        raise Ended(status)
+
+    monkeypatch.setattr(os, "_exit", end)
+    for hook in ("training_step", "validation_step"):  # the scheduler's, and a launcher's
+        at(monkeypatch, hook, lambda learner: learner.trainer.global_step > 0, signal.SIGTERM)
+    stopped(command(tmp_path), signal.SIGTERM, capsys)
+    monkeypatch.setattr(signals, "SAME_REQUEST", -1.0)
+    for number, hook in ((signal.SIGTERM, "training_step"), (signal.SIGINT, "validation_step")):
+        at(monkeypatch, hook, lambda learner: learner.trainer.global_step > 0, number)
+    with pytest.raises(Ended, match=str(128 + signal.SIGINT)):
+        main(command(tmp_path))
+
+
+def test_what_is_ignored_or_has_a_handler_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`nohup` ignores SIGHUP; a program of a person's own may do something else at SIGUSR1."""
+    seen: list[int] = []
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))
+    at(monkeypatch, "training_step", lambda learner: learner.trainer.global_step == 1, signal.SIGHUP)
+    at(monkeypatch, "training_step", lambda learner: learner.trainer.global_step == 2, signal.SIGUSR1)
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    try:
+        assert main(command(tmp_path)) == 0
+        assert [signal.getsignal(number) for number in signal.valid_signals()] == handlers
+    finally:
+        signal.signal(signal.SIGHUP, before[0])
+        signal.signal(signal.SIGUSR1, before[1])
+    assert seen == [1]
+
+
+def test_an_evaluation_ends_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [one for one in command(tmp_path) if "checkpoint" not in one]
+    arguments[0] = "validate"
+    at(monkeypatch, "validation_step", lambda learner: True, signal.SIGTERM)
+    assert stopped(arguments, signal.SIGTERM, capsys) == arguments
+    assert not [*tmp_path.rglob("results.json")]
+
+
+def test_a_run_without_checkpoints_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at(monkeypatch, "training_step", lambda learner: learner.trainer.global_step == 1, signal.SIGTERM)
+    assert main(command(tmp_path, "--trainer.enable_checkpointing=false")) == 143
+    assert "not saved, since the trainer is to save no checkpoints; run it again with" in capsys.readouterr().err
+
+
+def test_the_command_goes_on_from_one_checkpoint() -> None:
+    arguments = ["fit", "--ckpt_path", "a", "--run=x", "--ckpt_path=b", "-c", "quickstart"]
+    assert signals.with_checkpoint(arguments, "c") == ["fit", "--run=x", "-c", "quickstart", "--ckpt_path=c"]
+    assert signals.Stop(arguments[:3]).command("a b") == "lightning-meta fit '--ckpt_path=a b'"
