@@ -82,7 +82,7 @@ def find_last(arguments: list[str], folders: Iterable[Path]) -> str | None:
     return None
 
 
-def requeue(number: int, trainer: Trainer, saved: str, arguments: list[str]) -> str:
+def requeue(number: int, trainer: Trainer | None, saved: str, arguments: list[str]) -> str:
     """Have SLURM start the job again, if this signal is its warning that the time is up; what came of it.
 
     Args:
@@ -91,7 +91,7 @@ def requeue(number: int, trainer: Trainer, saved: str, arguments: list[str]) -> 
         saved: path of the checkpoint to go on from; empty where there is none.
         arguments: the subcommand and what follows it.
     """
-    job, environment = slurm_id(), trainer._accelerator_connector.cluster_environment
+    job, environment = slurm_id(), trainer and trainer._accelerator_connector.cluster_environment
     wanted, warning = True, getattr(signal, "SIGUSR1", None)
     if isinstance(environment, SLURMEnvironment):
         wanted, warning = environment.auto_requeue, environment.requeue_signal
@@ -99,20 +99,16 @@ def requeue(number: int, trainer: Trainer, saved: str, arguments: list[str]) -> 
         return ""
     if saved:
         sign(str(Path(saved).parent), arguments, requeued=True)  # first, since SLURM ends this process
-    failure = scontrol_requeue(job)
-    if failure and saved:
-        sign(str(Path(saved).parent), arguments)
-    return failure or f"SLURM job {job} is requeued"
-
-
-def scontrol_requeue(job: str) -> str:
-    """Ask SLURM to start a job again; why it does not, and nothing where it does."""
     try:
         answer = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=_ANSWER)
+        failure = answer.returncode and (" ".join(answer.stderr.split()) or f"scontrol: status {answer.returncode}")
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"SLURM job {job} is not requeued ({error})"
-    said = " ".join(answer.stderr.split()) or f"status {answer.returncode}"
-    return f"SLURM job {job} is not requeued (scontrol: {said})" if answer.returncode else ""
+        failure = str(error)
+    if not failure:
+        return f"SLURM job {job} is requeued"
+    if saved:
+        sign(str(Path(saved).parent), arguments)
+    return f"SLURM job {job} is not requeued ({failure})"
 
 
 def slurm_id() -> str | None:

@@ -1,8 +1,6 @@
-"""A run that a signal stops: its meta-step ends, the last checkpoint is saved, and the named command goes on to the bit."""
+"""A run that a signal stops ends its meta-step and saves its last checkpoint; the named command goes on to the bit."""
 
-import csv
 import os
-import shlex
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,67 +10,12 @@ import pytest
 import torch
 
 from lightning_meta.cli import main, signals
-from lightning_meta.learner import MetaLearner
+from tests.cli.interrupted import STEPS, at, check_same, command, ended, stopped
 
-STEPS = 6
-SMALL = ["--model=MAML", "--model.backbone=MLP", "--model.backbone.hidden=[4]", "--model.inner.evaluation_steps=1"]
-SMALL += ["--model.compile=false", "--model.task_chunk=2", "--model.loss=torch.nn.functional.mse_loss"]
-SMALL += ["--data=SinusoidEpisodes", "--data.meta_batch_size=2", "--data.validation_tasks=3", "--data.test_tasks=3"]
-SMALL += ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]
-SMALL += ["--checkpoint.monitor=val_loss", "--checkpoint.mode=min", f"--trainer.max_steps={STEPS}"]
 SCHEDULE = ["--model.lr_scheduler=pytorch_lightning.cli.ReduceLROnPlateau", "--model.lr_scheduler.monitor=val_loss"]
 SCHEDULE += ["--model.lr_scheduler.patience=0", "--model.lr_scheduler.threshold=0.9"]
-
-
-def command(root: Path, *more: str) -> list[str]:
-    return ["fit", *SMALL, f"--trainer.default_root_dir={root}", "--trainer.val_check_interval=2", *more]
-
-
-def at(monkeypatch: pytest.MonkeyPatch, hook: str, when: Callable[[Any], bool], number: int) -> None:
-    """Have a signal come in the middle of a hook of the learner, once."""
-    plain, sent = getattr(MetaLearner, hook), list[int]()
-
-    def interrupted(self: MetaLearner, *args: Any, **more: Any) -> Any:
-        result = plain(self, *args, **more)
-        if not sent and when(self):
-            sent.append(number)
-            signal.raise_signal(number)
-        return result
-
-    monkeypatch.setattr(MetaLearner, hook, interrupted)
-
-
-def stopped(arguments: list[str], number: int, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """The command that a run names which a signal stops."""
-    capsys.readouterr()
-    assert main(arguments) == 128 + number
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lightning-meta: ")]
-    assert line.startswith(f"lightning-meta: stopped by {signal.Signals(number).name}")
-    said, _, again = line.partition(" with lightning-meta ")
-    path = said.partition(", saved in ")[2].partition(";")[0]
-    assert not path or (Path(path).name == "last.ckpt" and Path(path).is_file() and f"--ckpt_path={path}" in line)
-    return shlex.split(again)
-
-
-def ended(root: Path) -> dict[str, Any]:
-    """All that a run leaves but times: of its last checkpoint, its log, its best checkpoints."""
-    (folder,) = (root / "experiment").iterdir()
-    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    with (folder / "metrics.csv").open() as file:
-        rows = [
-            {name: value for name, value in row.items() if value and "per_second" not in name and name != "epoch"}
-            for row in csv.DictReader(file)
-        ]
-    kept = {name: last[name] for name in ("optimizer_states", "lr_schedulers", "global_step", "SinusoidEpisodes")}
-    best = sorted(path.name for path in folder.glob("checkpoints/best-*"))
-    return kept | {"weights": dict(last["state_dict"]), "rows": [row for row in rows if len(row) > 1], "best": best}
-
-
-def check_same(one: dict[str, Any], other: dict[str, Any]) -> None:
-    for name in ("rows", "best", "lr_schedulers"):
-        assert one.pop(name) == other.pop(name)
-    for name, value in one.items():
-        torch.testing.assert_close(other[name], value, rtol=0, atol=0, msg=lambda said, name=name: f"{name}: {said}")
+ACCUMULATED = ("--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=4")
+EPOCHS = ("--trainer.limit_train_batches=4", "--trainer.val_check_interval=2")
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +31,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, A
         return known[more]
 
     return run
-
-
-ACCUMULATED = ("--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=4")
-EPOCHS = ("--trainer.limit_train_batches=4", "--trainer.val_check_interval=2")
 
 
 @pytest.mark.parametrize(
@@ -169,11 +108,8 @@ def test_a_checkpoint_that_is_being_written_is_whole(
 def test_a_second_signal_ends_at_once_unless_it_is_the_same_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Ended(Exception):
-        pass
-
     def end(status: int) -> None:
-        raise Ended(status)
+        raise RuntimeError(f"ended with {status}")
 
     monkeypatch.setattr(os, "_exit", end)
     for hook in ("training_step", "validation_step"):  # the scheduler's, and a launcher's
@@ -182,7 +118,7 @@ def test_a_second_signal_ends_at_once_unless_it_is_the_same_request(
     monkeypatch.setattr(signals, "SAME_REQUEST", -1.0)
     for number, hook in ((signal.SIGTERM, "training_step"), (signal.SIGINT, "validation_step")):
         at(monkeypatch, hook, lambda learner: learner.trainer.global_step > 0, number)
-    with pytest.raises(Ended, match=str(128 + signal.SIGINT)):
+    with pytest.raises(RuntimeError, match=f"ended with {128 + signal.SIGINT}"):
         main(command(tmp_path))
 
 
