@@ -153,6 +153,19 @@ class _StopAtMetaStep(Checkpoint):
     def __init__(self, stop: Stop) -> None:
         self.stop = stop
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Compare where the ranks go on from: of torchrun's agents, some count a restart that others do not.
+
+        Raises:
+            MetaLearningError: not all of them go on from the same checkpoint.
+        """
+        first = trainer.strategy.broadcast(trainer.ckpt_path)
+        if first != trainer.ckpt_path:
+            raise MetaLearningError(
+                f"rank {trainer.global_rank} goes on from {trainer.ckpt_path or 'no checkpoint'}, but rank 0 from "
+                f"{first or 'none'}: start all ranks again with the same --ckpt_path on a folder that all of them see"
+            )
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave word in the run's folder of the job that it belongs to."""
         saving = _saving(trainer)
