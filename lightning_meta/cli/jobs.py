@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,40 +28,38 @@ _LONGEST = 1_000_000  # bytes; a command line is shorter
 
 
 class Job(NamedTuple):
-    """A job, by a name that no other job has."""
+    """A job: of SLURM by its number, or the processes of a `torchrun`."""
 
     name: str
-    restarted: bool  # whether it has been started before
+    restarted: bool  # whether it is known to have been started before
+    agent: str = ""  # of torchrun, which starts this process, and the one that takes its place
 
 
 def current() -> Job | None:
     """The job of this process; None for a run that a person has started."""
     restarts = [os.environ.get(f"{launcher}_RESTART_COUNT", "0") for launcher in ("SLURM", "TORCHELASTIC")]
     restarted = any(count.isdigit() and int(count) > 0 for count in restarts)
+    torchrun = os.environ.get("TORCHELASTIC_RUN_ID")
+    agent = f"{socket.gethostname()} {os.getppid()}" if torchrun else ""  # one that lost no process counts no restart
     if slurm := slurm_id():
-        return Job(f"SLURM job {slurm}", restarted)
-    if torchrun := os.environ.get("TORCHELASTIC_RUN_ID"):
-        return Job(f"torchrun {torchrun}", restarted)
-    return None
+        return Job(f"SLURM job {slurm}", restarted, agent)
+    return Job(f"torchrun {torchrun}", restarted, agent) if torchrun else None
 
 
-def sign(folder: str, arguments: list[str], requeued: bool = False) -> None:
+def sign(folder: str, arguments: list[str], agents: list[str]) -> None:
     """Leave word of the job of this process, if it has one, or take away that of the job before.
 
     Args:
         folder: of the run's checkpoints.
         arguments: the subcommand and what follows it.
-        requeued: whether the next start of the job is to go on with this run.
+        agents: those of all ranks.
     """
     path, job = Path(folder, NAME), current()
     if job is None:
         path.unlink(missing_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{NAME}.partial")
-    content = {"job": job.name, "arguments": arguments, "requeued": requeued}
-    partial.write_text(json.dumps(content), encoding="utf-8")
-    os.replace(partial, path)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, {"job": job.name, "arguments": arguments, "agents": agents, "requeued": False})
 
 
 def find_last(arguments: list[str], folders: Iterable[Path]) -> str | None:
@@ -77,19 +76,20 @@ def find_last(arguments: list[str], folders: Iterable[Path]) -> str | None:
     for path in sorted(signed, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         content = _read(path)
         if content.get("job") == job.name and content.get("arguments") == arguments:
+            known = job.agent and job.agent in content.get("agents", [])
+            again = job.restarted or known or content.get("requeued") is True
             last = path.with_name(LAST)
-            return str(last) if last.is_file() and (job.restarted or content.get("requeued") is True) else None
+            return str(last) if again and last.is_file() else None
     return None
 
 
-def requeue(number: int, trainer: Trainer | None, saved: str, arguments: list[str]) -> str:
+def requeue(number: int, trainer: Trainer | None = None, saved: str = "") -> str:
     """Have SLURM start the job again, if this signal is its warning that the time is up; what came of it.
 
     Args:
         number: of the signal.
         trainer: whose `SLURMEnvironment`, if it has one, says which signal that is, and whether it is wanted.
         saved: path of the checkpoint to go on from; empty where there is none.
-        arguments: the subcommand and what follows it.
     """
     job, environment = slurm_id(), trainer and trainer._accelerator_connector.cluster_environment
     wanted, warning = True, getattr(signal, "SIGUSR1", None)
@@ -97,8 +97,9 @@ def requeue(number: int, trainer: Trainer | None, saved: str, arguments: list[st
         wanted, warning = environment.auto_requeue, environment.requeue_signal
     if job is None or not wanted or number != warning:
         return ""
-    if saved:
-        sign(str(Path(saved).parent), arguments, requeued=True)  # first, since SLURM ends this process
+    path = Path(saved).with_name(NAME) if saved else None
+    if path:
+        _write(path, _read(path) | {"requeued": True})  # first, since SLURM ends this process
     try:
         answer = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=_ANSWER)
         failure = answer.returncode and (" ".join(answer.stderr.split()) or f"scontrol: status {answer.returncode}")
@@ -106,8 +107,8 @@ def requeue(number: int, trainer: Trainer | None, saved: str, arguments: list[st
         failure = str(error)
     if not failure:
         return f"SLURM job {job} is requeued"
-    if saved:
-        sign(str(Path(saved).parent), arguments)
+    if path:
+        _write(path, _read(path) | {"requeued": False})
     return f"SLURM job {job} is not requeued ({failure})"
 
 
@@ -125,3 +126,9 @@ def _read(path: Path) -> dict[str, Any]:
     except (MetaLearningError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(content), encoding="utf-8")
+    os.replace(partial, path)

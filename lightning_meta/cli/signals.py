@@ -142,7 +142,7 @@ class Stop:
             why = f"saved in {self.saved}" if self.saved else "not saved, since the trainer is to save no checkpoints"
             parts[0] += f" after meta-step {self.trainer.global_step}, {why}"
         if self.trainer and self.arguments[0] == "fit":
-            parts.append(jobs.requeue(self.number, self.trainer, self.saved, self.arguments))
+            parts.append(jobs.requeue(self.number, self.trainer, self.saved))
         parts.append(f"{'go on' if self.saved else 'run it again'} with {self.command(self.saved)}")
         return "; ".join(filter(None, parts))
 
@@ -168,9 +168,13 @@ class _StopAtMetaStep(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave word in the run's folder of the job that it belongs to."""
-        saving = _saving(trainer)
+        saving, job = _saving(trainer), jobs.current()
+        agents = [job.agent if job else ""]
+        if job and job.agent and trainer.world_size > 1:
+            agents *= trainer.world_size
+            torch.distributed.all_gather_object(agents, job.agent)
         if saving and trainer.is_global_zero:
-            jobs.sign(str(saving.dirpath), self.stop.arguments)
+            jobs.sign(str(saving.dirpath), self.stop.arguments, agents)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -42,7 +42,7 @@ class Interrupted(BaseException):
 
     def go_on(self, again: str) -> str:
         """What to tell a person; the command that goes on is a line of its own."""
-        parts = [f"stopped by {signal.Signals(self.number).name}", requeue(self.number, None, "", []), "go on with"]
+        parts = [f"stopped by {signal.Signals(self.number).name}", requeue(self.number), "go on with"]
         return "; ".join(filter(None, parts)) + f"\n{again}"
 
 
