@@ -50,7 +50,7 @@ class Stop:
         self.saved = ""  # path of the checkpoint to go on from
         self.waits = False  # whether the run ends at its next meta-step, since there is something to save
         self.trainer: Trainer | None = None
-        self._since = 0.0
+        self._since, self._process = 0.0, os.getpid()
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "Stop":
@@ -69,6 +69,8 @@ class Stop:
             self._handlers[number] = signal.signal(number, self._take_note)
 
     def _take_note(self, number: int, frame: object) -> None:
+        if os.getpid() != self._process:  # a data worker, before it ignores signals
+            return
         if self.number:
             if time.monotonic() - self._since > SAME_REQUEST:
                 self.end_others()
