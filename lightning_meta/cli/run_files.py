@@ -12,6 +12,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+from pytorch_lightning.trainer.states import TrainerFn
 
 from lightning_meta.cli.run_folder import LAST
 from lightning_meta.errors import MetaLearningError
@@ -66,10 +67,11 @@ class RunCheckpoint(ModelCheckpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the best as the base does, and the last where that has not."""
         super().on_validation_end(trainer, pl_module)
-        if self.save_last is True and not self._should_skip_saving_checkpoint(trainer):
-            self._postponed = trainer.fit_loop._should_accumulate()
-            if not self._postponed:
-                self.save_as_last(trainer)
+        if self.save_last is not True or trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        self._postponed = trainer.fit_loop._should_accumulate()
+        if not self._postponed and not self._should_skip_saving_checkpoint(trainer):
+            self.save_as_last(trainer)
 
     def save_as_last(self, trainer: Trainer) -> str:
         """Write ``last.ckpt`` now; returns its path."""

@@ -16,7 +16,7 @@ from lightning_meta.learner import MetaLearner
 STEPS = 6
 SMALL = ["--model=MAML", "--model.backbone=MLP", "--model.backbone.hidden=[4]", "--model.inner.evaluation_steps=1"]
 SMALL += ["--model.compile=false", "--model.task_chunk=2", "--model.loss=torch.nn.functional.mse_loss"]
-SMALL += ["--data=SinusoidEpisodes", "--data.meta_batch_size=2", "--data.validation_tasks=3", "--data.test_tasks=3"]
+SMALL += ["--data=SinusoidEpisodes", "--data.meta_batch_size=2", "--data.validation_tasks=33", "--data.test_tasks=3"]
 SMALL += ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]
 SMALL += ["--checkpoint.monitor=val_loss", "--checkpoint.mode=min", f"--trainer.max_steps={STEPS}"]
 
@@ -25,15 +25,21 @@ def command(root: Path, *more: str) -> list[str]:
     return ["fit", *SMALL, f"--trainer.default_root_dir={root}", "--trainer.val_check_interval=2", *more]
 
 
-def at(monkeypatch: pytest.MonkeyPatch, hook: str, when: Callable[[Any], bool], number: int) -> None:
-    """Have a signal come in the middle of a hook of the learner, once."""
+def at(
+    monkeypatch: pytest.MonkeyPatch,
+    hook: str,
+    when: Callable[[Any], bool],
+    number: int,
+    send: Callable[[int], object] = signal.raise_signal,
+) -> None:
+    """Have a signal come in the middle of a hook of the learner, once, or something else that is sent."""
     plain, sent = getattr(MetaLearner, hook), list[int]()
 
     def interrupted(self: MetaLearner, *args: Any, **more: Any) -> Any:
         result = plain(self, *args, **more)
         if not sent and when(self):
             sent.append(number)
-            signal.raise_signal(number)
+            send(number)
         return result
 
     monkeypatch.setattr(MetaLearner, hook, interrupted)
@@ -67,6 +73,6 @@ def ended(root: Path) -> dict[str, Any]:
 
 def check_same(one: dict[str, Any], other: dict[str, Any]) -> None:
     for name in ("rows", "best", "lr_schedulers"):
-        assert one.pop(name) == other.pop(name)
+        assert one.pop(name) == other.pop(name), name
     for name, value in one.items():
         torch.testing.assert_close(other[name], value, rtol=0, atol=0, msg=lambda said, name=name: f"{name}: {said}")

@@ -1,15 +1,20 @@
 """A run that a signal stops ends its meta-step and saves its last checkpoint; the named command goes on to the bit."""
 
+import contextlib
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from lightning_meta.cli import main, signals
+from lightning_meta.cli import main, run_files, signals
 from tests.cli.interrupted import STEPS, at, check_same, command, ended, stopped
 
 SCHEDULE = ["--model.lr_scheduler=pytorch_lightning.cli.ReduceLROnPlateau", "--model.lr_scheduler.monitor=val_loss"]
@@ -38,13 +43,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, A
     [
         ("training_step", 3, signal.SIGTERM, ()),  # in the middle of an epoch
         ("training_step", 4, signal.SIGINT, ()),  # a validation is due
-        ("training_step", 4, signal.SIGHUP, tuple(SCHEDULE)),
         ("validation_step", 2, signal.SIGUSR1, tuple(SCHEDULE)),
         ("training_step", 5, signal.SIGTERM, ACCUMULATED),  # the first of the two batches of a meta-step
-        ("training_step", 7, signal.SIGTERM, ACCUMULATED),  # a validation is due
         ("training_step", 3, signal.SIGTERM, (*ACCUMULATED, "--trainer.val_check_interval=3")),  # at half a meta-step
         ("training_step", 4, signal.SIGTERM, EPOCHS),  # the last batch of an epoch
-        ("training_step", 5, signal.SIGTERM, EPOCHS),
     ],
 )
 def test_the_named_command_goes_on_to_the_bit(
@@ -61,6 +63,38 @@ def test_the_named_command_goes_on_to_the_bit(
     at(monkeypatch, hook, lambda learner: learner.trainer.fit_loop.total_batch_idx + 1 == batch, number)
     again = stopped(command(tmp_path, *more), number, capsys)
     assert main(again) == 0
+    check_same(dict(expected), ended(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("hook", "batch", "more"),
+    [
+        (
+            "training_step",
+            5,
+            (*ACCUMULATED, "--trainer.val_check_interval=3"),
+        ),  # after a validation at half a meta-step
+        ("validation_step", 4, ()),  # its meta-step would be saved by the clock
+    ],
+)
+def test_what_is_saved_without_a_signal_goes_on_to_the_bit_too(
+    hook: str,
+    batch: int,
+    more: tuple[str, ...],
+    whole: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def crash(number: int) -> None:
+        raise ZeroDivisionError
+
+    expected = whole(*more)
+    monkeypatch.setattr(run_files, "SAVED_EVERY", timedelta(hours=1 if more else 0))
+    monkeypatch.setattr(run_files, "CHECKED_EVERY", 1)
+    at(monkeypatch, hook, lambda learner: learner.trainer.fit_loop.total_batch_idx + 1 == batch, 0, crash)
+    with pytest.raises(ZeroDivisionError):
+        main(command(tmp_path, *more))
+    assert main(command(tmp_path, *more, "--ckpt_path=last")) == 0
     check_same(dict(expected), ended(tmp_path))
 
 
@@ -160,3 +194,27 @@ def test_the_command_goes_on_from_one_checkpoint() -> None:
     arguments = ["fit", "--ckpt_path", "a", "--run=x", "--ckpt_path=b", "-c", "quickstart"]
     assert signals.with_checkpoint(arguments, "c") == ["fit", "--run=x", "-c", "quickstart", "--ckpt_path=c"]
     assert signals.Stop(arguments[:3]).command("a b") == "lightning-meta fit '--ckpt_path=a b'"
+
+
+@pytest.mark.slow  # a process imports PyTorch and Lightning
+def test_a_signal_to_all_processes_leaves_data_workers_to_the_run(tmp_path: Path) -> None:
+    """As a scheduler sends it, and the terminal."""
+    arguments = command(
+        tmp_path, "--data.num_workers=1", "--trainer.max_steps=100000", "--trainer.val_check_interval=20"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lightning_meta", *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 100
+        while not [*tmp_path.rglob("last.ckpt")]:
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in said
+    assert said.count("lightning-meta: stopped by SIGTERM after meta-step ") == 1
