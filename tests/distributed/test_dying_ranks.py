@@ -21,7 +21,7 @@ from tests.cli.interrupted import command
 
 LONGEST = 120  # seconds
 FIT = ["-m", "lightning_meta"]
-DDP = ["--trainer.strategy=ddp", "--trainer.precision=64-true"]
+DDP = ["--trainer.strategy=ddp"]
 
 
 @contextlib.contextmanager
@@ -92,7 +92,7 @@ def test_torchrun_restarts_from_the_last_checkpoint_and_trains_as_one_process_do
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two nodes, one of whose processes dies; without the variable a new one may look for the dead one's address."""
-    run = ["--trainer.max_steps=60", "--trainer.val_check_interval=20", *DDP]
+    run = ["--trainer.max_steps=60", "--trainer.val_check_interval=20", "--trainer.precision=64-true"]
     assert main([*command(tmp_path / "one", *run)]) == 0
     monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     with socket.socket() as free:
@@ -101,7 +101,7 @@ def test_torchrun_restarts_from_the_last_checkpoint_and_trains_as_one_process_do
     root, outputs = tmp_path / "two", [tmp_path / "0", tmp_path / "1"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=1"]
     torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test"]
-    fit = [*FIT, *command(root, *run, "--trainer.num_nodes=2")]
+    fit = [*FIT, *command(root, *run, *DDP, "--trainer.num_nodes=2")]
     with (
         started([*torchrun, "--rdzv-conf=is_host=1", *fit], outputs[0]) as one,
         started([*torchrun, "--rdzv-conf=is_host=0", *fit], outputs[1]) as other,
