@@ -97,6 +97,37 @@ def test_tensors_that_are_used_without_being_given_are_followed() -> None:
     assert compiled(one).tolist() == [3, 3]
 
 
+def test_what_is_given_and_not_used_otherwise_may_be_exchanged() -> None:
+    """As averages of weights do with ``parameter.data = average``; tracing for each would take time and memory."""
+    module, calls = nn.Linear(2, 2), []
+
+    def function(params: Params, x: Tensor) -> Tensor:
+        calls.append(1)
+        return x @ params["weight"] + module.bias
+
+    compiled, x = Compiled(function, module.parameters), torch.randn(3, 2)
+    for change in range(6):
+        module.weight.data = torch.randn(2, 2)
+        assert torch.equal(compiled({"weight": module.weight.detach()}, x), x @ module.weight + module.bias)
+        if change > 2:
+            module.bias.data = torch.randn(2)  # which is used
+    assert len(calls) == 3
+    assert [len(graphs) for graphs in compiled._graphs.values()] == [2]  # older ones hold memory alone
+
+
+def test_rows_may_lie_in_memory_as_they_like() -> None:
+    def function(x: Tensor) -> Tensor:
+        return x.flatten(1).cumsum(1)
+
+    x = torch.randn(4, 2, 3)
+    layouts = [x, x.transpose(1, 2).contiguous().transpose(1, 2), x[:1].expand(4, 2, 3), torch.randn(4, 2, 6)[..., ::2]]
+    for first in layouts:
+        compiled = Compiled(function)
+        for layout in (first, *layouts):
+            assert torch.equal(compiled(layout), function(layout))
+        assert len(compiled._graphs) == 1
+
+
 def test_other_names_are_another_graph() -> None:
     compiled = Compiled(lambda params: {name: tensor * len(name) for name, tensor in params.items()})
     assert compiled({"a": torch.ones(())}) == {"a": 1}
