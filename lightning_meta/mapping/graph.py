@@ -218,13 +218,15 @@ def _reason(error: Exception) -> str:
 
 
 class _Counting(TorchDispatchMode):
-    """Within it, tracing ends after `MAX_OPERATIONS`, and a person is told of it after some seconds."""
+    """Within it, tracing ends after `MAX_OPERATIONS` or at a number that depends on a tensor, and its time is told."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self._name, self._operations, self._told, self._start = name, 0, False, time.monotonic()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:  # out of Python's sight, as for a slope that is a tensor
+            raise RuntimeError("a tensor is given where a number is expected, so that its value is read")
         self._operations += 1
         if self._operations > MAX_OPERATIONS:
             raise _TooLongError

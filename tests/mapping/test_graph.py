@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lightning_meta.mapping import Compiled, graph
 from lightning_meta.params import Params
@@ -80,6 +81,29 @@ def test_values_of_the_first_call_are_never_kept(function: Callable[[Tensor], Te
         compiled(torch.tensor([1.0, -2.0]))
     for x in (torch.tensor([3.0, 4.0]), torch.tensor([-1.0, 5.0])):
         assert torch.equal(compiled(x), function(x))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x, number: functional.leaky_relu(x, number),
+        lambda x, number: torch.add(x, x, alpha=number),
+        lambda x, number: x + torch.full((3,), number),
+        lambda x, number: torch.func.vmap(lambda row: functional.elu(row, number))(x[:, None]),
+        lambda x, number: torch.func.grad(lambda x: functional.threshold(x, number, 0.0).square().sum())(x),
+        lambda x, number: functional.layer_norm(x, (3,), eps=number),
+        lambda x, number: x[: number.to(torch.long)],
+    ],
+    ids=["slope", "alpha", "fill", "under vmap", "under grad", "eps", "length"],
+)
+def test_a_tensor_that_serves_as_a_number_is_never_kept(use: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """PyTorch reads it where Python does not see that."""
+    x, number = torch.tensor([-1.0, 0.3, 2.0]), torch.tensor(1.0)
+    compiled = Compiled(lambda x: use(x, number), lambda: [number])
+    with pytest.warns(UserWarning, match="cannot be traced, so it runs uncompiled"):
+        compiled(x)
+    number.fill_(2.0)
+    assert torch.equal(compiled(x), use(x, number))
 
 
 def test_tensors_that_are_used_without_being_given_are_followed() -> None:
