@@ -1,5 +1,6 @@
 """Predictions for batches of tasks: each task as a whole, or by one graph of an inner step that is repeated."""
 
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_meta.episode import Episode, EpisodeSource, Predictions
 from lightning_meta.learner.chunk_size import ChunkSize
@@ -20,7 +22,7 @@ from lightning_meta.params import Params
 if TYPE_CHECKING:
     from lightning_meta.learner.meta_learner import MetaLearner
 
-_OPERATIONS = 1000  # in the graph of one step with both protocols, about
+_SHORT = 30.0  # seconds, which are worth the kernels of no network
 _TOLERANCE = 1e-3  # relative; two ways round differently on a GPU
 _LOOPS = "predictions", "adapted_weights", "adapt"  # what sees several steps, and may compare them
 
@@ -43,6 +45,16 @@ class AnyStep:
         raise TypeError("an inner step is not like the others")
 
     __str__ = __bool__  # type: ignore[assignment]
+
+
+class _Counting(TorchDispatchMode):
+    """Counts PyTorch's operations."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
 
 
 class Evaluation:
@@ -99,14 +111,20 @@ class Evaluation:
     def _settle(self, episode: Episode, kinds: Any, trainer: Any, seconds: float) -> None:
         """Make kernels for tasks of these kinds, of which a batch took so many seconds, if that is worth it."""
         self._fused_size = 1 if self._learner.task_map.one_by_one else min(self._chunk.size, episode.tasks)
+        left = evaluation_batches_left(trainer)
+
+        def operations() -> float:
+            repeated = left * seconds > _SHORT and self._steps_are_alike(episode)
+            return self._operations.count / (self._learner.inner.evaluation_steps + 1) if repeated else math.inf
+
         self.fusion.settle(
             self._learner,
             False,
             lambda: seconds,
             partial(self._run, episode, self._fused_size, fused=True),
-            lambda: _OPERATIONS,
-            evaluation_batches_left(trainer),
-            lambda worth: worth and self._steps_are_alike(episode),  # every rank for itself, since none shares a graph
+            operations,
+            left,
+            bool,  # every rank for itself, since none shares a graph
         )
         self._fused_kinds = kinds if self.fusion.chosen else None
 
@@ -169,7 +187,8 @@ class Evaluation:
             given = learner.meta_parameters(), task, learner.evaluation_carry(task)
             try:
                 every = self._whole(*given)
-                repeated = self._repeat(partial(map_tasks, partial(_advance, learner), (None, 0, 0)), *given)
+                with _Counting() as self._operations:
+                    repeated = self._repeat(partial(map_tasks, partial(_advance, learner), (None, 0, 0)), *given)
                 self._alike = all(map(_close, every, repeated))
             except Exception as error:
                 if out_of_memory(error):

@@ -53,7 +53,7 @@ class Fusion:
         draws: bool | None,
         time_graph: Callable[[], float],
         fused: Callable[[], Any],
-        operations: Callable[[], int],
+        operations: Callable[[], float],
         steps: float,
         agree: Callable[[bool], bool],
     ) -> None:

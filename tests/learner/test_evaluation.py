@@ -23,6 +23,7 @@ from lightning_meta.algorithms import (
     PrototypicalNetworks,
     Reptile,
 )
+from lightning_meta.backbones import LSTM
 from lightning_meta.episode import Episode, Predictions
 from lightning_meta.inner import SGD, Adam, InnerLoop, LayerRates, LSTMOptimizer, MetaSGD
 from lightning_meta.learner import MetaLearner
@@ -209,6 +210,19 @@ def test_kernels_are_made_for_one_size_of_chunk(tmp_path: Path, monkeypatch: pyt
     assert found == pytest.approx(expected, rel=1e-4)
     (graphs,) = learner.evaluation._graphs["step"]._graphs.values()
     assert len(graphs) == 1
+
+
+def test_kernels_of_many_operations_need_a_longer_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recurrent network has tens of times the operations of others, and takes as many times as long to compile."""
+    monkeypatch.setattr("lightning_meta.learner.evaluation.time.perf_counter", iter(map(float, range(99))).__next__)
+    monkeypatch.setattr("lightning_meta.learner.fusion._compiles", lambda fused: True)
+    monkeypatch.setattr("lightning_meta.learner.fusion.seconds_of", lambda run: 0.0)
+    few = nn.Sequential(nn.Flatten(), nn.Linear(784, 3))
+    for backbone, batches, worth in ((few, 20, False), (few, 500, True), (LSTM(3, hidden=2), 500, False)):
+        monkeypatch.setattr("lightning_meta.learner.evaluation.evaluation_batches_left", lambda _, left=batches: left)
+        learner = MAML(backbone, replace(LOOP, evaluation_steps=1), task_chunk=1)
+        trainer(tmp_path).test(learner, glyphs(test_tasks=2), verbose=False)
+        assert learner.evaluation.fusion.chosen is worth
 
 
 def test_predictions_are_counted_by_their_own_batches(tmp_path: Path) -> None:
