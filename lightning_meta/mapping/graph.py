@@ -127,8 +127,8 @@ class Compiled(Generic[Arguments, Result]):
 
     def _trace(self, leaves: list[Tensor], spec: pytree.TreeSpec) -> "_Traced":
         result_specs = []
-        # Rows that share memory, as after `expand`, could not take the values of rows that do not.
-        leaves = [leaf.contiguous() if _overlaps(leaf) else leaf for leaf in leaves]
+        # Rows that share memory, as after `expand` or `unfold`, could not take the values of rows that do not.
+        leaves = [leaf if torch.ops.aten.is_non_overlapping_and_dense(leaf) else leaf.contiguous() for leaf in leaves]
 
         def flat(*leaves: Tensor) -> list[Tensor]:
             args, kwargs = pytree.tree_unflatten(leaves, spec)
@@ -185,10 +185,6 @@ def _constants(graph: torch.fx.GraphModule) -> Iterator[Tensor]:
         if isinstance(part, torch.fx.GraphModule):
             values = (getattr(part, node.target) for node in part.graph.find_nodes(op="get_attr"))
             yield from filter(torch.is_tensor, values)
-
-
-def _overlaps(tensor: Tensor) -> bool:
-    return any(size > 1 and not stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _size_depends_on_values(node: torch.fx.Node) -> bool:

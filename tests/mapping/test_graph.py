@@ -145,6 +145,7 @@ def test_rows_may_lie_in_memory_as_they_like() -> None:
 
     x = torch.randn(4, 2, 3)
     layouts = [x, x.transpose(1, 2).contiguous().transpose(1, 2), x[:1].expand(4, 2, 3), torch.randn(4, 2, 6)[..., ::2]]
+    layouts.append(torch.randn(20).unfold(0, 6, 2)[:4].unflatten(1, (2, 3)))
     for first in layouts:
         compiled = Compiled(function)
         for layout in (first, *layouts):
