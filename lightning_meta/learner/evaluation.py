@@ -1,5 +1,6 @@
 """Predictions for batches of tasks: each task as a whole, or by one graph of an inner step that is repeated."""
 
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -7,6 +8,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_meta.episode import Episode, EpisodeSource, Predictions
 from lightning_meta.learner.chunk_size import ChunkSize
@@ -19,7 +22,9 @@ from lightning_meta.params import Params
 if TYPE_CHECKING:
     from lightning_meta.learner.meta_learner import MetaLearner
 
-_OPERATIONS = 1000  # in the graph of one step with both protocols, about
+_SHORT = 30.0  # seconds, which are worth the kernels of no network
+_TOLERANCE = 1e-3  # relative; two ways round differently on a GPU
+_LOOPS = "predictions", "adapted_weights", "adapt"  # what sees several steps, and may compare them
 
 
 class AnyStep:
@@ -35,6 +40,21 @@ class AnyStep:
 
     def __bool__(self) -> bool:
         raise TypeError("an inner step is not like the others")
+
+    def __format__(self, form: str) -> str:
+        raise TypeError("an inner step is not like the others")
+
+    __str__ = __bool__  # type: ignore[assignment]
+
+
+class _Counting(TorchDispatchMode):
+    """Counts PyTorch's operations."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
 
 
 class Evaluation:
@@ -65,41 +85,53 @@ class Evaluation:
         """Drop the graphs, which cannot be pickled and hold memory."""
         self._graphs: dict[str, Any] = {}
         self._alike: bool | None = None  # whether all inner steps are; None before that is known
-        self._fused_shapes: Any = None  # of the tasks that kernels were made for
+        self._fused_kinds: Any = None  # of the tasks that kernels were made for
+        self._fused_size = 1  # of the chunks that kernels were made for
 
     def predictions(self, episode: Episode) -> Predictions:
         """Predictions of every task with dropout off, each tensor (tasks, steps + 1, rows, outputs)."""
-        shapes = [tensor.shape[1:] for tensor in episode]
+        kinds = [(tensor.shape[1:], tensor.dtype) for tensor in episode]
         trainer = self._learner._trainer
         open_question = not (self.fusion.settled or trainer is None or trainer.training or trainer.sanity_checking)
         with evaluating(self._learner):
             if open_question and self.fusion.chosen and self._steps_are_alike(episode):
-                self._settle(episode, shapes, trainer, 0.0)
-            if shapes == self._fused_shapes:
-                return self._run(episode, self._chunk.size, fused=True)
+                self._settle(episode, kinds, trainer, 0.0)
+
+            def by_graph() -> Predictions:
+                return self._chunk.halve_on_out_of_memory(partial(self._run, episode), episode.tasks)
+
+            if kinds == self._fused_kinds:
+                return self.fusion.run(partial(self._run, episode, self._fused_size, fused=True), by_graph)
             start = time.perf_counter()
-            result = self._chunk.halve_on_out_of_memory(partial(self._run, episode), episode.tasks)
+            result = by_graph()
             if open_question and self.fusion.chosen is None:
-                self._settle(episode, shapes, trainer, time.perf_counter() - start)
+                self._settle(episode, kinds, trainer, time.perf_counter() - start)
         return result
 
-    def _settle(self, episode: Episode, shapes: Any, trainer: Any, seconds: float) -> None:
-        """Make kernels for tasks of these shapes, of which a batch took so many seconds, if that is worth it."""
+    def _settle(self, episode: Episode, kinds: Any, trainer: Any, seconds: float) -> None:
+        """Make kernels for tasks of these kinds, of which a batch took so many seconds, if that is worth it."""
+        self._fused_size = 1 if self._learner.task_map.one_by_one else min(self._chunk.size, episode.tasks)
+        left = evaluation_batches_left(trainer)
+
+        def operations() -> float:
+            repeated = left * seconds > _SHORT and self._steps_are_alike(episode)
+            return self._operations.count / (self._learner.inner.evaluation_steps + 1) if repeated else math.inf
+
         self.fusion.settle(
             self._learner,
             False,
             lambda: seconds,
-            partial(self._run, episode, self._chunk.size, fused=True),
-            lambda: _OPERATIONS,
-            evaluation_batches_left(trainer),
-            lambda worth: worth and self._steps_are_alike(episode),  # every rank for itself, since none shares a graph
+            partial(self._run, episode, self._fused_size, fused=True),
+            operations,
+            left,
+            bool,  # every rank for itself, since none shares a graph
         )
-        self._fused_shapes = shapes if self.fusion.chosen else None
+        self._fused_kinds = kinds if self.fusion.chosen else None
 
     def _run(self, episode: Episode, size: int, fused: bool = False) -> Predictions:
-        size = 1 if fused and self._learner.task_map.one_by_one else size
         with seeded(episode.task_ids.device, "evaluation", self._seed, *episode.task_ids[:1].tolist()):
-            chunks = [self._mean_predictions(tasks, fused) for tasks in episode.chunks(size)]
+            # Kernels are of one size, and a rest of the tasks is not worth its own.
+            chunks = [self._mean_predictions(tasks, fused and tasks.tasks == size) for tasks in episode.chunks(size)]
         return Predictions(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
 
     @property
@@ -132,11 +164,12 @@ class Evaluation:
     def _step_by_step(self, fused: bool, params: Params, tasks: Episode, carry: Any) -> Predictions:
         step = self._compiled("step", partial(map_tasks, partial(_advance, self._learner), (None, 0, 0)), fused)
         params = channels_last(params) if fused else params
-        return self._repeat(step, params, tasks, carry)
+        return self._repeat(step.for_now(), params, tasks, carry)
 
     def _repeat(self, step: Callable[..., Any], params: Params, tasks: Episode, carry: Any) -> Predictions:
         """The predictions that ``step`` makes, which is `_advance` for several tasks."""
-        now = map_tasks(partial(_begin, self._learner), (None, 0, None), params, tasks, carry)
+        in_dims = None, 0, 0 if self._learner.carry_per_task else None
+        now = map_tasks(partial(_begin, self._learner), in_dims, params, tasks, carry)
         orders = tasks.inner_order.split(1, 1)
         outputs: list[Predictions] = []
         for order in [*orders, orders[-1]]:  # after the last step, the outputs are wanted alone
@@ -148,18 +181,24 @@ class Evaluation:
         """Whether repeating a step that does not know its number gives the predictions, tried on one task."""
         if self._alike is None:
             task, learner = next(episode.chunks(1)), self._learner
+            if any(getattr(type(learner), name).__module__ != f"{__package__}.meta_learner" for name in _LOOPS):
+                self._alike = False  # what a method's own loop does may differ in other tasks
+                return False
             given = learner.meta_parameters(), task, learner.evaluation_carry(task)
             try:
                 every = self._whole(*given)
-                repeated = self._repeat(partial(map_tasks, partial(_advance, learner), (None, 0, 0)), *given)
-                self._alike = all(
-                    torch.allclose(*pair, rtol=1e-3, atol=1e-4) for pair in zip(every, repeated, strict=True)
-                )
+                with _Counting() as self._operations:
+                    repeated = self._repeat(partial(map_tasks, partial(_advance, learner), (None, 0, 0)), *given)
+                self._alike = all(map(_close, every, repeated))
             except Exception as error:
                 if out_of_memory(error):
                     raise
                 self._alike = False
         return self._alike
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool((one - other).norm() <= _TOLERANCE * one.norm())
 
 
 def _begin(learner: "MetaLearner", params: Params, task: Episode, carry: Any) -> tuple[Params, Any]:

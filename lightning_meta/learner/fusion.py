@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from pytorch_lightning.utilities import rank_zero_info
@@ -11,8 +11,9 @@ from torch import nn
 
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner.timing import seconds_of
-from lightning_meta.mapping import missing_compiler
+from lightning_meta.mapping import missing_compiler, out_of_memory
 
+Result = TypeVar("Result")
 Compile = bool | Literal["graph", "fused"]
 
 _EACH = 0.03  # seconds that an operation takes to compile, about, unless Inductor's cache on disk has it
@@ -52,7 +53,7 @@ class Fusion:
         draws: bool | None,
         time_graph: Callable[[], float],
         fused: Callable[[], Any],
-        operations: Callable[[], int],
+        operations: Callable[[], float],
         steps: float,
         agree: Callable[[bool], bool],
     ) -> None:
@@ -95,6 +96,20 @@ class Fusion:
                 f"{1e3 * by_graph:.3g} ms, kernels {1e3 * by_kernels:.3g} ms; compiled in {compilation:.0f} s)"
             )
 
+    def run(self, by_kernels: Callable[[], Result], by_graph: Callable[[], Result]) -> Result:
+        """What kernels give where they are chosen; from where others are needed that do not compile on, the graph."""
+        if self.chosen:
+            try:
+                return by_kernels()
+            except Exception as error:
+                if out_of_memory(error):
+                    raise
+                result = by_graph()  # raises what the function itself is to blame for
+                self.chosen = False
+                _warn_of_failure(error)
+                return result
+        return by_graph()
+
 
 def _hindrance(module: nn.Module, draws: bool | None) -> str:
     """Why kernels cannot be had, in words; nothing where they can."""
@@ -122,7 +137,11 @@ def _compiles(fused: Callable[[], Any]) -> bool:
     try:
         fused()
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        warnings.warn(f"model.compile: the graph is run as it is, since Inductor failed: {reason}", stacklevel=4)
+        _warn_of_failure(error)
         return False
     return True
+
+
+def _warn_of_failure(error: Exception) -> None:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    warnings.warn(f"model.compile: the graph is run as it is, since Inductor failed: {reason}", stacklevel=5)

@@ -52,7 +52,8 @@ def foreseen_meta_steps(trainer: Trainer) -> int:
 def evaluation_batches_left(trainer: Trainer) -> float:
     """Batches of tasks that the run still evaluates, about, without a test that follows it."""
     if trainer.state.fn != "fit":
-        return float(sum(trainer.num_val_batches if trainer.validating else trainer.num_test_batches))
+        batches = {"validate": trainer.num_val_batches, "predict": trainer.num_predict_batches}
+        return float(sum(batches.get(trainer.state.fn or "", trainer.num_test_batches)))
     left = (trainer.estimated_stepping_batches - trainer.global_step) * trainer.accumulate_grad_batches
     return sum(trainer.num_val_batches) * left / max(trainer.val_check_batch or 1, 1)
 

@@ -118,7 +118,9 @@ class TaskMap:
                 left,
                 strategy.reduce_boolean_decision,
             )
-        return self.chunk.halve_on_out_of_memory(lambda size: run(episode, size, bool(self.fusion.chosen)), tasks)
+        return self.chunk.halve_on_out_of_memory(
+            lambda size: self.fusion.run(lambda: run(episode, size, True), lambda: run(episode, size, False)), tasks
+        )
 
     @property
     def _seed(self) -> int:

@@ -3,10 +3,10 @@
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_meta.mapping.author_line import author_line
-from lightning_meta.mapping.inductor import fuse
+from lightning_meta.mapping.inductor import fuse, with_strides
 from lightning_meta.mapping.products import ConvolutionsAsProducts
 from lightning_meta.mapping.randomness import kept_generators
 
@@ -25,9 +25,27 @@ Result = TypeVar("Result")
 _Graph = Callable[..., list[Tensor]]
 # A CPU traces about 1,000 operations in a second and gains that time back within some hundred calls of the graph.
 MAX_OPERATIONS = 30_000
+_KEPT = 2  # graphs of one kind: a run may change between two sets of weights, as a mean and its own
 _PATIENCE = 3.0  # seconds before a person is told what is going on
 _NUMBERS = ("__bool__", "__float__", "__int__", "__index__")
 _READERS = {getattr(Tensor, name) for name in ("tolist", "item", "numpy", "__array__", *_NUMBERS)}
+
+
+class _Place(NamedTuple):
+    """Which tensor it is."""
+
+    identity: int
+    address: int
+    shape: torch.Size
+    dtype: torch.dtype
+
+
+class _Traced(NamedTuple):
+    """A graph, the structure of its results, and the tensors that it uses, by their number."""
+
+    graph: _Graph
+    spec: pytree.TreeSpec
+    places: dict[int, _Place]
 
 
 class Compiled(Generic[Arguments, Result]):
@@ -44,8 +62,8 @@ class Compiled(Generic[Arguments, Result]):
 
     Args:
         function: the function; raises what it raises.
-        used: gives the tensors that the function uses without being given them; a graph is traced again when one is
-            another object than before, or lies elsewhere in memory.
+        used: gives the tensors that the function may use without being given them; a graph is traced again when one
+            that it does use is another object than before, or lies elsewhere in memory.
         name: what the function computes, for the warning.
         fused: whether to make fused kernels of the graph, on a CPU; what Inductor raises is raised.
     """
@@ -62,7 +80,7 @@ class Compiled(Generic[Arguments, Result]):
         self._name = name
         self._fused = fused
         self._pool: Any = None  # of GPU memory that the graphs share, since no two run at once
-        self._graphs: dict[Any, tuple[_Graph, pytree.TreeSpec]] = {}
+        self._graphs: dict[Any, list[_Traced]] = {}
         self._traceable = True
         self.operations = 0  # in the last graph
 
@@ -74,10 +92,10 @@ class Compiled(Generic[Arguments, Result]):
         """The same function for many calls, between which no used tensor is exchanged for another."""
         return partial(self._run, self._places())
 
-    def _places(self) -> tuple[Any, ...]:
-        return tuple((id(tensor), tensor.data_ptr()) for tensor in self._used())
+    def _places(self) -> list["_Place"]:
+        return [_Place(id(tensor), tensor.data_ptr(), tensor.shape, tensor.dtype) for tensor in self._used()]
 
-    def _run(self, places: tuple[Any, ...], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+    def _run(self, places: list["_Place"], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         if torch.is_anomaly_enabled():  # names the operations of a backward pass, which a graph no longer has
             with torch.no_grad():
                 return self._function(*args, **kwargs)
@@ -87,12 +105,13 @@ class Compiled(Generic[Arguments, Result]):
             (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
             for kind in sorted({leaf.device.type for leaf in leaves})
         )
-        key = str(spec), kinds, autocast, places
+        graphs = self._graphs.setdefault((str(spec), kinds, autocast, tuple(place[2:] for place in places)), [])
+        traced = next((one for one in graphs if all(places[at] == place for at, place in one.places.items())), None)
         with torch.no_grad():
-            if key not in self._graphs and self._traceable:
+            if traced is None and self._traceable:
                 try:
                     with kept_generators(leaves[0].device):  # tracing draws random numbers, which the run shall draw
-                        self._graphs[key] = self._trace(leaves, spec)
+                        traced = self._trace(leaves, spec)
                 except Exception as error:
                     if out_of_memory(error) or self._fused:
                         raise
@@ -100,14 +119,16 @@ class Compiled(Generic[Arguments, Result]):
                     self._traceable = False
                     warnings.warn(f"compile is true, but {self._name} {_reason(error)}", stacklevel=2)
                     return result
-            if not self._traceable:
+                graphs[:] = [*graphs, traced][-_KEPT:]
+            if traced is None:
                 return self._function(*args, **kwargs)
-            graph, result_spec = self._graphs[key]
             with torch.autocast(leaves[0].device.type, enabled=False):  # its casts are in the graph, and its exceptions
-                return pytree.tree_unflatten(graph(*leaves), result_spec)
+                return pytree.tree_unflatten(traced.graph(*leaves), traced.spec)
 
-    def _trace(self, leaves: list[Tensor], spec: pytree.TreeSpec) -> tuple[_Graph, pytree.TreeSpec]:
+    def _trace(self, leaves: list[Tensor], spec: pytree.TreeSpec) -> "_Traced":
         result_specs = []
+        # Rows that share memory, as after `expand` or `unfold`, could not take the values of rows that do not.
+        leaves = [leaf if torch.ops.aten.is_non_overlapping_and_dense(leaf) else leaf.contiguous() for leaf in leaves]
 
         def flat(*leaves: Tensor) -> list[Tensor]:
             args, kwargs = pytree.tree_unflatten(leaves, spec)
@@ -127,8 +148,14 @@ class Compiled(Generic[Arguments, Result]):
         graph.graph.eliminate_dead_code()
         graph.recompile()
         self.operations = len(graph.graph.nodes)
-        run = self._recorded(graph, leaves) if leaves[0].is_cuda else fuse(graph, leaves) if fused else graph
-        return run, result_specs[0]
+        constants = {constant.untyped_storage().data_ptr() for constant in _constants(graph)}
+        used = enumerate(zip(self._used(), self._places(), strict=True))
+        places = {at: place for at, (tensor, place) in used if tensor.untyped_storage().data_ptr() in constants}
+        if leaves[0].is_cuda:
+            return _Traced(self._recorded(graph, leaves), result_specs[0], places)
+        run, strides = fuse(graph, leaves) if fused else graph, [leaf.stride() for leaf in leaves]
+        # What is a view of one layout in memory has to be a copy in another.
+        return _Traced(lambda *leaves: run(*map(with_strides, leaves, strides)), result_specs[0], places)
 
     def _recorded(self, graph: torch.fx.GraphModule, leaves: list[Tensor]) -> _Graph:
         """The graph as one CUDA graph, with inputs and results of its own that each run overwrites."""
@@ -150,6 +177,14 @@ class Compiled(Generic[Arguments, Result]):
             return [result.clone() for result in results]
 
         return run
+
+
+def _constants(graph: torch.fx.GraphModule) -> Iterator[Tensor]:
+    """Tensors that a graph, or one within it, uses without being given them."""
+    for part in graph.modules():
+        if isinstance(part, torch.fx.GraphModule):
+            values = (getattr(part, node.target) for node in part.graph.find_nodes(op="get_attr"))
+            yield from filter(torch.is_tensor, values)
 
 
 def _size_depends_on_values(node: torch.fx.Node) -> bool:
@@ -179,13 +214,15 @@ def _reason(error: Exception) -> str:
 
 
 class _Counting(TorchDispatchMode):
-    """Within it, tracing ends after `MAX_OPERATIONS`, and a person is told of it after some seconds."""
+    """Within it, tracing ends after `MAX_OPERATIONS` or at a number that depends on a tensor, and its time is told."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self._name, self._operations, self._told, self._start = name, 0, False, time.monotonic()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:  # out of Python's sight, as for a slope that is a tensor
+            raise RuntimeError("a tensor is given where a number is expected, so that its value is read")
         self._operations += 1
         if self._operations > MAX_OPERATIONS:
             raise _TooLongError

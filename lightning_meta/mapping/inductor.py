@@ -71,7 +71,7 @@ def fuse(graph: GraphModule, leaves: list[Tensor]) -> Callable[..., list[Tensor]
     strides = [leaf.stride() for leaf in inputs]
 
     def run(*leaves: Tensor) -> list[Tensor]:
-        laid_out = map(_with_strides, (*leaves, *constants), strides)
+        laid_out = map(with_strides, (*leaves, *constants), strides)
         return list(fused(*laid_out))
 
     return run
@@ -92,7 +92,8 @@ def _as_inputs(graph: GraphModule) -> list[Tensor]:
     return constants
 
 
-def _with_strides(tensor: Tensor, stride: tuple[int, ...]) -> Tensor:
+def with_strides(tensor: Tensor, stride: tuple[int, ...]) -> Tensor:
+    """The same values, laid out in memory by these strides."""
     if tensor.stride() == stride:
         return tensor
     return torch.empty_strided(tensor.shape, stride, dtype=tensor.dtype, device=tensor.device).copy_(tensor)

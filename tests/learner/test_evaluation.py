@@ -1,5 +1,6 @@
 """Evaluation by one graph of an inner step, which is repeated: where that is possible, and that it is the same."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from lightning_meta.algorithms import (
     ANIL,
@@ -21,10 +23,12 @@ from lightning_meta.algorithms import (
     PrototypicalNetworks,
     Reptile,
 )
+from lightning_meta.backbones import LSTM
 from lightning_meta.episode import Episode, Predictions
 from lightning_meta.inner import SGD, Adam, InnerLoop, LayerRates, LSTMOptimizer, MetaSGD
 from lightning_meta.learner import MetaLearner
 from lightning_meta.learner import evaluation as module
+from lightning_meta.learner.run_length import evaluation_batches_left
 from lightning_meta.mapping import Compiled, map_tasks, missing_compiler
 from lightning_meta.params import Params
 from tests.helpers import glyphs, image_episode, network, trainer
@@ -65,6 +69,43 @@ class EachTask(MAML):
         return Predictions(*(2 * outputs for outputs in super().predictions(params, task, carry)))
 
 
+class BestOnSupport(MAML):
+    """A method that returns to the weights with the least support loss, which in most tasks are the last ones."""
+
+    def adapt(self, params: Params, task: Episode, *args: Any, **settings: Any) -> Iterator[tuple[Params, Any]]:
+        rows, best = torch.arange(len(task.support_x)), (torch.tensor(torch.inf), {})
+        for fast, state in super().adapt(params, task, *args, **settings):
+            loss = self.inner_loss(fast, task, rows)
+            better = loss <= best[0]
+            best = (
+                torch.minimum(loss, best[0]),
+                {name: torch.where(better, weight, best[1].get(name, weight)) for name, weight in fast.items()},
+            )
+            yield best[1], state
+
+
+class OwnMoments(Reptile):
+    """A method whose tasks each start from moments of their own."""
+
+    carry_per_task = True
+
+    def evaluation_carry(self, episode: Episode) -> Any:
+        return pytree.tree_map(
+            lambda leaf: torch.stack([leaf + task for task in range(episode.tasks)]), self.carry.tree()
+        )
+
+
+class Faint(nn.Module):
+    """Outputs that are small by nature, as of a regression in small units."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = network()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 1e-6 * self.network(x)
+
+
 @pytest.mark.parametrize(
     "learner",
     [
@@ -77,14 +118,15 @@ class EachTask(MAML):
         lambda: MAML(network(), replace(LOOP, optimizer=MetaSGD())),
         lambda: MAML(network(), replace(LOOP, optimizer=LSTMOptimizer(units=3))),
         lambda: MAML(network(), LOOP, task_chunk=1),
+        lambda: OwnMoments(network(), replace(LOOP, optimizer=Adam(lr=0.1))),
     ],
-    ids=["MAML", "FOMAML", "Reptile", "ANIL", "BOIL", "FineTuning", "MetaSGD", "LSTM", "in a loop"],
+    ids=["MAML", "FOMAML", "Reptile", "ANIL", "BOIL", "FineTuning", "MetaSGD", "LSTM", "in a loop", "own moments"],
 )
 def test_a_repeated_step_gives_the_predictions(learner: Any, float64: None) -> None:
     episode, learner = image_episode(steps=STEPS), learner().double()
     learner.eval()
     assert learner.evaluation._steps_are_alike(episode)
-    assert_repeated(learner, episode, compiled=isinstance(learner, Reptile))
+    assert_repeated(learner, episode, compiled=type(learner) is Reptile)
 
 
 @pytest.mark.parametrize(
@@ -94,13 +136,15 @@ def test_a_repeated_step_gives_the_predictions(learner: Any, float64: None) -> N
         lambda: MAML(network(), replace(LOOP, optimizer=LayerRates(0.1, STEPS))),
         lambda: ThirdStepHalved(network(), LOOP),
         lambda: EachTask(network(), LOOP),
+        lambda: BestOnSupport(network(), LOOP),
+        lambda: ThirdStepHalved(Faint(), replace(LOOP, optimizer=SGD(lr=1e5))),
         lambda: PrototypicalNetworks(network()),
         lambda: MatchingNetworks(network()),
         lambda: LearnedOptimizer(
             network(), InnerLoop(LSTMOptimizer(units=3), STEPS, evaluation_steps=STEPS), optimization_steps=STEPS
         ),
     ],
-    ids=["MAML++", "LayerRates", "third step", "own predictions", "ProtoNets", "MatchingNetworks", "LearnedOptimizer"],
+    ids=["MAML++", "LayerRates", "third step", "own predictions", "best", "faint", "ProtoNets", "Matching", "Learned"],
 )
 def test_where_steps_differ_they_are_not_repeated(learner: Any) -> None:
     learner = learner()
@@ -152,6 +196,42 @@ def test_long_evaluations_take_kernels_with_the_same_scores(tmp_path: Path, monk
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
+def test_kernels_are_made_for_one_size_of_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without convolutions, tasks are vectorised: forty as twice sixteen and a rest, which is not worth kernels."""
+    _Long(monkeypatch)
+    monkeypatch.setattr("lightning_meta.mapping.graph.fuse", lambda graph, leaves: graph)  # without Inductor
+    monkeypatch.setattr(module.Evaluation, "release", lambda self: None)
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(784, 3))
+    plain, learner = MAML(backbone, LOOP, compile=False), MAML(backbone, LOOP)
+    for evaluation in (plain.evaluation, learner.evaluation):
+        evaluation._graphs, evaluation._alike, evaluation._fused_kinds = {}, None, None
+    expected = trainer(tmp_path).test(plain, glyphs(test_tasks=40), verbose=False)[0]
+    found = trainer(tmp_path).test(learner, glyphs(test_tasks=40), verbose=False)[0]
+    assert found == pytest.approx(expected, rel=1e-4)
+    (graphs,) = learner.evaluation._graphs["step"]._graphs.values()
+    assert len(graphs) == 1
+
+
+def test_kernels_of_many_operations_need_a_longer_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recurrent network has tens of times the operations of others, and takes as many times as long to compile."""
+    monkeypatch.setattr("lightning_meta.learner.evaluation.time.perf_counter", iter(map(float, range(99))).__next__)
+    monkeypatch.setattr("lightning_meta.learner.fusion._compiles", lambda fused: True)
+    monkeypatch.setattr("lightning_meta.learner.fusion.seconds_of", lambda run: 0.0)
+    few = nn.Sequential(nn.Flatten(), nn.Linear(784, 3))
+    for backbone, batches, worth in ((few, 20, False), (few, 500, True), (LSTM(3, hidden=2), 500, False)):
+        monkeypatch.setattr("lightning_meta.learner.evaluation.evaluation_batches_left", lambda _, left=batches: left)
+        learner = MAML(backbone, replace(LOOP, evaluation_steps=1), task_chunk=1)
+        trainer(tmp_path).test(learner, glyphs(test_tasks=2), verbose=False)
+        assert learner.evaluation.fusion.chosen is worth
+
+
+def test_predictions_are_counted_by_their_own_batches(tmp_path: Path) -> None:
+    learner, counted = MAML(small_network(), LOOP, compile=False), []
+    learner.on_predict_batch_end = lambda *_: counted.append(evaluation_batches_left(learner.trainer))  # type: ignore
+    trainer(tmp_path).predict(learner, glyphs(test_tasks=40))
+    assert counted == [2, 2]
+
+
 @pytest.mark.filterwarnings("ignore:.*your dataloader is not resumable")  # the data module goes on where it was
 def test_a_resumed_run_evaluates_as_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _Long(monkeypatch)
@@ -189,6 +269,15 @@ def test_training_logs_and_other_shapes_are_left_alone(tmp_path: Path, monkeypat
 def test_the_number_of_a_step_can_only_be_added_to() -> None:
     step = module.AnyStep()
     assert step + 1 is step
-    for use in (bool, hash, int, lambda step: step == 0, lambda step: [1, 2][step], lambda step: torch.ones(2)[step]):
+    for use in (
+        bool,
+        hash,
+        int,
+        str,
+        lambda step: f"rate_{step}",
+        lambda step: step == 0,
+        lambda step: [1, 2][step],
+        lambda step: torch.ones(2)[step],
+    ):
         with pytest.raises((TypeError, IndexError)):
             use(step)

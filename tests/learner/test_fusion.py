@@ -135,3 +135,25 @@ def test_no_compiler_is_found_where_none_is(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     assert "g++" in missing_compiler()
+
+
+def test_kernels_that_fail_later_give_way_to_the_graph(step: Meta) -> None:
+    """As those of another variant of the method, or of tasks of another size."""
+
+    def fails() -> str:
+        raise RuntimeError("no such instruction")
+
+    def runs_out() -> str:
+        raise torch.OutOfMemoryError
+
+    fusion = Fusion(True)
+    assert fusion.run(fails, lambda: "graph") == "graph"  # nothing is chosen
+    assert step.settle(fusion=fusion)
+    assert fusion.run(lambda: "kernels", fails) == "kernels"
+    with pytest.raises(torch.OutOfMemoryError):  # which smaller chunks may mend
+        fusion.run(runs_out, lambda: "graph")
+    with pytest.raises(RuntimeError, match="no such instruction"):  # the method's own mistake
+        fusion.run(fails, fails)
+    with pytest.warns(UserWarning, match="the graph is run as it is, since Inductor failed: no such instruction"):
+        assert fusion.run(fails, lambda: "graph") == "graph"
+    assert fusion.run(fails, lambda: "graph") == "graph"

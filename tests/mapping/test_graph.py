@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lightning_meta.mapping import Compiled, graph
 from lightning_meta.params import Params
@@ -82,6 +83,29 @@ def test_values_of_the_first_call_are_never_kept(function: Callable[[Tensor], Te
         assert torch.equal(compiled(x), function(x))
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x, number: functional.leaky_relu(x, number),
+        lambda x, number: torch.add(x, x, alpha=number),
+        lambda x, number: x + torch.full((3,), number),
+        lambda x, number: torch.func.vmap(lambda row: functional.elu(row, number))(x[:, None]),
+        lambda x, number: torch.func.grad(lambda x: functional.threshold(x, number, 0.0).square().sum())(x),
+        lambda x, number: functional.layer_norm(x, (3,), eps=number),
+        lambda x, number: x[: number.to(torch.long)],
+    ],
+    ids=["slope", "alpha", "fill", "under vmap", "under grad", "eps", "length"],
+)
+def test_a_tensor_that_serves_as_a_number_is_never_kept(use: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """PyTorch reads it where Python does not see that."""
+    x, number = torch.tensor([-1.0, 0.3, 2.0]), torch.tensor(1.0)
+    compiled = Compiled(lambda x: use(x, number), lambda: [number])
+    with pytest.warns(UserWarning, match="cannot be traced, so it runs uncompiled"):
+        compiled(x)
+    number.fill_(2.0)
+    assert torch.equal(compiled(x), use(x, number))
+
+
 def test_tensors_that_are_used_without_being_given_are_followed() -> None:
     module = nn.BatchNorm1d(2, affine=False).double().eval()  # two buffers
 
@@ -95,6 +119,38 @@ def test_tensors_that_are_used_without_being_given_are_followed() -> None:
     assert compiled(one).tolist() == [2, 2]
     module.running_mean = torch.full((2,), 3.0)
     assert compiled(one).tolist() == [3, 3]
+
+
+def test_what_is_given_and_not_used_otherwise_may_be_exchanged() -> None:
+    """As averages of weights do with ``parameter.data = average``; tracing for each would take time and memory."""
+    module, calls = nn.Linear(2, 2), []
+
+    def function(params: Params, x: Tensor) -> Tensor:
+        calls.append(1)
+        return x @ params["weight"] + module.bias
+
+    compiled, x = Compiled(function, module.parameters), torch.randn(3, 2)
+    for change in range(6):
+        module.weight.data = torch.randn(2, 2)
+        assert torch.equal(compiled({"weight": module.weight.detach()}, x), x @ module.weight + module.bias)
+        if change > 2:
+            module.bias.data = torch.randn(2)  # which is used
+    assert len(calls) == 3
+    assert [len(graphs) for graphs in compiled._graphs.values()] == [2]  # older ones hold memory alone
+
+
+def test_rows_may_lie_in_memory_as_they_like() -> None:
+    def function(x: Tensor) -> Tensor:
+        return x.flatten(1).cumsum(1)
+
+    x = torch.randn(4, 2, 3)
+    layouts = [x, x.transpose(1, 2).contiguous().transpose(1, 2), x[:1].expand(4, 2, 3), torch.randn(4, 2, 6)[..., ::2]]
+    layouts.append(torch.randn(20).unfold(0, 6, 2)[:4].unflatten(1, (2, 3)))
+    for first in layouts:
+        compiled = Compiled(function)
+        for layout in (first, *layouts):
+            assert torch.equal(compiled(layout), function(layout))
+        assert len(compiled._graphs) == 1
 
 
 def test_other_names_are_another_graph() -> None:

@@ -80,6 +80,14 @@ def test_fused_kernels_equal_the_graph_and_follow_what_it_follows(float64: None)
                 torch.testing.assert_close(found.grads, expected.grads, rtol=1e-10, atol=1e-12)
 
 
+@needs_a_compiler
+def test_kernels_made_for_rows_that_share_memory_serve_others() -> None:
+    """As `torch.func.vmap` gives back what no row changes: weights before the first inner step."""
+    compiled, x = Compiled(lambda x: x.flatten(1).sin(), fused=True), torch.randn(3, 2, 2)
+    for rows in (x[:1].expand(3, 2, 2), x, x.transpose(1, 2)):
+        torch.testing.assert_close(compiled(rows), rows.flatten(1).sin())
+
+
 def errors(gradients: list[Tensor], exact: list[Tensor]) -> Tensor:
     """The relative error of every task's gradient."""
     pairs = zip(gradients, exact, strict=True)

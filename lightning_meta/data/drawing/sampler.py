@@ -62,17 +62,14 @@ class TaskDataset(Dataset[Episode]):
     def __getitem__(self, key: tuple[Tensor, int]) -> Episode:
         numbers, visit = key
         batches = self.data.inner_batches(self.split)
-        if not self._next_is(numbers):  # those of the last visits are done with
-            self._drawn = self._drawn[1:]
-        if not self._next_is(numbers):
+        while self._drawn and not torch.equal(self._drawn[0].task_ids, numbers):  # done with, or of other workers
+            self._drawn.pop(0)
+        if not self._drawn:
             self._drawn = self._draw(numbers)
         if batches.visits == 1:
             return self._drawn.pop(0)
         order = self._drawn[0].inner_order[:, visit * batches.steps : (visit + 1) * batches.steps]
         return self._drawn[0]._replace(inner_order=order)
-
-    def _next_is(self, numbers: Tensor) -> bool:
-        return bool(self._drawn) and torch.equal(self._drawn[0].task_ids, numbers)
 
     def _draw(self, numbers: Tensor) -> list[Episode]:
         """These tasks, and those of the batches that follow in the stream, where they cost nothing more."""

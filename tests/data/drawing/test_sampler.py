@@ -5,6 +5,7 @@ import torch
 
 from lightning_meta.data import SinusoidEpisodes
 from lightning_meta.data.drawing import data_module as base
+from lightning_meta.data.drawing.sampler import TaskDataset
 from lightning_meta.episode import InnerBatches
 from lightning_meta.errors import MetaLearningError
 from tests.data.tiny_episodes import assert_same, on_rank
@@ -53,6 +54,17 @@ def test_what_is_drawn_ahead_is_what_a_draw_of_its_own_gives(workers: int, monke
     for place, episode in enumerate(data.train_dataloader()):
         assert_same(episode, data.draw("train", torch.tensor([4 * place + 1, 4 * place + 3])))
     assert [len(episode.task_ids) for episode in data.test_dataloader()] == [5]  # of eleven tasks, half
+
+
+def test_a_worker_passes_over_what_it_has_drawn_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, drawn = SinusoidEpisodes(meta_batch_size=3), []
+    draw = SinusoidEpisodes.draw
+    monkeypatch.setattr(SinusoidEpisodes, "draw", lambda *args: drawn.append(args) or draw(*args))
+    tasks = TaskDataset(data, "train")
+    for batch in range(0, 3 * data.drawn_together, 3):  # those of the first of three workers
+        numbers = torch.arange(3 * batch, 3 * batch + 3)
+        assert torch.equal(tasks[numbers, 0].task_ids, numbers)
+    assert len(drawn) == 3
 
 
 def test_waves_are_the_same_however_many_are_drawn_together() -> None:
