@@ -65,6 +65,8 @@ def main(args: list[str]) -> int:
         MetaLearningError: the data are missing, or the settings are wrong.
     """
     cli = build(CheckCLI, "check", args)
+    if isinstance(cli, int):
+        return cli
     settings = cli.config["check"]
     print(f"{printable(settings['experiment'])}: {type(cli.datamodule).__name__}, seed {cli.datamodule.seed}\n")
     titles = "looked for", "compared", "found"

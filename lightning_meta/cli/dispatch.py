@@ -7,6 +7,7 @@ when it is called, so that those without PyTorch start at once.
 import difflib
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module, metadata
@@ -83,7 +84,7 @@ def main(args: list[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, or 2 where a person can mend what went wrong, which is then said on standard error;
-        141 where the reader of the output left.
+        141 where the reader of the output left; 128 and the number of the signal that stopped it.
     """
     if args is None:
         args = sys.argv[1:]
@@ -108,6 +109,9 @@ def main(args: list[str] | None = None) -> int:
         lines = [printable(line) for line in _without_long_words(str(error)).split("\n")]
         print("lightning-meta: error:", "\n".join(lines), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("lightning-meta: stopped by SIGINT", file=sys.stderr)
+        return 128 + signal.SIGINT
     except SystemExit as exit_:  # of an argument parser after its help or message
         if isinstance(exit_.__context__, KeyboardInterrupt):
             raise

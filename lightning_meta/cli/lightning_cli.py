@@ -10,6 +10,7 @@ from jsonargparse import ArgumentError, Namespace
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 # Imported so that their classes are known by their short names.
 from lightning_meta import algorithms as algorithms
@@ -17,7 +18,7 @@ from lightning_meta import backbones as backbones
 from lightning_meta import checkpoint_file
 from lightning_meta import distributed as distributed
 from lightning_meta.callbacks import Ensemble
-from lightning_meta.cli import run_folder, seeds
+from lightning_meta.cli import jobs, run_folder, seeds
 from lightning_meta.cli.blame import blame, find_mistake, origin
 from lightning_meta.cli.bounded_values import bound_values
 from lightning_meta.cli.class_names import prefer_own_classes
@@ -26,6 +27,7 @@ from lightning_meta.cli.mistakes import explain
 from lightning_meta.cli.options import ConfigurationOption, configurations_first
 from lightning_meta.cli.run_files import RunCheckpoint
 from lightning_meta.cli.run_folder import check_run
+from lightning_meta.cli.signals import Stop, Stopped
 from lightning_meta.cli.trainer import RunConfig, allowed, check_experiment, default_callbacks, trainer_arguments
 from lightning_meta.data import EpisodeDataModule
 from lightning_meta.errors import MetaLearningError
@@ -68,12 +70,13 @@ class MetaCLI(LightningCLI):
         name: the subcommand.
         arguments: what follows it on the command line.
         new: to which the run's folder is added, unless it was there before.
+        stop: by which a signal ends it.
     """
 
     runs: type[Trainer] = Trainer  # whose methods are the subcommands
 
-    def __init__(self, name: str, arguments: list[str], new: list[Path]) -> None:
-        self.name, self.arguments, self.new = name, arguments, new
+    def __init__(self, name: str, arguments: list[str], new: list[Path], stop: Stop) -> None:
+        self.name, self.arguments, self.new, self.stop = name, arguments, new, stop
         self.command = _recorded([name, *arguments])
         super().__init__(
             MetaLearner,
@@ -135,7 +138,9 @@ class MetaCLI(LightningCLI):
             callbacks += self._ensemble()
         self.trainer_defaults["callbacks"] = callbacks
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
+            self.stop.watch(trainer)
+            return trainer
         except (TypeError, ValueError, ImportError) as error:
             raise MetaLearningError(f"trainer: {error}") from error
 
@@ -176,6 +181,8 @@ class MetaCLI(LightningCLI):
         self.steps_done = 0
         settings = self.config[self.config.subcommand]
         path, saving = settings.get("ckpt_path"), settings["checkpoint"]
+        if self.name == "fit":
+            path = self._of_job(settings) or path
         if path in ("best", "last"):
             root = settings["trainer"]["default_root_dir"]
             path = run_folder.find(path, root, settings["experiment"], saving["dirpath"], saving["monitor"])
@@ -188,6 +195,15 @@ class MetaCLI(LightningCLI):
         except MetaLearningError as error:
             raise MetaLearningError(f"ckpt_path: {error}") from error
         self.steps_done = read.get("global_step", 0)
+
+    def _of_job(self, settings: Any) -> str | None:
+        """The last checkpoint of this very command, where its job is started again."""
+        root, dirpath = settings["trainer"]["default_root_dir"], settings["checkpoint"]["dirpath"]
+        path = jobs.find_last(self.stop.arguments, run_folder.checkpoint_folders(root, settings["experiment"], dirpath))
+        if path:
+            print(f"the job is started again, and goes on from {path}")
+            settings["ckpt_path"] = path
+        return path
 
     def _dump_config(self) -> None:
         """Leave room for the linked number in a backbone without other arguments, where Lightning would crash."""
@@ -207,13 +223,14 @@ class MetaCLI(LightningCLI):
         path = None
         if isinstance(checkpoint, ModelCheckpoint) and checkpoint.dirpath:
             # The callback's own last checkpoint is that of the last validation.
-            path = str(Path(checkpoint.dirpath) / run_folder.LAST)
+            path = self.stop.saved = str(Path(checkpoint.dirpath) / run_folder.LAST)
             if isinstance(checkpoint, RunCheckpoint):
                 checkpoint.save_as_last(self.trainer)
             else:
                 self.trainer.save_checkpoint(path)
             best = checkpoint.best_model_path
             path = best if best and Path(best).parent == Path(checkpoint.dirpath) else path
+        self.stop.no_more_to_save()
         if self.datamodule.test_tasks and self.trainer.limit_test_batches:
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=path, verbose=False)
             if ensemble := self._ensemble():
@@ -235,8 +252,8 @@ class MetaCLI(LightningCLI):
 CLI = TypeVar("CLI", bound=MetaCLI)
 
 
-def build(kind: type[CLI], name: str, args: list[str]) -> CLI:
-    """Build what the settings say, and run the subcommand.
+def build(kind: type[CLI], name: str, args: list[str]) -> CLI | int:
+    """Build what the settings say, and run the subcommand; returns the exit status where a signal ended it.
 
     Args:
         kind: whose constructor does so.
@@ -249,14 +266,18 @@ def build(kind: type[CLI], name: str, args: list[str]) -> CLI:
     keep_freed_memory()
     prefer_own_classes()
     bound_values()
-    with warnings.catch_warnings():
+    with Stop([name, *args]) as stop, warnings.catch_warnings():
         silence()
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists")  # a run that goes on in its folder
         new: list[Path] = []
         try:
-            return kind(name, args, new)
+            return kind(name, args, new, stop)
+        except (Stopped, SIGTERMException):
+            for folder in new:
+                run_folder.leave(folder)
+            return stop.report()
         except Exception as error:
-            mistake = blame(error)
+            mistake = stop.explain(error) or blame(error)
             if mistake is None:
                 raise
             for folder in new:
@@ -266,8 +287,8 @@ def build(kind: type[CLI], name: str, args: list[str]) -> CLI:
 
 def run(name: str, args: list[str]) -> int:
     """Run fit, validate, test or predict; returns the exit status."""
-    build(MetaCLI, name, args)
-    return 0
+    ended = build(MetaCLI, name, args)
+    return ended if isinstance(ended, int) else 0
 
 
 fit, validate, test, predict = (partial(run, name) for name in ("fit", "validate", "test", "predict"))

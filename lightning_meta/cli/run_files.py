@@ -12,6 +12,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+from pytorch_lightning.trainer.states import TrainerFn
 
 from lightning_meta.cli.run_folder import LAST
 from lightning_meta.errors import MetaLearningError
@@ -33,6 +34,7 @@ class RunCheckpoint(ModelCheckpoint):
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     _saved = 0.0  # seconds of the clock
+    _postponed = False  # whether the validation came between batches whose gradients are added up
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock.
@@ -55,22 +57,27 @@ class RunCheckpoint(ModelCheckpoint):
     ) -> None:
         """Save by the clock as well, whatever the validations do."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if self.save_last is not True or trainer.fit_loop._should_accumulate() or validates_next(trainer):
+            return  # a run that went on from here would lose gradients, or leave the validation out
         due = time.monotonic() - self._saved >= SAVED_EVERY.total_seconds()
         asked = trainer.global_step % CHECKED_EVERY == 0  # now and then: ranks have to agree
-        if self.save_last is True and asked and trainer.strategy.broadcast(due):
+        if self._postponed or (asked and trainer.strategy.broadcast(due)):
             self.save_as_last(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the best as the base does, and the last where that has not."""
         super().on_validation_end(trainer, pl_module)
-        if self.save_last is True and not self._should_skip_saving_checkpoint(trainer):
+        if self.save_last is not True or trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        self._postponed = trainer.fit_loop._should_accumulate()
+        if not self._postponed and not self._should_skip_saving_checkpoint(trainer):
             self.save_as_last(trainer)
 
     def save_as_last(self, trainer: Trainer) -> str:
         """Write ``last.ckpt`` now; returns its path."""
         self.last_model_path = str(Path(str(self.dirpath)) / LAST)  # part of the state that is saved
         trainer.save_checkpoint(self.last_model_path, self.save_weights_only)
-        self._saved = time.monotonic()
+        self._saved, self._postponed = time.monotonic(), False
         return self.last_model_path
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -95,6 +102,13 @@ class RunCheckpoint(ModelCheckpoint):
             "kth_value": scores.get(kth, self.kth_value),
             "last_model_path": places[state["last_model_path"]] if state["last_model_path"] else "",
         }
+
+
+def validates_next(trainer: Trainer) -> bool:
+    """Whether a validation follows the batch that ends; unknown, and so false, where the clock says when it is due."""
+    loop = trainer.fit_loop
+    by_time = getattr(trainer, "_val_check_time_interval", None) is not None
+    return not by_time and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type]
 
 
 class RunMetrics(CSVLogger):

@@ -118,6 +118,11 @@ def own_run(root: str, experiment: str, checkpoint: str | None) -> str | None:
     return place.parent.name if same else None
 
 
+def checkpoint_folders(root: str, experiment: str, dirpath: str | None) -> list[Path]:
+    """Where the checkpoints of an experiment's runs lie; the arguments are those of `find`."""
+    return [Path(dirpath)] if dirpath else [*(Path(root) / experiment).glob("*/checkpoints")]
+
+
 def find(which: str, root: str, experiment: str, dirpath: str | None, monitor: str | None) -> str:
     """The last or best checkpoint of that run of an experiment which wrote its last one latest.
 
@@ -131,11 +136,10 @@ def find(which: str, root: str, experiment: str, dirpath: str | None, monitor: s
     Raises:
         MetaLearningError: there is none.
     """
-    folder = Path(root) / experiment
-    places = [Path(dirpath)] if dirpath else folder.glob("*/checkpoints")
+    places = checkpoint_folders(root, experiment, dirpath)
     written = [place / LAST for place in places if (place / LAST).is_file()]
     last = max(written, key=lambda path: path.stat().st_mtime_ns, default=None)
-    where = dirpath or f"{folder}/*/checkpoints"
+    where = dirpath or f"{Path(root) / experiment}/*/checkpoints"
     if last is None:
         raise MetaLearningError(
             f"ckpt_path is {which}, but there is no {LAST} in {where}: leave it out to start a run, or give the "

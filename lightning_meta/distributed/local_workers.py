@@ -1,27 +1,17 @@
 """Workers that train on copies of their own between two joinings: distributed MAML, Soulier 2020 (thesis, TH Koeln)."""
 
-import os
-import signal
-import sys
-import threading
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import torch
-from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.strategies import DDPStrategy
-from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
+from lightning_meta.distributed.launcher import Launcher
 from lightning_meta.errors import MetaLearningError
-
-_WATCH = 0.2  # seconds between two looks at the workers
-_GRACE = 10.0  # seconds that a run has to end by itself after a worker died
 
 
 class LocalWorkers(DDPStrategy):
@@ -115,77 +105,8 @@ class LocalWorkers(DDPStrategy):
         self._launcher = _Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
 
 
-class _Launcher(_SubprocessScriptLauncher):
-    """Lightning's launcher, whose own watch kills the run without a word when a worker dies."""
-
-    _trainer: Any = None
-    _ends = False  # whether this process is about to end by itself
-
-    def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
-        """Start the other workers, unless they are there, and run the function in this one.
-
-        Raises:
-            MetaLearningError: a worker died.
-        """
-        self._trainer = trainer
-        self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
-        if not self.cluster_environment.creates_processes_externally:
-            self._call_children_scripts()
-            threading.Thread(target=self._watch, daemon=True).start()
-        _set_num_threads_if_needed(num_processes=self.num_processes)
-        try:
-            return function(*args, **kwargs)
-        except BaseException as error:
-            self._ends = True
-            if not _of_connection(error):
-                raise
-            time.sleep(2 * _WATCH)  # the connection is gone before the process is
-            raise MetaLearningError(self._message(str(error).partition(". ")[0])) from error
-        finally:
-            if self._ends:
-                self.kill(signal.SIGKILL)
-
-    def check_lost(self) -> None:
-        """Stop training when one of the workers that were started here has ended."""
-        if self._lost():
-            raise MetaLearningError(self._message(""))
-
-    def _lost(self) -> str:
-        """Which workers have ended, and how; nothing where none has."""
-        ended = []
-        for rank, process in enumerate(self.procs, start=1):
-            if (status := process.poll()) is not None:
-                how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-                ended.append(f"worker {rank} (process {process.pid}) {how}")
-        return ", ".join(ended)
-
-    def _message(self, said: str) -> str:
-        trainer = self._trainer
-        lost = self._lost() or (
-            f"worker {trainer.global_rank} lost another worker, which died or did not answer within the timeout of "
-            f"trainer.strategy ({said})"
-        )
-        if trainer.state.fn != TrainerFn.FITTING:
-            return f"{lost}, and the others cannot go on without it: run the command again"
-        checkpoint = trainer.checkpoint_callback
-        path = ""
-        if isinstance(checkpoint, ModelCheckpoint):
-            path = checkpoint.last_model_path or checkpoint.best_model_path
-        if path:
-            remedy = f"The last checkpoint holds joined weights and is intact: go on from it with --ckpt_path {path}"
-        else:
-            remedy = "There is no checkpoint yet: start again, and lower trainer.val_check_interval to have one earlier"
-        return f"{lost} at about meta-step {trainer.global_step}, and the others cannot go on without it. {remedy}"
-
-    def _watch(self) -> None:
-        """End a run that does not end by itself after a worker died, such as one that waits for it on a GPU."""
-        while not any(process.poll() for process in self.procs):
-            time.sleep(_WATCH)
-        time.sleep(_GRACE)
-        if not self._ends:
-            print(f"lightning-meta: error: {self._message('')}", file=sys.stderr, flush=True)
-            self.kill(signal.SIGKILL)
-            os._exit(2)
+class _Launcher(Launcher):
+    word, intact = "worker", "holds joined weights and is intact"
 
 
 def _stop(signals: Any, launcher: Any, number: int) -> None:
@@ -193,8 +114,3 @@ def _stop(signals: Any, launcher: Any, number: int) -> None:
     if not signals.received_sigterm:
         launcher.kill(number)
     signals.received_sigterm = True
-
-
-def _of_connection(error: BaseException) -> bool:
-    """Whether the connection between the workers failed; gloo has no class of error for it."""
-    return isinstance(error, torch.distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))

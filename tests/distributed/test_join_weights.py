@@ -178,8 +178,8 @@ def command(root: Path, steps: int, *more: str) -> list[str]:
     ]
 
 
-def die(root: Path, number: int, *more: str) -> str:
-    """What a run that trains without end says, one worker of which gets a signal after the checkpoint of step 100."""
+def end(root: Path, number: int, status: int, *more: str) -> tuple[int, str]:
+    """The process and the last line of a run, one worker of which gets a signal after the checkpoint of step 100."""
     root.mkdir()
     output = root / "output"
     with started(command(root, 10**6, *more), output) as process:
@@ -190,20 +190,25 @@ def die(root: Path, number: int, *more: str) -> str:
         children = psutil.Process(process.pid).children()
         (worker,) = (child for child in children if "fit" in child.cmdline())
         worker.send_signal(number)
-        assert process.wait(timeout=60) == 2, output.read_text()
+        assert process.wait(timeout=60) == status, output.read_text()
     said = output.read_text()
     assert "Traceback" not in said
-    assert f"error: worker 1 (process {worker.pid}) " in said
-    assert f"go on from it with --ckpt_path {root / 'last.ckpt'}" in said
-    assert torch.load(root / "last.ckpt", weights_only=True)["global_step"] % 50 == 0
-    return said
+    assert f"--ckpt_path={root / 'last.ckpt'}" in said.splitlines()[-1]
+    return worker.pid, said.splitlines()[-1]
 
 
 @pytest.mark.slow  # twice two processes import PyTorch and Lightning
 def test_a_worker_that_dies_ends_the_run_and_costs_only_the_steps_since(tmp_path: Path) -> None:
+    """And one that is asked to stop stops all of them, when they are joined."""
     root, resumed = tmp_path / "run", tmp_path / "resumed"
-    assert "was killed by signal 9" in die(root, signal.SIGKILL)
-    assert "ended with status 0" in die(resumed, signal.SIGTERM, f"--ckpt_path={root / 'best-step=50.ckpt'}")
+    worker, said = end(root, signal.SIGKILL, 2)
+    assert f"error: worker 1 (process {worker}) was killed by signal 9" in said
+    assert "go on from it with lightning-meta fit --model=MAML " in said
+    assert torch.load(root / "last.ckpt", weights_only=True)["global_step"] % 50 == 0
+    _, said = end(resumed, signal.SIGTERM, 143, f"--ckpt_path={root / 'best-step=50.ckpt'}")
+    step = torch.load(resumed / "last.ckpt", weights_only=True)["global_step"]
+    assert step % 7 == 0 or step % 50 == 0
+    assert said.startswith(f"lightning-meta: stopped by SIGTERM after meta-step {step}, saved in {resumed}")
     assert not (resumed / "best-step=50.ckpt").exists()
     before = torch.load(root / "best-step=50.ckpt", weights_only=True)
     first, second = (torch.load(path / "best-step=100.ckpt", weights_only=True) for path in (root, resumed))
@@ -219,7 +224,7 @@ def test_a_run_that_waits_for_a_dead_worker_is_ended(
 ) -> None:
     """Where a collective would wait for ever, as some on GPUs do."""
     ended: list[int] = []
-    monkeypatch.setattr(local_workers, "_GRACE", 0.01)
+    monkeypatch.setattr("lightning_meta.distributed.launcher._GRACE", 0.01)
     monkeypatch.setattr(os, "_exit", ended.append)
     launcher = local_workers._Launcher(LightningEnvironment(), 3, 1)
     dead, alive = (

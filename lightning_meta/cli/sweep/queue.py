@@ -1,6 +1,5 @@
 """All runs of a sweep, one after the other or some side by side."""
 
-import signal
 import statistics
 import time
 from collections.abc import Sequence
@@ -34,9 +33,8 @@ class Queue:
             with interruptible(self.workers):
                 self._work()
         except Interrupted as interrupted:
-            name = "Ctrl-C" if interrupted.number == signal.SIGINT else signal.Signals(interrupted.number).name
             self.report()
-            print(f"stopped by {name}; go on with\n{self.again}", flush=True)
+            print(interrupted.go_on(self.again), flush=True)
             return 128 + interrupted.number
         self.report()
         return max(self.statuses.values(), default=0)

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -95,7 +94,7 @@ class Searcher:
             for trial in self.trials.values():
                 study.tell(trial, state=TrialState.FAIL)
                 study.enqueue_trial(trial.params)
-            print(f"{self.best(study)}\nstopped by {signal.Signals(interrupted.number).name}; go on with\n{self.again}")
+            print(f"{self.best(study)}\n{interrupted.go_on(self.again)}")
             return 128 + interrupted.number
         print(self.best(study))
         return self.status

@@ -21,6 +21,7 @@ from lightning_meta.bounded_files import read_yaml
 from lightning_meta.cli.class_names import prefer_own_classes
 from lightning_meta.cli.lightning_cli import MetaCLI
 from lightning_meta.cli.run_folder import plain, same_run
+from lightning_meta.cli.signals import Stop
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.noise import silence
 from lightning_meta.report.runs import read_run
@@ -75,7 +76,7 @@ def parse(arguments: list[str]) -> dict[str, Any]:
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         silence()
         try:
-            _Parser(arguments[0], arguments[1:], [])
+            _Parser(arguments[0], arguments[1:], [], Stop(arguments))
         except _Parsed as parsed:
             settings: dict[str, Any] = parsed.args[0]
             return settings

@@ -13,6 +13,8 @@ from types import FrameType
 
 from filelock import FileLock, Timeout
 
+from lightning_meta.cli.jobs import requeue
+from lightning_meta.cli.signals import NAMES
 from lightning_meta.cli.sweep.state import ENDED, OUTPUT, Run, shown
 
 CHILD = [sys.executable, "-m", "lightning_meta.cli.sweep.child"]
@@ -37,6 +39,11 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+
+    def go_on(self, again: str) -> str:
+        """What to tell a person; the command that goes on is a line of its own."""
+        parts = [f"stopped by {signal.Signals(self.number).name}", requeue(self.number), "go on with"]
+        return "; ".join(filter(None, parts)) + f"\n{again}"
 
 
 class Workers:
@@ -74,7 +81,7 @@ class Workers:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={"OMP_NUM_THREADS": "1"} | os.environ,
+                env=_environment(),
                 start_new_session=True,  # Ctrl-C reaches the sweep alone, which stops its runs
             )
         worker = Worker(run, folder, process, lock, time.monotonic(), state.meta_steps)
@@ -113,6 +120,11 @@ class Workers:
         return status
 
 
+def _environment() -> dict[str, str]:
+    """That of a run: the sweep hands its job back to SLURM, and knows by itself how each run goes on."""
+    return {"OMP_NUM_THREADS": "1"} | {name: value for name, value in os.environ.items() if name != "SLURM_JOB_ID"}
+
+
 def _end(process: "subprocess.Popen[bytes]", at_once: bool) -> None:
     """Ask a run and the processes that it started to end, or end them."""
     with suppress(ProcessLookupError):
@@ -133,7 +145,7 @@ def interruptible(workers: Workers) -> Iterator[None]:
             signal.signal(name, signal.SIG_IGN)
         raise Interrupted(number)
 
-    names = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    names = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
     handlers = {name: signal.getsignal(name) for name in names}
     ours = [name for name in names if handlers[name] is not signal.SIG_IGN]  # nohup ignores SIGHUP
     for name in ours:

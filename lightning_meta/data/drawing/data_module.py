@@ -1,5 +1,6 @@
 """The data module that all episodic data share: an endless stream of tasks for training, fixed lists for evaluation."""
 
+import signal
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from numbers import Integral
@@ -180,7 +181,7 @@ class EpisodeDataModule(LightningDataModule, ABC):
     def _loader(self, split: Split, sampler: TaskSampler) -> DataLoader[Episode]:
         return DataLoader(
             TaskDataset(self, split), batch_size=None, sampler=sampler, num_workers=self.num_workers,
-            pin_memory=self.pins_memory(),
+            pin_memory=self.pins_memory(), worker_init_fn=ignore_signals,
         )  # fmt: skip
 
     def pins_memory(self) -> bool:
@@ -218,6 +219,13 @@ class EpisodeDataModule(LightningDataModule, ABC):
                 f"set seed_everything (in Python: the data module's seed) to {state_dict['seed']} to go on"
             )
         self._restored = state_dict
+
+
+def ignore_signals(worker: int) -> None:
+    """Leave it to the process that trains what a signal to all processes does: without its workers it would fail."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
+        if hasattr(signal, name):  # Windows has two of them
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def check_at_least(lowest: int, **settings: int) -> None:

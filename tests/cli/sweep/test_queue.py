@@ -64,9 +64,9 @@ def test_a_run_that_fails_keeps_none_from_starting_and_is_tried_again(
     assert said[1] == "# lightning-meta sweep: ended with status 3"
 
 
-@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_ends_all_runs_and_says_how_to_go_on(
-    number: signal.Signals, name: str, fakes: list[str], capsys: pytest.CaptureFixture[str]
+    number: signal.Signals, fakes: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [fake_run(fakes, f"--x={x}", "--seconds=60") for x in range(3)]
     begun = [run.experiment / run.label / "began" for run in runs[:2]]
@@ -77,7 +77,7 @@ def test_a_signal_ends_all_runs_and_says_how_to_go_on(
     assert queue.work() == 128 + number
     assert queue.workers.running == []
     assert [(run.experiment / run.label / "stopped").exists() for run in runs] == [True, True, False]
-    assert f"stopped by {name}; go on with\nlightning-meta sweep FILE --jobs 2" in capsys.readouterr().out
+    assert f"stopped by {number.name}; go on with\nlightning-meta sweep FILE --jobs 2" in capsys.readouterr().out
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert runs[0].state().kind == "interrupted"
 
