@@ -11,7 +11,12 @@ _STEPS = ["--model.inner.steps=2", "--model.inner.evaluation_steps=2"]
 _NETWORK = ["--model.backbone=Conv4", "--model.backbone.filters=4", "--model.compile=false"]
 _CHARACTERS = ["--data=GlyphEpisodes", "--data.train_classes=12", "--data.validation_classes=4"]
 _CHARACTERS += ["--data.test_classes=4", "--data.drawings=6", "--data.ways=3", *_NETWORK]
-_CURVES = ["--data=SinusoidEpisodes", "--model.backbone=MLP", "--model.backbone.inputs=1", "--model.backbone.hidden=[8]"]
+_CURVES = [
+    "--data=SinusoidEpisodes",
+    "--model.backbone=MLP",
+    "--model.backbone.inputs=1",
+    "--model.backbone.hidden=[8]",
+]
 _CURVES += ["--model.loss=torch.nn.functional.mse_loss", "--checkpoint.monitor=val_loss", "--checkpoint.mode=min"]
 
 

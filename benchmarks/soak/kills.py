@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from cases import STEPS, Case
+from processes import Run
 
 from lightning_meta import checkpoint_file
 from lightning_meta.errors import MetaLearningError
-from soak.cases import STEPS, Case
-from soak.processes import Run
 
-_OF_TIME = ("train_seconds", "loops")  # the latter count how often a run started; the stream's position is beside them
+_OF_STARTS = ("train_seconds", "loops", "epoch")  # Lightning counts starts; the stream's position is beside them
 
 
 class Outcome(NamedTuple):
@@ -70,7 +70,7 @@ def contents(run: Path) -> dict[str, Any]:
     folder = run / "checkpoints"
     state = checkpoint_file.read(folder / "last.ckpt")
     callbacks = state.pop("callbacks")
-    parts = {f"last.ckpt: {name}": value for name, value in state.items() if name not in _OF_TIME}
+    parts = {f"last.ckpt: {name}": value for name, value in state.items() if name not in _OF_STARTS}
     (saved,) = (entry for key, entry in callbacks.items() if key.startswith("ModelCheckpoint"))
     parts["best checkpoints"] = {Path(path).name: float(score) for path, score in saved["best_k_models"].items()}
     for path in folder.glob("best*.ckpt"):
@@ -98,4 +98,4 @@ def equal(one: Any, other: Any) -> bool:
         return isinstance(other, Mapping) and one.keys() == other.keys() and all(equal(one[k], other[k]) for k in one)
     if isinstance(one, list | tuple):
         return type(one) is type(other) and len(one) == len(other) and all(map(equal, one, other))
-    return bool(type(one) is type(other) and (one == other or one != one and other != other))  # NaN is not itself
+    return bool(type(one) is type(other) and (one == other or (one != one and other != other)))  # NaN is not itself

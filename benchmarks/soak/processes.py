@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from cases import Case
 from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_meta.cli import lightning_cli, main
-from soak.cases import Case
 
 LONGEST = 300.0  # seconds of a run
 

@@ -1,6 +1,7 @@
 """The files of a run that goes on where it was: its checkpoints, and its ``metrics.csv``."""
 
 import csv
+import math
 import os
 import time
 from datetime import timedelta
@@ -118,12 +119,13 @@ class RunMetrics(CSVLogger):
         root: folder of all experiments.
         experiment: name of the experiment.
         version: number or name of the run.
-        steps: meta-steps that the run has done; rows of later ones, which are measured again, are left out.
+        steps: meta-steps that the run has done; rows of later ones, which are measured again, are left out. None where
+            it does not train, and so measures none of them again.
     """
 
-    def __init__(self, root: str, experiment: str, version: int | str | None, steps: int = 0) -> None:
+    def __init__(self, root: str, experiment: str, version: int | str | None, steps: int | None = 0) -> None:
         super().__init__(root, experiment, version)
-        self._steps = steps
+        self._steps = math.inf if steps is None else steps
 
     @property
     def experiment(self) -> Any:
@@ -143,8 +145,8 @@ class RunMetrics(CSVLogger):
 class _Continued(ExperimentWriter):
     """Keeps the rows that are there, where the base deletes them, but for one that was cut off."""
 
-    def __init__(self, log_dir: str, steps: int) -> None:
-        self._steps: int | None = steps
+    def __init__(self, log_dir: str, steps: float) -> None:
+        self._steps: float | None = steps
         super().__init__(log_dir)
 
     def _check_log_dir_exists(self) -> None:
@@ -156,7 +158,7 @@ class _Continued(ExperimentWriter):
             self._steps = None
         super().log_metrics(metrics_dict, step)
 
-    def _keep_rows(self, path: Path, steps: int) -> None:
+    def _keep_rows(self, path: Path, steps: float) -> None:
         if not path.exists():
             return
         with path.open(newline="") as file:
