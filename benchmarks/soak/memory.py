@@ -46,7 +46,7 @@ class Watch(Callback):
 
 
 def record(path: Path) -> None:
-    """Append what this process holds to a file, after Python has collected cycles of objects where that is asked for."""
+    """Append what this process holds to a file; cycles of objects are collected before where `collect` asked for it."""
     if _COLLECT in os.environ:
         gc.collect()
     process = psutil.Process()

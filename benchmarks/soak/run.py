@@ -57,7 +57,8 @@ def rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
     """All that is asked for."""
     for number, kind in enumerate(options.kinds):
         share = options.kills // len(options.kinds) + (number < options.kills % len(options.kinds))
-        yield killed(kind, share, folder / kind, options.seed)
+        if share:
+            yield killed(kind, share, folder / kind, options.seed)
     if options.steps:
         yield held("meta-steps", options.steps, memory.of_training(options.steps, options.samples, folder / "training"))
     if options.modules:
@@ -69,7 +70,9 @@ def rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
 def main() -> int:
     """Run what is asked for, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100, help="runs that are killed, shared among the kinds")
+    parser.add_argument(
+        "--kills", type=int, default=100, help="runs that are killed, shared among the kinds; 0 for none"
+    )
     parser.add_argument("--kinds", nargs="+", choices=CASES, default=[*CASES], metavar="KIND")
     parser.add_argument("--steps", type=int, default=20_000, help="meta-steps of the long run; 0 for none")
     parser.add_argument("--modules", type=int, default=1_000, help="data modules; 0 for none")
