@@ -41,7 +41,7 @@ class RunConfig(SaveConfigCallback):
             if (name or goes_on) and path.exists() and same_run(read_yaml(path), settings):
                 if stage == "fit":
                     check_last(Path(folder), settings)
-                self.overwrite, self.already_saved = True, stage == "fit"  # the file says how the run began
+                self.already_saved = True  # the file says how the run began
             elif goes_on and path.exists():
                 self.already_saved = self.changed = True  # nothing is written before the checkpoint is accepted
             self.config = self.config.clone()

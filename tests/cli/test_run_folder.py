@@ -96,14 +96,15 @@ def test_a_refused_continuation_leaves_the_run_as_it_is(tmp_path: Path, capsys: 
     assert not [*run.glob("config_before_*")]
 
 
-def test_a_test_of_a_named_run_keeps_its_metrics(tmp_path: Path) -> None:
+def test_a_test_of_a_named_run_keeps_its_metrics_and_configuration(tmp_path: Path) -> None:
     assert main(["fit", *arguments(tmp_path, 2, "--run=mine")]) == 0
     path = tmp_path / "experiment" / "mine" / "metrics.csv"
-    before = rows(path)
+    before, configuration = rows(path), path.with_name("config.yaml").read_bytes()
     for tested in (1, 2):
         assert main(["test", *arguments(tmp_path, 2, "--run=mine", "--ckpt_path=last")]) == 0
         assert rows(path)[: len(before)] == before
         assert ["test_loss" in row for row in rows(path)[len(before) :]] == [True] * tested
+    assert path.with_name("config.yaml").read_bytes() == configuration
 
 
 def test_a_folder_of_checkpoints_belongs_to_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
