@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from cases import STEPS, Case
+from cases import STEPS, VALIDATED, Case
 from processes import Run
 
 from lightning_meta import checkpoint_file
 from lightning_meta.errors import MetaLearningError
 
+PARTS = STEPS // VALIDATED  # of a run, between which it writes last.ckpt
 _OF_STARTS = ("train_seconds", "loops", "epoch")  # Lightning counts starts; the stream's position is beside them
 
 
@@ -32,17 +33,19 @@ def trials(case: Case, count: int, folder: Path, moments: random.Random) -> Iter
         case: the kind of run.
         count: runs that are killed.
         folder: for their files.
-        moments: draws when they are killed, evenly over the time of a whole run.
+        moments: draws when they are killed: a random time after a random number of validations.
     """
     output = folder / "output.log"
     folder.mkdir(parents=True)
-    seconds = Run(case, case.arguments(str(folder / "whole")), output).wait()
+    seconds = Run(case, case.arguments(str(folder / "whole")), output).wait() / (PARTS + 1)
     whole = contents(folder / "whole" / "soak" / "run")
     for trial in range(count):
         while True:
             root = folder / f"{trial}_{moments.randrange(10**9)}"
-            if Run(case, case.arguments(str(root)), output).kill(seconds * moments.random()):
-                break  # else it was faster than the first, and had ended
+            last = root / "soak" / "run" / "checkpoints" / "last.ckpt"
+            run = Run(case, case.arguments(str(root)), output)
+            if run.kill(last, moments.randint(0, PARTS), seconds * moments.random()):
+                break  # else it has ended before
         yield resumed(case, root, whole, output)
 
 
@@ -82,11 +85,15 @@ def contents(run: Path) -> dict[str, Any]:
 
 
 def logged(path: Path) -> list[dict[str, str]]:
-    """The rows of the log without rates and epochs: Lightning counts every start as an epoch, and logs its rate."""
+    """The rows of the log without rates and epochs: Lightning counts every start as an epoch, and logs its rate.
+
+    A run that was killed after its test had been logged is tested once more, and logs the same row again.
+    """
     with path.open(newline="") as file:
         rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
     kept = [{k: v for k, v in row.items() if k != "epoch" and "per_second" not in k} for row in rows]
-    return [row for row in kept if any(not name.startswith(("step", "lr-")) for name in row)]
+    kept = [row for row in kept if any(not name.startswith(("step", "lr-")) for name in row)]
+    return [row for place, row in enumerate(kept) if not place or row != kept[place - 1]]
 
 
 def equal(one: Any, other: Any) -> bool:

@@ -24,6 +24,7 @@ from lightning_meta.data import (
 )
 from lightning_meta.process import keep_freed_memory
 
+LONGEST = 7200.0  # seconds of the long run
 LEAK = 4_000_000  # bytes by which the second half may exceed the first: 400 for each of 10,000 meta-steps
 # Variables of the process that is measured: the file of the samples, and whether cycles are collected before each.
 _SAMPLES, _COLLECT = "SOAK_SAMPLES", "SOAK_COLLECT"
@@ -62,7 +63,8 @@ def of_training(steps: int, samples: int, folder: Path) -> list[Sample]:
     arguments = [*case.arguments(str(folder)), "--trainer.callbacks+=memory.Watch", f"--trainer.max_steps={steps}"]
     arguments.append(f"--trainer.val_check_interval={steps // samples}")
     os.environ[_SAMPLES] = str(found)
-    Run(case, arguments, folder / "output.log").wait()
+    arguments.append("--trainer.log_every_n_steps=50")
+    Run(case, arguments, folder / "output.log").wait(LONGEST)
     return read(found)
 
 

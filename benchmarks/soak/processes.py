@@ -15,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_meta.cli import lightning_cli, main
 
-LONGEST = 300.0  # seconds of a run
+LONGEST = 300.0  # seconds of a short run
 
 
 def warm() -> None:
@@ -50,28 +50,40 @@ class Run:
             self._group = self._group or process
             self._open.add(process)
 
-    def kill(self, seconds: float) -> bool:
-        """Kill every process of the run so long after its start; returns whether it was still running."""
-        alive = True
-        while alive and time.monotonic() - self._began < seconds:
-            time.sleep(0.002)
-            alive = self._alive()
-        if alive:
-            os.killpg(self._group, signal.SIGKILL)
-            while self._alive():
-                time.sleep(0.002)
-        return alive
+    def kill(self, last: Path, saved: int, seconds: float) -> bool:
+        """Kill every process of the run; returns whether it was still running.
 
-    def wait(self) -> float:
+        Args:
+            last: its last checkpoint.
+            saved: how often this has been written when it is killed, or more often.
+            seconds: that pass after that.
+        """
+        seen, number, since = None, 0, self._began
+        while self._alive():
+            now = last.stat().st_ino if last.exists() else None
+            if now != seen:
+                seen, number, since = now, number + 1, time.monotonic()
+            if number > saved or (number == saved and time.monotonic() - since >= seconds):
+                os.killpg(self._group, signal.SIGKILL)
+                while self._alive():
+                    time.sleep(0.002)
+                return True
+            time.sleep(0.002)
+        return False
+
+    def wait(self, longest: float = LONGEST) -> float:
         """Seconds that the run took.
+
+        Args:
+            longest: seconds after which it is killed.
 
         Raises:
             RuntimeError: it failed, or took too long.
         """
         while self._alive():
-            if time.monotonic() - self._began > LONGEST:
+            if time.monotonic() - self._began > longest:
                 os.killpg(self._group, signal.SIGKILL)
-                raise RuntimeError(f"a run took more than {LONGEST:.0f} seconds, see {self._output}")
+                raise RuntimeError(f"a run took more than {longest:.0f} seconds, see {self._output}")
             time.sleep(0.005)
         return time.monotonic() - self._began
 

@@ -74,8 +74,15 @@ class RunCheckpoint(ModelCheckpoint):
         if not self._postponed and not self._should_skip_saving_checkpoint(trainer):
             self.save_as_last(trainer)
 
+    def _save_last_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Any]) -> None:
+        """Not between batches whose gradients are added up: `on_train_batch_end` does so after the last of them."""
+        if self.save_last is not True or not trainer.fit_loop._should_accumulate():
+            super()._save_last_checkpoint(trainer, monitor_candidates)
+
     def save_as_last(self, trainer: Trainer) -> str:
-        """Write ``last.ckpt`` now; returns its path."""
+        """Write ``last.ckpt`` now, after all that was logged; returns its path."""
+        for logger in trainer.loggers:
+            logger.save()
         self.last_model_path = str(Path(str(self.dirpath)) / LAST)  # part of the state that is saved
         trainer.save_checkpoint(self.last_model_path, self.save_weights_only)
         self._saved, self._postponed = time.monotonic(), False

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_meta import checkpoint_file
 from lightning_meta.cli import main
 from lightning_meta.cli.run_folder import claim
 from tests.cli.helpers import refused, small
@@ -76,6 +77,23 @@ def test_the_last_checkpoint_is_of_the_last_validation_even_if_it_was_not_better
     assert state["global_step"] == 4  # the weights never change: the first is the best, the second stops the run
     (stopping,) = (entry for key, entry in state["callbacks"].items() if key.startswith("EarlyStopping"))
     assert stopping["wait_count"] == 1
+
+
+def test_the_last_checkpoint_is_never_of_gradients_that_are_half_added_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even between the validation, which may save the best one, and the next batch: a kill there would lose one."""
+    written, write = [], checkpoint_file.write
+
+    def note(checkpoint: dict[str, Any], path: Path) -> None:
+        written.append((path.name, checkpoint["GlyphEpisodes"]["consumed_batches"]))
+        write(checkpoint, path)
+
+    monkeypatch.setattr(checkpoint_file, "write", note)
+    odd = ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=3", "--data.test_tasks=0"]
+    assert main(["fit", *arguments(tmp_path, 6, *odd, "--checkpoint.monitor=step", "--checkpoint.mode=max")]) == 0
+    assert [batches for name, batches in written if name.startswith("best")] == [3, 6, 9, 12]
+    assert {batches for name, batches in written if name == "last.ckpt"} == {4, 6, 10, 12}
 
 
 def test_checkpoints_that_are_not_there_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
