@@ -51,6 +51,7 @@ def sinusoid_rate(compile: str) -> float:  # noqa: A002
         trainer = Trainer(
             accelerator="cpu", max_steps=WARM_UP + STEPS, callbacks=[clock], logger=False, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, default_root_dir=Path(folder),
+            log_every_n_steps=500,
         )  # fmt: skip
         trainer.fit(learner, data)
     return STEPS / clock.seconds

@@ -4,8 +4,9 @@ from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 
-from lightning_meta.cli.lightning_cli import MetaCLI, build
+from lightning_meta.cli.lightning_cli import MetaCLI
 from lightning_meta.cli.listing import print_table
+from lightning_meta.cli.subcommands import build
 from lightning_meta.data import EpisodeDataModule
 from lightning_meta.data.leaks import Finding, find_leaks
 from lightning_meta.errors import MetaLearningError

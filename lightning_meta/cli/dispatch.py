@@ -26,10 +26,10 @@ class Subcommand(NamedTuple):
 
 
 SUBCOMMANDS = {
-    "fit": Subcommand("lightning_meta.cli.lightning_cli", "fit", "meta-train a learner, then test it"),
-    "validate": Subcommand("lightning_meta.cli.lightning_cli", "validate", "evaluate a learner on validation tasks"),
-    "test": Subcommand("lightning_meta.cli.lightning_cli", "test", "evaluate a learner on test tasks"),
-    "predict": Subcommand("lightning_meta.cli.lightning_cli", "predict", "write a learner's outputs on test tasks"),
+    "fit": Subcommand("lightning_meta.cli.subcommands", "fit", "meta-train a learner, then test it"),
+    "validate": Subcommand("lightning_meta.cli.subcommands", "validate", "evaluate a learner on validation tasks"),
+    "test": Subcommand("lightning_meta.cli.subcommands", "test", "evaluate a learner on test tasks"),
+    "predict": Subcommand("lightning_meta.cli.subcommands", "predict", "write a learner's outputs on test tasks"),
     "adapt": Subcommand("lightning_meta.cli.adapt", "main", "learn from a few labelled pictures, and predict others"),
     "demo": Subcommand("lightning_meta.cli.demo", "main", "draw a few symbols in the browser, and see them told apart"),
     "check": Subcommand("lightning_meta.cli.check", "main", "look for leaks in the data of a configuration"),

@@ -1,16 +1,13 @@
 """What runs a learner: LightningCLI with any algorithm, any data and one number of outputs between them."""
 
 import shlex
-import warnings
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from jsonargparse import ArgumentError, Namespace
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 # Imported so that their classes are known by their short names.
 from lightning_meta import algorithms as algorithms
@@ -19,21 +16,17 @@ from lightning_meta import checkpoint_file
 from lightning_meta import distributed as distributed
 from lightning_meta.callbacks import Ensemble
 from lightning_meta.cli import jobs, run_folder, seeds
-from lightning_meta.cli.blame import blame, find_mistake, origin
-from lightning_meta.cli.bounded_values import bound_values
-from lightning_meta.cli.class_names import prefer_own_classes
+from lightning_meta.cli.blame import find_mistake, origin
 from lightning_meta.cli.help import HelpfulParser
 from lightning_meta.cli.mistakes import explain
 from lightning_meta.cli.options import ConfigurationOption, configurations_first
 from lightning_meta.cli.run_files import RunCheckpoint
 from lightning_meta.cli.run_folder import check_run
-from lightning_meta.cli.signals import Stop, Stopped
+from lightning_meta.cli.signals import Stop
 from lightning_meta.cli.trainer import RunConfig, allowed, check_experiment, default_callbacks, trainer_arguments
 from lightning_meta.data import EpisodeDataModule
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner import MetaLearner
-from lightning_meta.noise import silence
-from lightning_meta.process import keep_freed_memory
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "default_root_dir": "logs",
@@ -248,51 +241,6 @@ class MetaCLI(LightningCLI):
         self.config_init[self.subcommand]["verbose"] = False
 
     before_test = before_validate
-
-
-CLI = TypeVar("CLI", bound=MetaCLI)
-
-
-def build(kind: type[CLI], name: str, args: list[str]) -> CLI | int:
-    """Build what the settings say, and run the subcommand; returns the exit status where a signal ended it.
-
-    Args:
-        kind: whose constructor does so.
-        name: the subcommand.
-        args: what follows it on the command line.
-
-    Raises:
-        MetaLearningError: what a person can mend.
-    """
-    keep_freed_memory()
-    prefer_own_classes()
-    bound_values()
-    with Stop([name, *args]) as stop, warnings.catch_warnings():
-        silence()
-        warnings.filterwarnings("ignore", "Checkpoint directory .* exists")  # a run that goes on in its folder
-        new: list[Path] = []
-        try:
-            return kind(name, args, new, stop)
-        except (Stopped, SIGTERMException):
-            for folder in new:
-                run_folder.leave(folder)
-            return stop.report()
-        except Exception as error:
-            mistake = stop.explain(error) or blame(error)
-            if mistake is None:
-                raise
-            for folder in new:
-                run_folder.leave(folder)
-            raise mistake from error
-
-
-def run(name: str, args: list[str]) -> int:
-    """Run fit, validate, test or predict; returns the exit status."""
-    ended = build(MetaCLI, name, args)
-    return ended if isinstance(ended, int) else 0
-
-
-fit, validate, test, predict = (partial(run, name) for name in ("fit", "validate", "test", "predict"))
 
 
 def _recorded(args: list[str]) -> str:
