@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart check test lint docs figure3 gpu-job gpu-results setup
+.PHONY: quickstart check test soak lint docs figure3 gpu-job gpu-results setup
 
 quickstart: setup  ## meta-train on data that need no download
 	$(BIN)/lightning-meta fit -c configs/quickstart.yaml
@@ -15,6 +15,9 @@ check: lint  ## linters, import contracts, types, quick tests
 
 test: lint  ## linters, import contracts, types, all tests
 	$(PYTEST)
+
+soak: setup  ## kill a hundred runs and let each go on, and watch memory over long runs; half an hour on two cores
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak/run.py
 
 lint: setup  ## linters, import contracts, types
 	$(BIN)/ruff check .

@@ -125,7 +125,8 @@ class MetaCLI(LightningCLI):
             goes_on = own is not None and run in (None, own)
             run = own if goes_on else run
             self.save_config_kwargs = {"overwrite": goes_on}
-        kwargs |= trainer_arguments(settings, experiment, run, self.steps_done if goes_on else 0, self.new)
+        steps = self.steps_done if goes_on else 0 if self.subcommand == "fit" else None
+        kwargs |= trainer_arguments(settings, experiment, run, steps, self.new)
         callbacks = default_callbacks(settings, experiment, self.command)
         if self.subcommand == "test":
             callbacks += self._ensemble()

@@ -1,6 +1,7 @@
 """The files of a run that goes on where it was: its checkpoints, and its ``metrics.csv``."""
 
 import csv
+import math
 import os
 import time
 from datetime import timedelta
@@ -73,8 +74,15 @@ class RunCheckpoint(ModelCheckpoint):
         if not self._postponed and not self._should_skip_saving_checkpoint(trainer):
             self.save_as_last(trainer)
 
+    def _save_last_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Any]) -> None:
+        """Not between batches whose gradients are added up: `on_train_batch_end` does so after the last of them."""
+        if self.save_last is not True or not trainer.fit_loop._should_accumulate():
+            super()._save_last_checkpoint(trainer, monitor_candidates)
+
     def save_as_last(self, trainer: Trainer) -> str:
-        """Write ``last.ckpt`` now; returns its path."""
+        """Write ``last.ckpt`` now, after all that was logged; returns its path."""
+        for logger in trainer.loggers:
+            logger.save()
         self.last_model_path = str(Path(str(self.dirpath)) / LAST)  # part of the state that is saved
         trainer.save_checkpoint(self.last_model_path, self.save_weights_only)
         self._saved, self._postponed = time.monotonic(), False
@@ -118,12 +126,13 @@ class RunMetrics(CSVLogger):
         root: folder of all experiments.
         experiment: name of the experiment.
         version: number or name of the run.
-        steps: meta-steps that the run has done; rows of later ones, which are measured again, are left out.
+        steps: meta-steps that the run has done; rows of later ones, which are measured again, are left out. None where
+            it does not train, and so measures none of them again.
     """
 
-    def __init__(self, root: str, experiment: str, version: int | str | None, steps: int = 0) -> None:
+    def __init__(self, root: str, experiment: str, version: int | str | None, steps: int | None = 0) -> None:
         super().__init__(root, experiment, version)
-        self._steps = steps
+        self._steps = math.inf if steps is None else steps
 
     @property
     def experiment(self) -> Any:
@@ -143,8 +152,8 @@ class RunMetrics(CSVLogger):
 class _Continued(ExperimentWriter):
     """Keeps the rows that are there, where the base deletes them, but for one that was cut off."""
 
-    def __init__(self, log_dir: str, steps: int) -> None:
-        self._steps: int | None = steps
+    def __init__(self, log_dir: str, steps: float) -> None:
+        self._steps: float | None = steps
         super().__init__(log_dir)
 
     def _check_log_dir_exists(self) -> None:
@@ -156,7 +165,7 @@ class _Continued(ExperimentWriter):
             self._steps = None
         super().log_metrics(metrics_dict, step)
 
-    def _keep_rows(self, path: Path, steps: int) -> None:
+    def _keep_rows(self, path: Path, steps: float) -> None:
         if not path.exists():
             return
         with path.open(newline="") as file:

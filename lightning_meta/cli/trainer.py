@@ -41,7 +41,7 @@ class RunConfig(SaveConfigCallback):
             if (name or goes_on) and path.exists() and same_run(read_yaml(path), settings):
                 if stage == "fit":
                     check_last(Path(folder), settings)
-                self.overwrite, self.already_saved = True, stage == "fit"  # the file says how the run began
+                self.already_saved = True  # the file says how the run began
             elif goes_on and path.exists():
                 self.already_saved = self.changed = True  # nothing is written before the checkpoint is accepted
             self.config = self.config.clone()
@@ -77,14 +77,16 @@ def check_experiment(name: str) -> None:
         )
 
 
-def trainer_arguments(settings: Any, experiment: str, run: str | None, steps: int, new: list[Path]) -> dict[str, Any]:
+def trainer_arguments(
+    settings: Any, experiment: str, run: str | None, steps: int | None, new: list[Path]
+) -> dict[str, Any]:
     """A folder for each run, ROOT/EXPERIMENT/RUN, with loggers, and a profiler whose marks can be copied.
 
     Args:
         settings: those of the trainer.
         experiment: name of the experiment.
         run: name of the run; a version_K that no other run has where it is None.
-        steps: meta-steps that the run has done, if it goes on in its folder.
+        steps: meta-steps after which the run trains on in its folder; None where it does not train.
         new: to which the run's folder is added, unless it was there before.
     """
     check_precision_name(str(settings["precision"]))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_meta import checkpoint_file
 from lightning_meta.cli import main
 from lightning_meta.cli.run_folder import claim
 from tests.cli.helpers import refused, small
@@ -78,6 +79,23 @@ def test_the_last_checkpoint_is_of_the_last_validation_even_if_it_was_not_better
     assert stopping["wait_count"] == 1
 
 
+def test_the_last_checkpoint_is_never_of_gradients_that_are_half_added_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even between the validation, which may save the best one, and the next batch: a kill there would lose one."""
+    written, write = [], checkpoint_file.write
+
+    def note(checkpoint: dict[str, Any], path: Path) -> None:
+        written.append((path.name, checkpoint["GlyphEpisodes"]["consumed_batches"]))
+        write(checkpoint, path)
+
+    monkeypatch.setattr(checkpoint_file, "write", note)
+    odd = ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=3", "--data.test_tasks=0"]
+    assert main(["fit", *arguments(tmp_path, 6, *odd, "--checkpoint.monitor=step", "--checkpoint.mode=max")]) == 0
+    assert [batches for name, batches in written if name.startswith("best")] == [3, 6, 9, 12]
+    assert {batches for name, batches in written if name == "last.ckpt"} == {4, 6, 10, 12}
+
+
 def test_checkpoints_that_are_not_there_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("fit", "test", "validate"):
         for which in ("last", "best"):
@@ -94,6 +112,17 @@ def test_a_refused_continuation_leaves_the_run_as_it_is(tmp_path: Path, capsys: 
         refused(["fit", *arguments(tmp_path, 4), change, "--ckpt_path=last"], capsys)
     assert {path: path.read_bytes() for path in before} == before
     assert not [*run.glob("config_before_*")]
+
+
+def test_a_test_of_a_named_run_keeps_its_metrics_and_configuration(tmp_path: Path) -> None:
+    assert main(["fit", *arguments(tmp_path, 2, "--run=mine")]) == 0
+    path = tmp_path / "experiment" / "mine" / "metrics.csv"
+    before, configuration = rows(path), path.with_name("config.yaml").read_bytes()
+    for tested in (1, 2):
+        assert main(["test", *arguments(tmp_path, 2, "--run=mine", "--ckpt_path=last")]) == 0
+        assert rows(path)[: len(before)] == before
+        assert ["test_loss" in row for row in rows(path)[len(before) :]] == [True] * tested
+    assert path.with_name("config.yaml").read_bytes() == configuration
 
 
 def test_a_folder_of_checkpoints_belongs_to_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
