@@ -22,7 +22,7 @@ _CURVES += ["--model.loss=torch.nn.functional.mse_loss", "--checkpoint.monitor=v
 
 
 class Case(NamedTuple):
-    """One kind of run: what ``lightning-meta fit`` is given, how many processes train together, and on how many batches."""
+    """One kind of run: what ``lightning-meta fit`` is given, and on how many processes and batches it trains."""
 
     method: str
     settings: list[str]

@@ -26,6 +26,7 @@ from lightning_meta.process import keep_freed_memory
 
 LONGEST = 7200.0  # seconds of the long run
 LEAK = 4_000_000  # bytes by which the second half may exceed the first: 400 for each of 10,000 meta-steps
+FILES = 8  # likewise of open files, a few of which wait for Python to collect a data loader: far below one for a worker
 # Variables of the process that is measured: the file of the samples, and whether cycles are collected before each.
 _SAMPLES, _COLLECT = "SOAK_SAMPLES", "SOAK_COLLECT"
 
@@ -79,12 +80,12 @@ def of_modules(count: int, samples: int, folder: Path) -> list[Sample]:
 
 
 def open_and_close(count: int, every: int, folder: Path, samples: Path) -> int:
-    """Draw tasks of every split from so many data modules, one after another; every twentieth has a data worker."""
+    """Draw tasks of every split from so many data modules, one after another; one of 21 has a data worker."""
     keep_freed_memory()
     makers = modules(folder)
     for number in range(count):
         module = next(makers)
-        module.num_workers = int(number % 20 == 19)
+        module.num_workers = int(number % 21 == 0)
         module.setup("fit")
         module.draw("train", torch.arange(2))
         for loader in (module.val_dataloader(), module.test_dataloader()):

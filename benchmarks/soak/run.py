@@ -47,7 +47,7 @@ def killed(kind: str, count: int, folder: Path, seed: int) -> Row:
 def held(kind: str, count: int, samples: list[memory.Sample]) -> Row:
     """Look whether a process held more and more."""
     grown, last = memory.growth(samples), samples[-1]
-    lost = int(grown.memory > memory.LEAK or grown.files > 0 or grown.processes > 0)
+    lost = int(grown.memory > memory.LEAK or grown.files > memory.FILES or grown.processes > 0)
     detail = f"{len(samples)} samples; second half against first: {grown.memory / 1e6:+.1f} MB, {grown.files:+d} files"
     detail += f", {grown.processes:+d} processes; from {samples[0].memory / 1e6:.0f} to {last.memory / 1e6:.0f} MB"
     return Row("memory", kind, count, lost, 0, detail)

@@ -17,10 +17,10 @@ def rows(path: Path) -> list[dict[str, str]]:
         return [*csv.DictReader(file)]
 
 
-@pytest.mark.slow  # ten runs that are killed, twelve that end, and a hundred figures
+@pytest.mark.slow  # ten runs that are killed, twelve that end, and eighty figures
 def test_ten_kills_lose_nothing_and_memory_stays(tmp_path: Path) -> None:
     table = tmp_path / "soak.csv"
-    short = ["--steps=30", "--modules=30", "--samples=10", "--collect", f"--output={table}"]
+    short = ["--steps=16", "--modules=24", "--samples=8", "--collect", f"--output={table}"]
     command = [sys.executable, str(SOAK), "--kills=10", "--kinds", *KINDS, *short]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
