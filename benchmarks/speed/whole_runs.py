@@ -64,18 +64,18 @@ def evaluation_times() -> tuple[list[float], list[float], float]:
     data.connect(learner.training_batches(), learner.evaluation_batches())
     episode = data.draw("test", torch.arange(TASKS))
     learner.task_map.prepare()
-    evaluation, size = learner.evaluation, learner.task_map.chunk.size
+    evaluation, sizes = learner.evaluation, {False: learner.task_map.chunk.size, True: 1}
     times: dict[bool, list[float]] = {False: [], True: []}
     with evaluating(learner):
         assert evaluation._steps_are_alike(episode)
-        evaluation._run(episode, size)
+        evaluation._run(episode, sizes[False])
         start = time.perf_counter()
-        evaluation._run(episode, size, fused=True)
+        evaluation._run(episode, sizes[True], fused=True)
         compiled = time.perf_counter() - start
         for _ in range(TURNS):
             for fused, seconds in times.items():
                 start = time.perf_counter()
-                evaluation._run(episode, size, fused=fused)
+                evaluation._run(episode, sizes[fused], fused=fused)
                 seconds.append((time.perf_counter() - start) / TASKS)
     return times[False], times[True], compiled
 
