@@ -37,8 +37,10 @@ class RunConfig(SaveConfigCallback):
         path = Path(str(folder)) / self.config_filename
         self.save_to_log_dir = folder is not None  # a logger of a person's own may have none
         if folder and not self.already_saved:
+            if trainer.is_global_zero and path.exists() and not path.stat().st_size:
+                path.unlink()  # left by a start that was killed while it wrote
             settings, goes_on = plain(self.parser, self.config), self.overwrite
-            if (name or goes_on) and path.exists() and same_run(read_yaml(path), settings):
+            if (name or goes_on) and path.exists() and same_run(read_yaml(path) or {}, settings):
                 if stage == "fit":
                     check_last(Path(folder), settings)
                 self.already_saved = True  # the file says how the run began

@@ -39,6 +39,15 @@ def test_a_named_run_goes_on_in_its_folder(tmp_path: Path, capsys: pytest.Captur
     assert sorted(path.name for path in folder.glob("checkpoints/*.ckpt")) == [Path(best[0]).name, "last.ckpt"]
 
 
+def test_a_start_that_was_killed_while_it_wrote_its_configuration_can_be_repeated(tmp_path: Path) -> None:
+    arguments = ["fit", *small(tmp_path), "--model.compile=false", "--model.task_chunk=1", "--run=mine"]
+    configuration = tmp_path / "experiment" / "mine" / "config.yaml"
+    configuration.parent.mkdir(parents=True)
+    configuration.touch()
+    assert main(arguments) == 0
+    assert yaml.safe_load(configuration.read_text())["experiment"] == "experiment"
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a"])
 def test_a_name_is_one_folder(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(["fit", *small(tmp_path), f"--run={name}"], capsys)
