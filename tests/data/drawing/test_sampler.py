@@ -67,6 +67,16 @@ def test_a_worker_passes_over_what_it_has_drawn_of_others(monkeypatch: pytest.Mo
     assert len(drawn) == 3
 
 
+def test_one_draw_serves_the_batches_that_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[list[int]] = []
+    kind = type(on_rank(0, 1))
+    draw = kind.draw
+    monkeypatch.setattr(kind, "drawn_together", 3)
+    monkeypatch.setattr(kind, "draw", lambda self, *args: drawn.append(args[1].tolist()) or draw(self, *args))
+    assert len(list(on_rank(1, 2, max_steps=3).train_dataloader())) == 6
+    assert drawn == [[1, 3, 5, 7, 9, 11], [13, 15, 17, 19, 21, 23]]
+
+
 def test_waves_are_the_same_however_many_are_drawn_together() -> None:
     data = SinusoidEpisodes(meta_batch_size=3)
     together = data.draw("train", torch.arange(3 * data.drawn_together))
