@@ -62,6 +62,7 @@ def test_the_named_command_goes_on_to_the_bit(
     expected = whole(*more)
     at(monkeypatch, hook, lambda learner: learner.trainer.fit_loop.total_batch_idx + 1 == batch, number)
     again = stopped(command(tmp_path, *more), number, capsys)
+    assert ended(tmp_path)["global_step"] < expected["global_step"]  # and not at its end
     assert main(again) == 0
     check_same(dict(expected), ended(tmp_path))
 
