@@ -3,11 +3,11 @@
     python benchmarks/speed/bounds.py
 
 All on the cores that the process may use: ``taskset -c 0`` before it leaves one. The rate of a large matrix product in
-float32 by every library at hand, and from the best of them the least time of each
-quick case of `throughput.py`. For the layers of Omniglot's network, 32 tasks of 5 images with weights of their own:
-milliseconds of the grouped convolution, of its input gradient and of its weight gradient, which are as many operations
-each. Then one MAML 5w1s meta-gradient of 32 tasks as the traced graph runs, and as ``torch.compile`` makes it. Medians
-of alternating runs.
+float32 by every library at hand, and from the best of them the least time of each quick case of `throughput.py`. The
+products of one task, one by one, by PyTorch's two libraries: microseconds and GFLOP/s. For the layers of Omniglot's
+network, 32 tasks of 5 images with weights of their own: milliseconds of the grouped convolution, of its input gradient
+and of its weight gradient, which are as many operations each. Then one MAML 5w1s meta-gradient of 32 tasks as the
+traced graph runs, and as ``torch.compile`` makes it. Medians of alternating runs.
 """
 
 import statistics
@@ -23,18 +23,21 @@ from lightning_meta.episode import InnerBatches
 from lightning_meta.mapping import chunk_gradient
 from lightning_meta.process import keep_freed_memory
 
-TASKS, IMAGES, FILTERS, RUNS = 32, 5, 64, 21
+TASKS, IMAGES, FILTERS, RUNS, REPEATS = 32, 5, 64, 21, 200
+# (rows, inner, columns) of the forward products of one task, layers 1 to 4, and the smallest product of all
+PRODUCTS = [(980, 9, 64), (245, 576, 64), (80, 576, 64), (20, 576, 64), (1, 1, 1)]
 
 
-def medians(steps: list[Callable[[], object]]) -> list[float]:
-    """Milliseconds of each."""
+def medians(steps: list[Callable[[], object]], repeats: int = 1) -> list[float]:
+    """Milliseconds of each, of which every turn takes the mean of some repeats."""
     times: list[list[float]] = [[] for _ in steps]
     for turn in range(RUNS + 2):
         for step, measured in zip(steps, times, strict=True):
             start = time.perf_counter()
-            step()
+            for _ in range(repeats):
+                step()
             if turn >= 2:
-                measured.append(1e3 * (time.perf_counter() - start))
+                measured.append(1e3 * (time.perf_counter() - start) / repeats)
     return [statistics.median(measured) for measured in times]
 
 
@@ -78,6 +81,18 @@ def graphs() -> tuple[list[float], float]:
         return medians([lambda: graph(*values), lambda: compiled(*values)]), seconds
 
 
+def products() -> None:
+    """Print how fast the products of one task are, each a call of a library, and what a call alone costs."""
+    linear = torch.ops.mkldnn._linear_pointwise
+    print(f"{'product':<28}{'MKL':>20}{'oneDNN':>20}   microseconds (GFLOP/s)")
+    for rows, inner, columns in PRODUCTS:
+        left, right = torch.randn(rows, inner), torch.randn(inner, columns)
+        steps = [lambda: left @ right, lambda: linear(left, right.t(), None, "none", [], "")]  # noqa: B023
+        count = 2e-6 * rows * inner * columns
+        rates = [f"{1e3 * each:.1f} ({count / each:.0f})" for each in medians(steps, REPEATS)]
+        print(f"{f'{rows} x {inner} x {columns}':<28}{rates[0]:>20}{rates[1]:>20}")
+
+
 def floors() -> None:
     """Print the rates of products, and the floor of each case."""
     rates = matrix_rates(torch.device("cpu"))
@@ -97,6 +112,7 @@ def main() -> None:
     keep_freed_memory()
     torch.manual_seed(0)
     floors()
+    products()
     print(f"{'layer':<12}{'forward':>10}{'input grad':>12}{'weight grad':>13}   ms, {torch.get_num_threads()} threads")
     for size in (14, 7, 4):
         forward, to_x, to_weight = layer(size)
