@@ -12,7 +12,7 @@ from lightning_meta.data import ImageEpisodes
 from lightning_meta.inference import load_learner, pretrained
 from lightning_meta.inference.loading import describe_checkpoint
 
-TASKS = 200
+TASKS = 100
 
 
 @pytest.mark.slow
