@@ -56,7 +56,7 @@ def explain(message: str, subcommand: str, parser: ArgumentParser) -> MetaLearni
         subcommand: whose arguments were parsed.
         parser: of the subcommand.
     """
-    key, owner = "", ""
+    key, owner, owned = "", "", ""
     named = OF_CLASS.sub(r"\nProblem with given class_path '\g<path>'\n\g<said>", message)
     parts = CALLABLE.sub("\n", DUMP.sub("", named)).splitlines()
     lines = [line.lstrip(" -").rstrip(" :") if "--" not in line else line.strip() for line in parts]
@@ -68,7 +68,7 @@ def explain(message: str, subcommand: str, parser: ArgumentParser) -> MetaLearni
             key = part if key == part else f"{key}.{part}".lstrip(".")
             line = line[match.end() :].strip(" :")
         if match := OWNER.search(line):
-            owner = match["path"]
+            owner, owned = match["path"], key
         if BASE_CLASS.search(line) or (owner == "torch.nn.Module" and UNKNOWN.search(line)):
             return _no_class(key, values[-1]["setting"] if values else None, given)
         if match := UNKNOWN.search(line):
@@ -78,7 +78,8 @@ def explain(message: str, subcommand: str, parser: ArgumentParser) -> MetaLearni
                 break
             return _unknown_key(argument, key, owner, subcommand, parser)
         if match := REQUIRED.search(line):
-            return _missing_key(match[1].replace(f"{subcommand}.", ""), key, owner, subcommand)
+            who = owner if owned == key else key  # the class, unless it is that of a setting further out
+            return _missing_key(match[1].replace(f"{subcommand}.", ""), key, who, subcommand)
         if match := NO_CLASS.search(line):
             return _unknown_class(match[1], key)
         if match := SEVERAL.search(line):
@@ -131,11 +132,11 @@ def _unknown_key(argument: str, key: str, owner: str, subcommand: str, parser: A
     return MetaLearningError(f"{wrong} is not a setting{place}: {hint}")
 
 
-def _missing_key(names: str, key: str, owner: str, subcommand: str) -> MetaLearningError:
-    """Settings without a default that were not given."""
-    if owner:
+def _missing_key(names: str, key: str, who: str, subcommand: str) -> MetaLearningError:
+    """Settings without a default that were not given to a class, which is named by its path or by its setting."""
+    if who:
         needed = " and ".join(f"--{key}.{name}" for name in names.split(", "))
-        return MetaLearningError(f"{owner.rpartition('.')[2]} needs {needed}")
+        return MetaLearningError(f"{who if who == key else who.rpartition('.')[2]} needs {needed}")
     needed = " and ".join(f"--{name}" for name in sorted(names.split(", "), reverse=True))
     return MetaLearningError(
         f"{needed} must be given, or a configuration that holds them: lightning-meta {subcommand} -c NAME "

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.owned_files import Write, replace_files
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -35,8 +36,12 @@ def write_static(folder: Path, checkpoints: Mapping[str, Path], descriptions: Se
         for description in descriptions:
             name = description["name"]
             content[f"checkpoints/{name}.safetensors"] = checkpoints[name].read_bytes()
-        _replace(folder, content)
-    except (OSError, UnicodeDecodeError) as error:
+        if not (folder / MANIFEST).exists() and folder.exists() and any(folder.iterdir()):
+            raise MetaLearningError(
+                f"--static is {folder}, expected a new or an empty folder: name another, or empty it"
+            )
+        replace_files(folder, {name: _writer(data) for name, data in content.items()}, MANIFEST, "--static")
+    except (OSError, ValueError) as error:
         raise MetaLearningError(f"--static is {folder}, where the page cannot be written: {error}") from error
 
 
@@ -49,23 +54,5 @@ def _files(folder: "Traversable", above: str = "") -> Iterator[tuple[str, bytes]
             yield above + entry.name, entry.read_bytes()
 
 
-def _replace(folder: Path, content: Mapping[str, bytes]) -> None:
-    """Write files in the place of those of an earlier call, and touch no other."""
-    manifest = folder / MANIFEST
-    own = set(manifest.read_text(encoding="utf-8").splitlines()) if manifest.exists() else set()
-    if not own and folder.exists() and any(folder.iterdir()):
-        raise MetaLearningError(f"--static is {folder}, expected a new or an empty folder: name another, or empty it")
-    foreign = sorted(name for name in content if name not in own and (folder / name).exists())
-    if foreign:
-        raise MetaLearningError(
-            f"--static is {folder}, where {foreign[0]} was not written by --static: name another folder, or move it"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest.write_text("\n".join(sorted(own | content.keys())), encoding="utf-8")
-    for name in own - content.keys():
-        if ".." not in PurePosixPath(name).parts and not PurePosixPath(name).is_absolute():
-            (folder / name).unlink(missing_ok=True)
-    for name, data in content.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-    manifest.write_text("\n".join(sorted(content)), encoding="utf-8")
+def _writer(data: bytes) -> Write:
+    return lambda path: path.write_bytes(data)

@@ -1,7 +1,6 @@
 """The command line ``lightning-meta report``: runs in, a table and figures out."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import NoReturn
 
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.escaping import printable
+from lightning_meta.owned_files import replace_files
 from lightning_meta.report import figures, pairs, table
 from lightning_meta.report.pairs import find_differences
 from lightning_meta.report.published import PROTOCOLS, Protocol, read_configurations
@@ -95,32 +95,11 @@ def report(roots: Sequence[Path], output: Path, protocol: Protocol, columns: Seq
         files["differences.csv"] = lambda path: path.write_text(pairs.comma_separated(differences), encoding="utf-8")
     for name, figure in figures.draw_all(rows, protocol).items():
         files[name] = lambda path, figure=figure: figure.savefig(path, format="png", dpi=120)  # type: ignore[misc]
-    _write(output, files)
-    _say(f"written to {output}: {', '.join(files)}")
-
-
-def _write(folder: Path, files: dict[str, Callable[[Path], object]]) -> None:
-    """Replace the files of an earlier report, and touch no other."""
-    manifest = folder / MANIFEST
     try:
-        own = set(manifest.read_text(encoding="utf-8").split("\n")) if manifest.exists() else set()
-        foreign = sorted(name for name in files if name not in own and (folder / name).exists())
-        if foreign:
-            raise MetaLearningError(
-                f"--output is {folder}, where {foreign[0]} was not written by a report: name another folder"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        manifest.write_text("\n".join(sorted(own | files.keys())), encoding="utf-8")
-        for name, write in files.items():
-            partial = folder / f"{name}.partial"
-            write(partial)
-            os.replace(partial, folder / name)
-        for name in own - files.keys():
-            if Path(name).name == name and Path(name).suffix == ".png":
-                (folder / name).unlink(missing_ok=True)
-        manifest.write_text("\n".join(sorted(files)), encoding="utf-8")
+        replace_files(output, files, MANIFEST, "--output")
     except (OSError, ValueError) as error:
-        raise MetaLearningError(f"--output is {folder}, which cannot be written: {error}") from error
+        raise MetaLearningError(f"--output is {output}, which cannot be written: {error}") from error
+    _say(f"written to {output}: {', '.join(files)}")
 
 
 def _say(line: str) -> None:

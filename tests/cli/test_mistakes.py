@@ -160,6 +160,7 @@ def test_a_key_of_a_file_that_does_not_exist(tmp_path: Path, capsys: pytest.Capt
         ("--model.help=mymodule.CAVIA", "model: the class cannot be imported: No module named 'mymodule'"),
         ("--model=json.CAVIA", "module 'json' has no attribute 'CAVIA'"),
         ("--model=torch.nn.Linear", "model is torch.nn.Linear, which is not a subclass of MetaLearner"),
+        ("--model.lr_scheduler=StepLR", "model.lr_scheduler needs --model.lr_scheduler.step_size"),
         ("--model.backbone=torch.nn.Linear", "Linear needs --model.backbone.in_features and --model.backbone.out_feat"),
     ],
 )

@@ -204,7 +204,7 @@ def test_a_folder_of_an_earlier_call_is_replaced_and_what_others_put_there_stays
     write_static(out, {}, [])
     assert {path.name for path in out.iterdir()} == {"CNAME", "checkpoints", "index.html", "page.js", static.MANIFEST}
     (small_page / "CNAME").touch()
-    with pytest.raises(MetaLearningError, match="CNAME was not written by --static"):
+    with pytest.raises(MetaLearningError, match="CNAME was not written by this command"):
         write_static(out, {}, [])
     assert (out / "CNAME").read_text(encoding="utf-8") == "example.org"
 

@@ -112,7 +112,7 @@ def test_never_replaces_files_of_others(name: str, logs: Path, capsys: pytest.Ca
     folder.mkdir()
     (folder / name).write_text("mine")
     assert main([str(logs), "--output", str(folder)]) == 2
-    assert f"where {name} was not written by a report" in capsys.readouterr().err
+    assert f"where {name} was not written by this command" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == [name]
     assert (folder / name).read_text() == "mine"
 
@@ -143,5 +143,14 @@ def test_needs_neither_torch_nor_the_rest_of_the_package() -> None:
     own = {
         name for name in loaded if name.startswith("lightning_meta.") and not name.startswith("lightning_meta.report")
     }
-    below = ("bounded_files", "curve_labels", "errors", "escaping", "intervals", "results_file", "task_values")
+    below = (
+        "bounded_files",
+        "curve_labels",
+        "errors",
+        "escaping",
+        "intervals",
+        "owned_files",
+        "results_file",
+        "task_values",
+    )
     assert own == {f"lightning_meta.{name}" for name in below}
