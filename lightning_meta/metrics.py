@@ -14,10 +14,11 @@ from lightning_meta.intervals import NORMAL_975
 class Interval(NamedTuple):
     """Mean over tasks after each inner step, the half-width of its 95% interval, and what stands behind it."""
 
-    mean: Tensor  # (steps + 1,)
-    half_width: Tensor  # (steps + 1,)
+    mean: Tensor  # (scored steps,)
+    half_width: Tensor  # (scored steps,)
     tasks: int
-    diverged: Tensor  # (steps + 1,): tasks whose value was not finite
+    diverged: Tensor  # (scored steps,): tasks whose value was not finite
+    steps: list[int]  # inner steps after which it was scored, from 0 to all of them
 
 
 class TaskMean(Metric):
@@ -36,9 +37,10 @@ class TaskMean(Metric):
     squares: Tensor
     diverged: Tensor
 
-    def __init__(self, rows: int) -> None:
-        """Args: rows: number of values a task gives, one per inner step and one before the first."""
+    def __init__(self, steps: list[int]) -> None:
+        """Args: steps: inner steps after which a task gives a value."""
         super().__init__()
+        self.steps, rows = steps, len(steps)
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("total", torch.zeros(rows, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("squares", torch.zeros(rows, dtype=torch.float64), dist_reduce_fx="sum")
@@ -49,7 +51,7 @@ class TaskMean(Metric):
         return super()._apply(lambda tensor: tensor.to(fn(tensor.new_empty(0)).device), exclude_state)
 
     def update(self, values: Tensor) -> None:
-        """Take in the values of some tasks, shape (tasks, steps + 1)."""
+        """Take in the values of some tasks, shape (tasks, scored steps)."""
         values = values.to(torch.float64)
         self.count += len(values)
         self.total += values.sum(0)
@@ -61,12 +63,12 @@ class TaskMean(Metric):
         mean = self.total / self.count
         variance = (self.squares - self.count * mean.square()).clamp(min=0) / (self.count - 1).clamp(min=1)
         half_width = NORMAL_975 * (variance / self.count).sqrt()
-        return Interval(mean, half_width, int(self.count), self.diverged)
+        return Interval(mean, half_width, int(self.count), self.diverged, self.steps)
 
     def interval(self) -> Interval:
         """The same by rows, where torchmetrics would make a scalar of a single one."""
-        mean, half_width, tasks, diverged = self.compute()
-        return Interval(mean.view(-1), half_width.view(-1), tasks, diverged.view(-1))
+        mean, half_width, tasks, diverged, steps = self.compute()
+        return Interval(mean.view(-1), half_width.view(-1), tasks, diverged.view(-1), steps)
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -27,12 +27,13 @@ IDENTITY = ("experiment", "checkpoint", "members", "split", "data", "seed", "tas
 
 
 class Metric(NamedTuple):
-    """A value before adaptation and after each inner step, as a mean over tasks."""
+    """A value after some of the inner steps, as a mean over tasks."""
 
     tasks: int
-    mean: list[float]  # (steps + 1,)
-    half_width: list[float]  # (steps + 1,), of the 95% interval over tasks
-    diverged: list[int]  # (steps + 1,), tasks whose value was not finite
+    mean: list[float]  # (scored steps,)
+    half_width: list[float]  # (scored steps,), of the 95% interval over tasks
+    diverged: list[int]  # (scored steps,), tasks whose value was not finite
+    steps: list[int]  # the scored steps, from 0 to the last
 
 
 class Evaluation(NamedTuple):
@@ -60,8 +61,12 @@ class Evaluation(NamedTuple):
     @property
     def identity(self) -> tuple[object, ...]:
         """Equal for two measurements of the same evaluation."""
-        steps = len(self.metrics["query_loss"].mean)
-        return *(getattr(self, name) for name in IDENTITY), steps
+        return *(getattr(self, name) for name in IDENTITY), self.inner_steps + 1
+
+    @property
+    def inner_steps(self) -> int:
+        """Of a task."""
+        return self.metrics["query_loss"].steps[-1]
 
     @property
     def task_queries(self) -> int | None:
@@ -136,7 +141,7 @@ def _rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     """One for each metric and inner step."""
     common = {name: getattr(evaluation, name) for name in (*IDENTITY, "meta_steps", "minutes", "device")}
     for name, metric in evaluation.metrics.items():
-        for step, (mean, half_width, diverged) in enumerate(zip(*metric[1:], strict=True)):
+        for mean, half_width, diverged, step in zip(*metric[1:], strict=True):
             bounds = Bounds(mean - half_width, mean + half_width)
             if name.endswith("accuracy"):
                 bounds = of_accuracy(mean, half_width, metric.tasks)
@@ -148,8 +153,8 @@ def _evaluation(entry: dict[str, Any]) -> Evaluation:
     """From JSON; keys that older files lack are optional."""
     entry["metrics"]["query_loss"]  # part of every evaluation
     metrics = {name: _metric(name, metric) for name, metric in entry["metrics"].items()}
-    lengths = {name: len(metric.mean) for name, metric in metrics.items()}
-    if len(set(lengths.values())) > 1:
+    if len({tuple(metric.steps) for metric in metrics.values()}) > 1:
+        lengths = {name: len(metric.mean) for name, metric in metrics.items()}
         raise ValueError(f"metrics of different lengths: {lengths}")
     return Evaluation(
         experiment=_maybe(str, entry.get("experiment")),
@@ -199,4 +204,7 @@ def _metric(name: str, entry: dict[str, Any]) -> Metric:
         raise ValueError(f"{name} has {len(mean)} means, {len(half_width)} half widths, {len(diverged)} diverged")
     if name.endswith("accuracy") and any(value < 0 or value > 1 for value in mean):  # a NaN is neither
         raise ValueError(f"{name} is {mean}, expected fractions in 0..1")
-    return Metric(_whole(entry["tasks"]), mean, half_width, diverged)
+    steps = [_whole(step) for step in entry.get("steps", range(len(mean)))]
+    if len(steps) != len(mean) or steps[0] != 0 or steps != sorted(set(steps)):
+        raise ValueError(f"{name} has {len(mean)} means after the steps {steps!s:.80}, expected rising ones from 0 on")
+    return Metric(_whole(entry["tasks"]), mean, half_width, diverged, steps)

@@ -24,7 +24,15 @@ class TaskValues(NamedTuple):
 
     evaluation: list[Any]  # `Evaluation.identity` of the entry of ``results.json`` that it belongs to
     tasks: str  # a digest of the tasks, the same for the same tasks alone
-    metrics: dict[str, list[list[float]]]  # such as query_accuracy: (tasks, steps + 1)
+    metrics: dict[str, list[list[float]]]  # such as query_accuracy: (tasks, scored steps)
+    steps: list[int]  # the scored steps, from 0 to the last
+
+    def after(self, step: int, metric: str) -> list[float]:
+        """The values of all tasks after an inner step; none where they were not scored there."""
+        if step not in self.steps:
+            return []
+        place = self.steps.index(step)
+        return [row[place] for row in self.metrics.get(metric, [])]
 
 
 def merge(folder: Path, values: TaskValues) -> None:
@@ -78,4 +86,8 @@ def _values(entry: dict[str, Any]) -> TaskValues:
     shapes = {(len(rows), *{len(row) for row in rows}) for rows in metrics.values()}
     if len(shapes) != 1 or len(next(iter(shapes))) != 2:
         raise ValueError(f"metrics of shapes {sorted(shapes)!s:.80}")
-    return TaskValues(list(entry["evaluation"]), str(entry["tasks"]), metrics)
+    (_, count), *_ = shapes
+    steps = [int(step) for step in entry.get("steps", range(count))]
+    if len(steps) != count:
+        raise ValueError(f"{count} values of a task after {len(steps)} steps")
+    return TaskValues(list(entry["evaluation"]), str(entry["tasks"]), metrics, steps)

@@ -10,7 +10,7 @@ from lightning_meta.metrics import TaskMean, accuracy
 def test_interval_equals_its_formula() -> None:
     torch.manual_seed(0)
     values = torch.rand(40, 3, dtype=torch.float64)
-    metric = TaskMean(3)
+    metric = TaskMean([0, 1, 2])
     for piece in values.split(7):
         metric.update(piece)
     result = metric.compute()
@@ -21,7 +21,7 @@ def test_interval_equals_its_formula() -> None:
 
 
 def test_a_diverged_task_is_counted_and_shows() -> None:
-    metric = TaskMean(2)
+    metric = TaskMean([0, 1])
     metric.update(torch.tensor([[1.0, float("nan")], [1.0, 2.0], [3.0, float("inf")]]))
     result = metric.compute()
     assert result.tasks == 3
@@ -40,7 +40,7 @@ def test_accuracy_is_the_share_of_right_rows() -> None:
 def test_half_precision_leaves_the_sums_alone(dtype: torch.dtype, sums_before: bool) -> None:
     """Lightning's true half precision converts every tensor of a learner."""
     values = (torch.rand(10_000, 1, generator=torch.Generator().manual_seed(0)) < 0.95).double()
-    learner = nn.ModuleDict({"mean": TaskMean(1)})
+    learner = nn.ModuleDict({"mean": TaskMean([0])})
     pieces = list(values.split(32))
     if sums_before:
         learner["mean"].update(pieces.pop(0))

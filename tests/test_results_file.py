@@ -15,7 +15,7 @@ RUNS = Path(__file__).parents[1] / "docs"
 
 
 def evaluation(mean: float = 0.9, **changes: Any) -> Evaluation:
-    metric = Metric(600, [0.2, mean], [0.01, 0.02], [0, 0])
+    metric = Metric(600, [0.2, mean], [0.01, 0.02], [0, 0], [0, 1])
     values = Evaluation(
         experiment="a", checkpoint="best.ckpt", members=1, split="test", data="OmniglotEpisodes", seed=0, ways=5,
         shots=1, queries=3, tasks=600, meta_steps=100, minutes=8.5, device="cpu, 1 thread", command="fit",
@@ -38,6 +38,22 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
         "query_accuracy", "1", "0.9", "0.02",
     )  # fmt: skip
     assert (float(rows[3]["low_95"]), float(rows[3]["high_95"])) == pytest.approx((0.88, 0.92))
+
+
+def test_steps_that_are_not_stated_are_all_steps_and_others_are_kept(tmp_path: Path) -> None:
+    metric = Metric(600, [0.2, 0.9], [0.01, 0.02], [0, 0], [0, 7])
+    merge(tmp_path, evaluation(metrics={"query_loss": metric}))
+    path = tmp_path / "results.json"
+    assert read(path)[0].metrics["query_loss"] == metric
+    entries = json.loads(path.read_text())
+    del entries[0]["metrics"]["query_loss"]["steps"]
+    path.write_text(json.dumps(entries))
+    assert read(path)[0].metrics["query_loss"].steps == [0, 1]
+    for wrong in ([0], [1, 2], [0, 0], [0, -1], [0, "x"], 3):
+        entries[0]["metrics"]["query_loss"]["steps"] = wrong
+        path.write_text(json.dumps(entries))
+        with pytest.raises(MetaLearningError, match="results.json is not a list of evaluations"):
+            read(path)
 
 
 @pytest.mark.parametrize("changed", [{"shots": 5}, {"seed": 1}, {"tasks": 2}, {"experiment": "b"}, {"members": 3}])

@@ -13,7 +13,7 @@ from lightning_meta.task_values import NAME, TaskValues, difference, merge, read
 
 
 def values(name: str = "a", shift: float = 0.0) -> TaskValues:
-    return TaskValues([name, None, 1], "digest", {"query_accuracy": [[0.2, 0.4 + shift], [0.2, 0.6 + shift]]})
+    return TaskValues([name, None, 1], "digest", {"query_accuracy": [[0.2, 0.4 + shift], [0.2, 0.6 + shift]]}, [0, 1])
 
 
 def test_what_is_written_reads_back_and_a_repeated_evaluation_replaces_the_first(tmp_path: Path) -> None:
@@ -28,6 +28,7 @@ DAMAGED: list[Any] = [
     [{"evaluation": [], "tasks": "", "metrics": {"query_loss": [[1.0], [1.0, 2.0]]}}],
     [{"evaluation": [], "tasks": "", "metrics": {"query_loss": [["a"]]}}],
     [{"evaluation": 1, "tasks": "", "metrics": {"query_loss": [[1.0]]}}],
+    [{"evaluation": [], "tasks": "", "metrics": {"query_loss": [[1.0]]}, "steps": [0, 1]}],
 ]  # fmt: skip
 
 

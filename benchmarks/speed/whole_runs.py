@@ -4,7 +4,8 @@
 
 One thread. Meta-steps a second of `sinusoid/finn_10shot_maml` in Lightning's loop, drawing and logging included, by
 the graph and by fused kernels; and milliseconds that evaluating a task of 5-way 1-shot takes, both protocols before and
-after each of ten inner steps of a Conv-4, task by task and by a repeated step as fused kernels. Medians of three turns.
+after each of ten inner steps of a Conv-4, task by task and by a repeated step as fused kernels; and Reptile's fifty
+steps as fused kernels, scored after every step and after those of `scored_steps`. Medians of three turns.
 """
 
 import statistics
@@ -17,8 +18,8 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.nn import functional
 
-from lightning_meta import MAML, MLP, Conv4, GlyphEpisodes, InnerLoop, SinusoidEpisodes
-from lightning_meta.inner import SGD
+from lightning_meta import MAML, MLP, Conv4, GlyphEpisodes, InnerLoop, Reptile, SinusoidEpisodes
+from lightning_meta.inner import SGD, Adam
 from lightning_meta.learner.running import evaluating
 from lightning_meta.noise import silence
 from lightning_meta.process import keep_freed_memory
@@ -80,6 +81,29 @@ def evaluation_times() -> tuple[list[float], list[float], float]:
     return times[False], times[True], compiled
 
 
+def scoring_times(shots: int) -> tuple[list[float], list[float]]:
+    """Seconds a task of Reptile's fifty steps by turns, scored after every step, and after some."""
+    learners, times = [], ([], [])
+    for scored in (lambda steps: list(range(steps + 1)), Reptile.scored_steps):
+        inner = InnerLoop(Adam(0.001, beta1=0.0), 5, batch_size=10, evaluation_steps=50, evaluation_batch_size=5)
+        learner = Reptile(Conv4(outputs=5, head="flatten"), inner)
+        learner.scored_steps = scored  # type: ignore[assignment]
+        learner.task_map.prepare()
+        learners.append(learner)
+    data = GlyphEpisodes(ways=5, shots=shots)
+    data.connect(learner.training_batches(), learner.evaluation_batches())
+    episode = data.draw("test", torch.arange(TASKS // 4))
+    for turn in range(TURNS + 1):
+        for learner, seconds in zip(learners, times, strict=True):
+            with evaluating(learner):
+                assert learner.evaluation._steps_are_alike(episode)
+                start = time.perf_counter()
+                learner.evaluation._run(episode, 1, fused=True)
+                if turn:
+                    seconds.append((time.perf_counter() - start) / episode.tasks)
+    return times
+
+
 def main() -> None:
     """Measure, and print."""
     torch.set_num_threads(1)
@@ -95,6 +119,13 @@ def main() -> None:
     ratios = [one / other for one, other in zip(whole, repeated, strict=True)]
     print(f"evaluation of a task: whole {_summary(whole, 1e3)} ms, repeated step {_summary(repeated, 1e3)} ms")
     print(f"ratio {_summary(ratios, 1)}; compiled in {compiled:.0f} s")
+    for shots in (1, 5):
+        every, some = scoring_times(shots)
+        ratios = [one / other for one, other in zip(every, some, strict=True)]
+        print(
+            f"50 steps of a {shots}-shot task: scored after each {_summary(every, 1e3)} ms, after some "
+            f"{_summary(some, 1e3)} ms, ratio {_summary(ratios, 1)}"
+        )
 
 
 def _summary(values: list[float], scale: float) -> str:

@@ -66,7 +66,7 @@ def main() -> None:
             write_task(Path(folder), given.data / FOLDER, draw, characters, about["ways"], about["shots"])
             accuracy, probabilities = outcome(Path(folder), given.ckpt, export=task < given.exports)
         for name, value in accuracy.items():
-            means.setdefault(name, TaskMean(1)).update(torch.tensor([[value]]))
+            means.setdefault(name, TaskMean([0])).update(torch.tensor([[value]]))
         command = probabilities["lightning-meta adapt"]
         for name in differences.keys() & probabilities.keys():
             differences[name] = max(differences[name], float(np.abs(probabilities[name] - command).max()))

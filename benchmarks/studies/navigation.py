@@ -89,7 +89,7 @@ def study(learner: TRPOMAML, rates: list[float], unseen: dict[str, Episode]) -> 
 
 def interval(values: Tensor) -> tuple[list[float], list[float]]:
     """Mean over tasks and half-width of its 95% interval, by inner step."""
-    metric = TaskMean(values.shape[1])
+    metric = TaskMean(list(range(values.shape[1])))
     metric.update(values)
     found = metric.compute()
     return found.mean.tolist(), found.half_width.tolist()

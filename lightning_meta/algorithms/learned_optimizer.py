@@ -120,6 +120,11 @@ class LearnedOptimizer(MetaLearner):
         support, query = (torch.stack(part) for part in zip(*outputs, strict=True))
         return Predictions(support, query, query)
 
+    @staticmethod
+    def scored_steps(steps: int) -> list[int]:
+        """After every step: learned optimizers are compared by the curves of their losses."""
+        return list(range(steps + 1))
+
     def unroll(self, params: Params, task: Episode, carry: Any, second_order: bool) -> Iterator[tuple[Params, Any]]:
         """The task's steps from where it is: weights and the rule's state before the first one and after each."""
         return self.adapt(params, task, carry["state"], second_order, start=carry["weights"])

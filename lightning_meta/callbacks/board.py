@@ -34,7 +34,7 @@ class Board(Callback):
         self._written = True
         learner = learner_of(pl_module)
         kind = "accuracy" if "query_accuracy" in learner.scores.intervals else "loss"
-        last = len(learner.scores.intervals[f"query_{kind}"].mean) - 1
+        last = learner.scores.intervals[f"query_{kind}"].steps[-1]
         settings = dict(_flat("", pl_module.hparams))
         headlines = {f"{stage}_{kind}{protocol}": 0 for stage in ("val", "test") for protocol in PROTOCOLS}
         for logger in trainer.loggers:

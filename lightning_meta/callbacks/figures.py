@@ -86,7 +86,7 @@ def adaptation_curve(intervals: dict[str, Interval]) -> Figure:
     ends = []
     for part, (label, colour) in parts.items():
         interval = intervals[f"{part}_{kind}"]
-        steps = range(len(interval.mean))
+        steps = interval.steps
         mean, half_width = scale * interval.mean.cpu(), scale * interval.half_width.cpu()
         band = torch.stack([mean - half_width, mean + half_width])
         low, high = band.clamp(0, 100) if kind == "accuracy" else band

@@ -14,13 +14,14 @@ class TaskTable(Protocol):
     """The scores of single tasks."""
 
     tasks: str  # a digest, the same for the same tasks alone
-    metrics: dict[str, list[list[float]]]  # (tasks, steps + 1)
+    metrics: dict[str, list[list[float]]]  # (tasks, scored steps)
 
 
 class Scores(Protocol):
     """What the last evaluation measured."""
 
     intervals: dict[str, Interval]  # by metric, such as query_accuracy
+    steps: list[int]  # inner steps after which it was scored
     confusion: Tensor | None  # of the first task's queries after the last inner step, (ways, ways)
 
     @property
@@ -51,7 +52,7 @@ class Learner(Protocol):
         """The values of everything that is meta-learned, by name."""
 
     def all_predictions(self, episode: Episode) -> Predictions:
-        """Outputs for every task before adaptation and after each inner step."""
+        """Outputs for every task after every scored inner step."""
 
 
 def learner_of(pl_module: LightningModule) -> Learner:

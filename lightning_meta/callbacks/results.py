@@ -63,7 +63,7 @@ class Results(Callback):
         if folder is not None and not getattr(trainer, "fast_dev_run", False):
             results_file.merge(folder, evaluation)
             if (table := learner.scores.task_table) is not None:
-                values = TaskValues(list(evaluation.identity), table.tasks, table.metrics)
+                values = TaskValues(list(evaluation.identity), table.tasks, table.metrics, learner.scores.steps)
                 task_values.merge(folder, values)
 
     def _evaluation(self, trainer: Trainer, learner: Learner, split: Split, checkpoint: Path | None) -> Evaluation:
@@ -114,9 +114,8 @@ def _device(trainer: Trainer) -> str:
 
 
 def _metric(interval: Interval) -> Metric:
-    return Metric(
-        interval.tasks, *(values.tolist() for values in (interval.mean, interval.half_width, interval.diverged))
-    )
+    mean, half_width, diverged = (part.tolist() for part in (interval.mean, interval.half_width, interval.diverged))
+    return Metric(interval.tasks, mean, half_width, diverged, interval.steps)
 
 
 def _table(evaluation: Evaluation) -> str:
@@ -137,11 +136,11 @@ def _table(evaluation: Evaluation) -> str:
         + (f", mean of the outputs of the best {evaluation.members}" if evaluation.members > 1 else "")
         + ("" if evaluation.meta_steps else ", UNTRAINED weights (no ckpt_path)")
     ]
-    last = len(metrics[f"query_{kind}"].mean) - 1
+    steps = metrics[f"query_{kind}"].steps
     rows = [["inner steps", *columns]] + [
-        [str(step), *(_cell(metrics[name], step, factor) for name in columns.values())]
-        for step in range(last + 1)
-        if step in SHOWN_STEPS or step == last
+        [str(step), *(_cell(metrics[name], place, factor) for name in columns.values())]
+        for place, step in enumerate(steps)
+        if step in SHOWN_STEPS or step == steps[-1]
     ]
     width = max(24, *(len(cell) for row in rows for cell in row[1:])) + 2
     lines += [f"{row[0]:>11}" + "".join(f"{cell:>{width}}" for cell in row[1:]) for row in rows]
@@ -150,11 +149,11 @@ def _table(evaluation: Evaluation) -> str:
     return "\n".join(["", *lines, ""])
 
 
-def _cell(metric: Metric, step: int, factor: float) -> str:
+def _cell(metric: Metric, place: int, factor: float) -> str:
     decimals = 2 if factor > 1 else 4
-    text = f"{metric.mean[step] * factor:.{decimals}f} ± {metric.half_width[step] * factor:.{decimals}f}"
-    diverged = metric.diverged[step]
-    bounds = near_the_edge(metric.mean[step], metric.half_width[step], metric.tasks) if factor > 1 else None
+    text = f"{metric.mean[place] * factor:.{decimals}f} ± {metric.half_width[place] * factor:.{decimals}f}"
+    diverged = metric.diverged[place]
+    bounds = near_the_edge(metric.mean[place], metric.half_width[place], metric.tasks) if factor > 1 else None
     if bounds:
         text += f" [{bounds.low * factor:.2f}, {bounds.high * factor:.2f}]"
     return f"{text} ({diverged} diverged)" if diverged else text

@@ -1,7 +1,7 @@
 """Inner rules and the loop that runs them."""
 
 from lightning_meta.inner.layer_rates import LayerRates
-from lightning_meta.inner.loop import InnerLoop
+from lightning_meta.inner.loop import InnerLoop, scored_steps
 from lightning_meta.inner.lstm import LSTMOptimizer
 from lightning_meta.inner.meta_sgd import MetaSGD
 from lightning_meta.inner.optimizers import SGD, Adam, InnerOptimizer
@@ -16,5 +16,6 @@ __all__ = [
     "LayerRates",
     "MetaSGD",
     "last",
+    "scored_steps",
     "unroll",
 ]

@@ -5,6 +5,20 @@ from typing import Literal
 
 from lightning_meta.inner.optimizers import SGD, InnerOptimizer
 
+EVERY = 10  # steps, of which each is scored; every tenth after them
+
+
+def scored_steps(steps: int) -> list[int]:
+    """After how many inner steps of ``steps`` outputs are scored: 0, each of the first ten, every tenth, and the last.
+
+    Queries that are classified one at a time cost many times an inner step, so that scoring each of fifty steps would
+    take most of an evaluation's time.
+
+    >>> scored_steps(3), scored_steps(25)
+    ([0, 1, 2, 3], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 25])
+    """
+    return [step for step in range(steps + 1) if step <= EVERY or step % EVERY == 0 or step == steps]
+
 
 @dataclass(frozen=True)
 class InnerLoop:

@@ -60,9 +60,9 @@ class _Counting(TorchDispatchMode):
 class Evaluation:
     """Maps a learner's ``predictions``, a function of one task, over tasks.
 
-    Where all inner steps are alike, one of them and the outputs before it are one function, which is called once more
-    than there are steps: fifty of them take no longer to compile than one. It becomes a CUDA graph on a GPU, and fused
-    kernels on a CPU if the tasks that are left take so long that compiling is worth it.
+    Where all inner steps are alike, one of them, with the outputs before it where these are scored, is one function
+    that is called again and again: fifty of them take no longer to compile than one. It becomes a CUDA graph on a GPU,
+    and fused kernels on a CPU if the tasks that are left take so long that compiling is worth it.
 
     Args:
         learner: whose predictions are mapped.
@@ -89,7 +89,7 @@ class Evaluation:
         self._fused_size = 1  # of the chunks that kernels were made for
 
     def predictions(self, episode: Episode) -> Predictions:
-        """Predictions of every task with dropout off, each tensor (tasks, steps + 1, rows, outputs)."""
+        """Predictions of every task with dropout off, each tensor (tasks, scored steps, rows, outputs)."""
         kinds = [(tensor.shape[1:], tensor.dtype) for tensor in episode]
         trainer = self._learner._trainer
         open_question = not (self.fusion.settled or trainer is None or trainer.training or trainer.sanity_checking)
@@ -158,37 +158,44 @@ class Evaluation:
 
     def _whole(self, params: Params, tasks: Episode, carry: Any) -> Predictions:
         in_dims = None, 0, 0 if self._learner.carry_per_task else None
-        predictions: Predictions = map_tasks(self._learner.predictions, in_dims, params, tasks, carry)
+        predictions: Predictions = map_tasks(partial(_scored, self._learner), in_dims, params, tasks, carry)
         return predictions
 
     def _step_by_step(self, fused: bool, params: Params, tasks: Episode, carry: Any) -> Predictions:
-        step = self._compiled("step", partial(map_tasks, partial(_advance, self._learner), (None, 0, 0)), fused)
+        score, step = (self._compiled(*part, fused).for_now() for part in _parts(self._learner).items())
         params = channels_last(params) if fused else params
-        return self._repeat(step.for_now(), params, tasks, carry)
+        return self._repeat(score, step, params, tasks, carry)
 
-    def _repeat(self, step: Callable[..., Any], params: Params, tasks: Episode, carry: Any) -> Predictions:
-        """The predictions that ``step`` makes, which is `_advance` for several tasks."""
+    def _repeat(
+        self, score: Callable[..., Any], step: Callable[..., Any], params: Params, tasks: Episode, carry: Any
+    ) -> Predictions:
+        """The predictions by `_advance` where they are scored, and by `_step` where they are not, for several tasks."""
         in_dims = None, 0, 0 if self._learner.carry_per_task else None
         now = map_tasks(partial(_begin, self._learner), in_dims, params, tasks, carry)
         orders = tasks.inner_order.split(1, 1)
-        outputs: list[Predictions] = []
-        for order in [*orders, orders[-1]]:  # after the last step, the outputs are wanted alone
-            here, now = step(params, tasks._replace(inner_order=order), now)
-            outputs.append(here)
+        scored, outputs = self._learner.scored_steps(len(orders)), []
+        for number, order in enumerate([*orders, orders[-1]]):  # after the last step, the outputs are wanted alone
+            rows = tasks._replace(inner_order=order)
+            if number in scored:
+                here, now = score(params, rows, now)
+                outputs.append(here)
+            else:
+                now = step(params, rows, now)
         return Predictions(*(torch.stack(parts, 1) for parts in zip(*outputs, strict=True)))
 
     def _steps_are_alike(self, episode: Episode) -> bool:
         """Whether repeating a step that does not know its number gives the predictions, tried on one task."""
         if self._alike is None:
             task, learner = next(episode.chunks(1)), self._learner
-            if any(getattr(type(learner), name).__module__ != f"{__package__}.meta_learner" for name in _LOOPS):
+            if not all(_is_own(learner, name) for name in _LOOPS):
                 self._alike = False  # what a method's own loop does may differ in other tasks
                 return False
             given = learner.meta_parameters(), task, learner.evaluation_carry(task)
             try:
                 every = self._whole(*given)
                 with _Counting() as self._operations:
-                    repeated = self._repeat(partial(map_tasks, partial(_advance, learner), (None, 0, 0)), *given)
+                    score, step = _parts(learner).values()
+                    repeated = self._repeat(score, step, *given)
                 self._alike = all(map(_close, every, repeated))
             except Exception as error:
                 if out_of_memory(error):
@@ -214,3 +221,30 @@ def _advance(
     steps = learner.adapt(params, task, now[1], start=now[0], first=AnyStep())
     (weights, _), (after, state) = islice(steps, 2)
     return learner.predictions_at(weights, task), ({name: after[name] for name in now[0]}, state)
+
+
+def _step(learner: "MetaLearner", params: Params, task: Episode, now: tuple[Params, Any]) -> tuple[Params, Any]:
+    """Weights and state after an inner step."""
+    _, (after, state) = islice(learner.adapt(params, task, now[1], start=now[0], first=AnyStep()), 2)
+    return {name: after[name] for name in now[0]}, state
+
+
+def _parts(learner: "MetaLearner") -> dict[str, Callable[..., Any]]:
+    """A step for several tasks, where it is scored and where it is not."""
+    parts = {"scored": _advance, "unscored": _step}
+    return {name: partial(map_tasks, partial(part, learner), (None, 0, 0)) for name, part in parts.items()}
+
+
+def _scored(learner: "MetaLearner", params: Params, task: Episode, carry: Any) -> Predictions:
+    """`MetaLearner.predictions` at the scored steps."""
+    scored = learner.scored_steps(len(task.inner_order))
+    if not _is_own(learner, "predictions"):
+        return Predictions(*(outputs[scored] for outputs in learner.predictions(params, task, carry)))
+    weights = (w for step, w in enumerate(learner.adapted_weights(params, task, carry)) if step in scored)
+    steps = [learner.predictions_at(each, task) for each in weights]
+    return Predictions(*map(torch.stack, zip(*steps, strict=True)))
+
+
+def _is_own(learner: "MetaLearner", name: str) -> bool:
+    """Whether a method is `MetaLearner`'s, and no other class has put its own in the place."""
+    return bool(getattr(type(learner), name).__module__ == f"{__package__}.meta_learner")

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.optim import Adam
 
 from lightning_meta.episode import Episode, EpisodeSource, InnerBatches, Predictions
-from lightning_meta.inner import InnerLoop, unroll
+from lightning_meta.inner import InnerLoop, scored_steps, unroll
 from lightning_meta.learner import checks, losses
 from lightning_meta.learner.adapted import AdaptedLearner, adapt_to
 from lightning_meta.learner.carry import CarryBuffers
@@ -61,6 +61,7 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
     any_ways = False  # whether the number of classes is free: features are compared, or the last layer is made per task
     needs_fixed_loss = ""  # why nothing random may happen in training, for the message that refuses it
     trained_alike: tuple[str, ...] = ()  # names of methods with the same training, whose checkpoints it tests
+    scored_steps = staticmethod(scored_steps)  # after how many inner steps of some number an evaluation is scored
     carry_per_task = False  # whether every task has a carry of its own, the task axis in front, instead of one for all
 
     def __init__(
@@ -87,7 +88,7 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
         checks.check_learned_rule(inner, bool(learned), self.trains_inner_rule, type(self).__name__)
         self.inner_parameters = nn.ParameterDict({name.replace(".", "/"): value for name, value in learned.items()})
         self.carry = CarryBuffers()
-        self.scores = EpisodeScores(inner.evaluation_steps, vectorised=task_chunk != 1)
+        self.scores = EpisodeScores(self.scored_steps(inner.evaluation_steps), task_chunk != 1)
         self.task_map, self.evaluation = TaskMap(self, task_chunk, compile), Evaluation(self, task_chunk, compile)
         self.meta_steps, self.train_seconds = 0, 0.0
         self.trained_on: dict[str, Any] = {}  # what checkpoints say of the data
@@ -265,7 +266,7 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
         self.log_dict(self.scores.of_training(self.loss, self.all_predictions(episode), episode), sync_dist=True)
 
     def all_predictions(self, episode: Episode) -> Predictions:
-        """`predictions` of every task: every tensor (tasks, steps + 1, rows, outputs)."""
+        """`predictions` of every task at the `scored_steps`: every tensor (tasks, scored steps, rows, outputs)."""
         return self.evaluation.predictions(episode)
 
     def validation_step(self, episode: Episode, batch_idx: int) -> None:

@@ -19,10 +19,10 @@ _HEADLINES = {
 
 
 class EpisodeScores:
-    """Loss and accuracy of every task before adaptation and after each inner step, averaged over all tasks and ranks.
+    """Loss and accuracy of every task after some of its inner steps, averaged over all tasks and ranks.
 
     Args:
-        steps: inner steps in evaluation.
+        steps: inner steps after which an evaluation is scored, from 0 to all of them.
         vectorised: whether the loss is mapped over tasks by ``torch.func.vmap``.
 
     Attributes:
@@ -31,21 +31,21 @@ class EpisodeScores:
         task_table: of the single tasks of the last evaluation, where `keep_tasks` asked for it; else None.
     """
 
-    def __init__(self, steps: int, vectorised: bool = True) -> None:
+    def __init__(self, steps: list[int], vectorised: bool = True) -> None:
         self._vectorised, self.steps = vectorised, steps
         self.intervals: dict[str, Interval] = {}
         self.confusion: Tensor | None = None
         self.task_table: TaskTable | None = None
         names = [f"{part}_{kind}" for kind in ("loss", "accuracy") for part in Predictions._fields]
         # Not modules of the learner, whose parts are looked through at every meta-step.
-        self._means = {name: TaskMean(steps + 1) for name in names}
+        self._means = {name: TaskMean(steps) for name in names}
 
     def keep_tasks(self, keep: bool) -> None:
         """Whether the next evaluation leaves a `task_table`; what the last one left is dropped."""
         self.task_table = TaskTable() if keep else None
 
     def score(self, loss: Callable[..., Tensor], predictions: Predictions, episode: Episode) -> dict[str, Tensor]:
-        """Loss, and for classes accuracy, of every task after every inner step, each (tasks, steps + 1)."""
+        """Loss, and for classes accuracy, of every task after every scored step, each (tasks, scored steps)."""
         values: dict[str, Tensor] = {}
         mean_loss = partial(loss, reduction="mean")  # by its own weights, where it weighs classes
         for part, outputs in predictions._asdict().items():
@@ -64,9 +64,9 @@ class EpisodeScores:
         """Means over the tasks of a meta-step before and after its inner steps, named as `finish` names them."""
         values = self.score(loss, predictions, episode)
         return {
-            _name("train", name, step): means[step]
+            _name("train", name, step): means[place]
             for name, means in ((name, value.mean(0)) for name, value in values.items())
-            for step in {0, len(means) - 1}
+            for step, place in {0: 0, episode.inner_order.shape[1]: -1}.items()
         }
 
     def update(self, loss: Callable[..., Tensor], predict: Callable[[Episode], Predictions], episode: Episode) -> None:
@@ -95,7 +95,7 @@ class EpisodeScores:
             labels: whether targets are labels, of which accuracy is measured, too.
         """
         names = [name for name in self._means if labels or not name.endswith("_accuracy")]
-        by_step = [_name(stage, name, step) for name in names for step in range(len(self._means[name].total))]
+        by_step = [_name(stage, name, step) for name in names for step in self.steps]
         return by_step, [f"{stage}_{headline}" for name, headline in _HEADLINES.items() if name in names]
 
     def finish(self, stage: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -111,7 +111,9 @@ class EpisodeScores:
         by_step: dict[str, Tensor] = {}
         headlines: dict[str, Tensor] = {}
         for name, interval in self.intervals.items():
-            by_step |= {_name(stage, name, step): mean for step, mean in enumerate(interval.mean.float())}
+            by_step |= {
+                _name(stage, name, step): mean for step, mean in zip(self.steps, interval.mean.float(), strict=True)
+            }
             if name in _HEADLINES:
                 headlines[f"{stage}_{_HEADLINES[name]}"] = interval.mean[-1].float()
             self._means[name].reset()

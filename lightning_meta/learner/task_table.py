@@ -15,7 +15,7 @@ class TaskTable:
 
     Attributes:
         tasks: hash of the numbers of all tasks and of two rows of each, the same for the same tasks alone.
-        metrics: scores before adaptation and after each inner step, (tasks, steps + 1), in the order of the numbers.
+        metrics: scores after every scored step, (tasks, scored steps), in the order of the numbers.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class TaskTable:
         self.metrics: dict[str, list[list[float]]] = {}
 
     def add(self, episode: Episode, values: dict[str, Tensor]) -> None:
-        """Take in the scores of these tasks, each (tasks, steps + 1)."""
+        """Take in the scores of these tasks, each (tasks, scored steps)."""
         names = [name for name in _KINDS if name in values][:2]
         ends = torch.stack([episode.support_x[:, 0], episode.query_x[:, -1]], 1).cpu().contiguous()
         scores = {name: values[name].double().cpu().tolist() for name in names}

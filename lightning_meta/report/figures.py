@@ -115,10 +115,12 @@ def _adaptation(named: Named) -> Iterable[Series]:
     for wanted in dict.fromkeys(panel for _, panel, _ in rows):
         for protocol in PROTOCOLS:
             for row, panel, label in rows:
-                curve = row.curve(protocol) if panel == wanted else []
+                curve = row.curve(protocol) if panel == wanted else {}
                 if curve:
-                    steps = list(range(len(curve)))
-                    yield Series(f"{panel}, {protocol}", row.kind, label, colour(row.method), steps, curve)
+                    label_colour = colour(row.method)
+                    yield Series(
+                        f"{panel}, {protocol}", row.kind, label, label_colour, list(curve), list(curve.values())
+                    )
 
 
 def _cost(named: Named, protocol: Protocol) -> Iterable[Series]:

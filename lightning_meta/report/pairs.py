@@ -114,8 +114,8 @@ def _difference(member: tuple[Row, dict[str, TaskValues]], best: tuple[Row, dict
     for protocol in PROTOCOLS:
         name, pairs = row.metric(protocol), []
         for digest, ours in values.items():
-            first = _after(row.inner_step, ours.metrics.get(name, []))
-            second = _after(best[0].inner_step, best[1][digest].metrics.get(name, []))
+            first = ours.after(row.inner_step, name)
+            second = best[1][digest].after(best[0].inner_step, name)
             if first and len(first) == len(second):
                 pairs.append((*task_values.difference(first, second), len(first)))
         if len(pairs) == len(values):
@@ -125,11 +125,6 @@ def _difference(member: tuple[Row, dict[str, TaskValues]], best: tuple[Row, dict
             )
             tasks = sum(counts)
     return Difference(row, best[0], tasks, by_protocol)
-
-
-def _after(step: int, values: Sequence[Sequence[float]]) -> list[float]:
-    """The values after an inner step, one for each task; none where the tasks were not evaluated as far."""
-    return [steps[step] for steps in values] if all(len(steps) > step for steps in values) else []
 
 
 def _name(row: Row) -> str:

@@ -12,7 +12,7 @@ from lightning_meta.report.methods import algorithm_name
 from lightning_meta.report.published import Configuration, Protocol, Published
 from lightning_meta.report.runs import Run, Variant
 from lightning_meta.report.settings import LENGTH, describe, identity, monitored, varying
-from lightning_meta.results_file import Evaluation
+from lightning_meta.results_file import Evaluation, Metric
 
 
 class Estimate(NamedTuple):
@@ -149,16 +149,16 @@ class Row:
     @property
     def inner_step(self) -> int:
         """The inner step that counts: the source's, where the runs were evaluated as far, or the last."""
-        last = min(len(entry.metrics[f"query_{self.kind}"].mean) for entry in self.entries) - 1
+        scored = _common_steps([entry.metrics[f"query_{self.kind}"] for entry in self.entries])
         stated = self.published.inner_steps if self.published else None
-        return last if stated is None or self.variant.steps is not None else min(last, stated)
+        return stated if stated in scored and self.variant.steps is None else scored[-1]
 
     def metric(self, protocol: Protocol) -> str:
         """The name of the metric in ``results.json``."""
         return f"query_{self.kind}" if protocol == "transductive" else f"query_nontransductive_{self.kind}"
 
-    def curve(self, protocol: Protocol) -> list[Estimate]:
-        """The figure before adaptation and after each inner step; empty where it was not measured."""
+    def curve(self, protocol: Protocol) -> dict[int, Estimate]:
+        """The figure by inner steps; empty where it was not measured."""
         return self._curve(self.entries, protocol)
 
     def figure(self, protocol: Protocol) -> Estimate | None:
@@ -183,12 +183,14 @@ class Row:
                 for shots, entry in run.by_shots().items():
                     entries[shots].append(entry)
         curves = {shots: self._curve(entries[shots], protocol) for shots in sorted(entries)}
-        return {shots: curve[min(self.inner_step, len(curve) - 1)] for shots, curve in curves.items() if curve}
+        return {shots: curve.get(self.inner_step, curve[max(curve)]) for shots, curve in curves.items() if curve}
 
     def diverged(self, protocol: Protocol) -> int:
         """Tasks whose figure is not finite at the inner step that counts."""
-        name, step = self.metric(protocol), self.inner_step
-        return sum(entry.metrics[name].diverged[step] for entry in self.entries if name in entry.metrics)
+        found = [
+            entry.metrics[self.metric(protocol)] for entry in self.entries if self.metric(protocol) in entry.metrics
+        ]
+        return sum(metric.diverged[metric.steps.index(self.inner_step)] for metric in found)
 
     def difference(self) -> float | None:
         """Ours less the published figure, each under the protocol of the source."""
@@ -211,16 +213,21 @@ class Row:
             return None
         return self.figure(self.published.protocol)
 
-    def _curve(self, entries: Sequence[Evaluation], protocol: Protocol) -> list[Estimate]:
+    def _curve(self, entries: Sequence[Evaluation], protocol: Protocol) -> dict[int, Estimate]:
         metrics = [entry.metrics[self.metric(protocol)] for entry in entries if self.metric(protocol) in entry.metrics]
-        steps = range(min((len(metric.mean) for metric in metrics), default=0))  # as far as all were evaluated
-        return [
-            over_seeds(
-                [metric.mean[step] * self.scale for metric in metrics],
-                [metric.half_width[step] * self.scale for metric in metrics],
+        curve = {}
+        for step in _common_steps(metrics):
+            places = [metric.steps.index(step) for metric in metrics]
+            curve[step] = over_seeds(
+                [metric.mean[place] * self.scale for metric, place in zip(metrics, places, strict=True)],
+                [metric.half_width[place] * self.scale for metric, place in zip(metrics, places, strict=True)],
             )
-            for step in steps
-        ]
+        return curve
+
+
+def _common_steps(metrics: Sequence[Metric]) -> list[int]:
+    """Inner steps after which all were scored."""
+    return sorted(set.intersection(*(set(metric.steps) for metric in metrics))) if metrics else []
 
 
 def build_rows(runs: Iterable[Run], known: Mapping[str, Configuration]) -> tuple[list[Row], list[str]]:

@@ -119,7 +119,7 @@ def _checkpoint(entry: Evaluation) -> str:
 
 def _steps(entry: Evaluation) -> int:
     """Inner steps of a test."""
-    return len(entry.metrics["query_loss"].mean) - 1
+    return entry.inner_steps
 
 
 def find_runs(roots: Iterable[Path]) -> tuple[list[Run], list[str]]:

@@ -20,7 +20,7 @@ from lightning_meta.metrics import Interval
 
 def interval(*mean: float, half_width: float = 0.1) -> Interval:
     zeros = torch.zeros(len(mean), dtype=torch.int64)
-    return Interval(torch.tensor(mean), torch.full((len(mean),), half_width), 60, zeros)
+    return Interval(torch.tensor(mean), torch.full((len(mean),), half_width), 60, zeros, list(range(len(mean))))
 
 
 def labels(axes: Axes) -> list[str]:

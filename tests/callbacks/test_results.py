@@ -78,7 +78,7 @@ def test_the_recorded_command_names_no_folder_of_the_machine() -> None:
 
 def test_the_table_has_wilsons_interval_where_the_normal_one_is_too_narrow() -> None:
     def printed(mean: float, half_width: float, diverged: int = 0) -> str:
-        metric = Metric(60, [0.2, mean], [0.01, half_width], [0, diverged])
+        metric = Metric(60, [0.2, mean], [0.01, half_width], [0, diverged], [0, 1])
         names = ("support", "query", "query_nontransductive")
         metrics = {f"{name}_{kind}": metric for name in names for kind in ("accuracy", "loss")}
         return _table(evaluation()._replace(metrics=metrics, tasks=60))

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from lightning_meta.inner import SGD, Adam, InnerLoop, LayerRates, LSTMOptimizer
 from lightning_meta.learner import MetaLearner
 from lightning_meta.learner import evaluation as module
 from lightning_meta.learner.run_length import evaluation_batches_left
-from lightning_meta.mapping import Compiled, map_tasks, missing_compiler
+from lightning_meta.mapping import Compiled, missing_compiler
 from lightning_meta.params import Params
 from tests.helpers import glyphs, image_episode, network, trainer
 
@@ -46,12 +45,11 @@ def small_network() -> nn.Module:
 def assert_repeated(learner: MetaLearner, episode: Episode, compiled: bool) -> None:
     """A repeated step gives what evaluating every task as a whole gives."""
     given = learner.meta_parameters(), episode, learner.evaluation_carry(episode)
-    step = partial(map_tasks, partial(module._advance, learner), (None, 0, 0))
-    step = Compiled(step) if compiled else step
-    found = learner.evaluation._repeat(step, *given)
+    score, step = (Compiled(part) if compiled else part for part in module._parts(learner).values())
+    found = learner.evaluation._repeat(score, step, *given)
     for ours, expected in zip(found, learner.evaluation._whole(*given), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
-    assert not compiled or len(step._graphs) == 1  # for all steps, and the outputs after the last
+    assert not compiled or len(score._graphs) == 1  # for all steps, and the outputs after the last
 
 
 class ThirdStepHalved(MAML):
@@ -206,7 +204,7 @@ def test_kernels_are_made_for_one_size_of_chunk(tmp_path: Path, monkeypatch: pyt
     expected = trainer(tmp_path).test(plain, glyphs(test_tasks=40), verbose=False)[0]
     found = trainer(tmp_path).test(learner, glyphs(test_tasks=40), verbose=False)[0]
     assert found == pytest.approx(expected, rel=1e-4)
-    (graphs,) = learner.evaluation._graphs["step"]._graphs.values()
+    (graphs,) = learner.evaluation._graphs["scored"]._graphs.values()
     assert len(graphs) == 1
 
 

@@ -26,7 +26,8 @@ def keep(run: Path, digest: str, shift: float, **changes: Any) -> None:
     noise = random.Random(shift)
     rows = [[0.2, value + shift + noise.uniform(-0.01, 0.01)] for value in HARD]
     metrics = {"query_accuracy": rows, "query_nontransductive_accuracy": rows} | changes
-    task_values.merge(run / "checkpoints", TaskValues(list(entry.identity), digest, metrics))
+    steps = list(range(len(metrics["query_accuracy"][0])))
+    task_values.merge(run / "checkpoints", TaskValues(list(entry.identity), digest, metrics, steps))
 
 
 def rows_of(folder: Path) -> list[Row]:

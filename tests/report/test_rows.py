@@ -52,8 +52,22 @@ def test_one_seed_has_the_interval_over_tasks(tmp_path: Path, make_run: Make, ma
     (row,) = rows_of(tmp_path)
     assert row.figure("transductive") == pytest.approx((90, 1))
     assert row.figure("non-transductive") == pytest.approx((80, 1))
-    assert row.curve("transductive") == [pytest.approx((20, 1)), pytest.approx((90, 1))]
+    assert row.curve("transductive") == {0: pytest.approx((20, 1)), 1: pytest.approx((90, 1))}
     assert (row.task, row.meta_steps) == ("5-way 1-shot", "1,500")
+
+
+def test_seeds_that_were_scored_after_other_steps_share_some(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
+    """As runs of an older version, which scored every step, beside later ones."""
+    every, some = make_entry([0.2, 0.5, 0.7, 0.9]), make_entry([0.2, 0.7, 0.9], measured="later", seed=1)
+    for metric in some["metrics"].values():
+        metric["steps"] = [0, 1, 3]
+    make_run(MAML, [every])
+    make_run(MAML, [some], seed=1)
+    (row,) = rows_of(tmp_path)
+    assert {step: estimate.mean for step, estimate in row.curve("transductive").items()} == pytest.approx(
+        {0: 20, 1: 60, 3: 90}
+    )
+    assert (row.inner_step, row.figure("transductive").mean) == (3, pytest.approx(90))
 
 
 def test_seeds_make_one_row(tmp_path: Path, make_run: Make, make_entry: Make) -> None:

@@ -40,10 +40,10 @@ def check_monitors(learner: "MetaLearner", episode: Episode) -> None:
             continue
         near = difflib.get_close_matches(monitor, known, 1)
         hint = f"did you mean {near[0]}? A validation logs" if near else "a validation logs"
-        last = ", ".join(name for name in by_step if f"/step_{learner.scores.steps}" in name)
+        last = ", ".join(name for name in by_step if f"/step_{learner.scores.steps[-1]}" in name)
         raise MetaLearningError(
-            f"{setting} is {monitor}, which nothing logs: {hint} {', '.join(headlines)}, and for every inner step, of "
-            f"which the last is {learner.scores.steps}, {last}"
+            f"{setting} is {monitor}, which nothing logs: {hint} {', '.join(headlines)}, and for every scored "
+            f"inner step, of which the last is {learner.scores.steps[-1]}, {last}"
         )
     for callback in learner.trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, EarlyStopping) and "accuracy" in callback.monitor and callback.mode == "min":
