@@ -28,14 +28,19 @@ def draw_all(rows: Sequence[Row], protocol: Protocol) -> dict[str, Figure]:
     rows = [row for row in rows if row.main or row.members > 1]
     panels = _panels(rows)
     named = list(zip(rows, panels, _labels(rows, panels), strict=True))
+    kinds = [", ".join(filter(None, (data_name(row.data), row.task))) for row in rows]  # however their data are split
+    priced = list(zip(rows, kinds, _labels(rows, kinds), strict=True))
+    counted = all(row.tasks_a_step for row in rows)
     validation, test = f"{protocol} validation", f"{protocol} test"
     figures = {
-        "learning_curves.png": draw(_learning(named, protocol), Style("meta-steps", validation, counts)),
+        "learning_curves.png": draw(
+            _learning(named, protocol, counted), Style("tasks seen" if counted else "meta-steps", validation, counts)
+        ),
         "adaptation.png": draw(
             _adaptation(named),
             Style("inner steps", "test", inner_steps, shared=lambda title: title.rpartition(", ")[0]),
         ),
-        "cost.png": draw(_cost(named, protocol), Style("minutes of training", test, log_axis, bars=True)),
+        "cost.png": draw(_cost(priced, protocol), Style("minutes of training", test, log_axis, bars=True)),
         "shots.png": draw(_shots(named, protocol), Style("shots at test", test, log_axis, bars=True)),
         **_sweeps(rows, panels, protocol),
     }
@@ -82,13 +87,14 @@ def _labels(rows: Sequence[Row], panels: Sequence[str]) -> list[str]:
 Named = Iterable[tuple[Row, str, str]]  # row, panel, label
 
 
-def _learning(named: Named, protocol: Protocol) -> Iterable[Series]:
-    found = list(_curves(named, protocol))
+def _learning(named: Named, protocol: Protocol, counted: bool) -> Iterable[Series]:
+    """Validations by tasks seen, of which methods take several numbers a meta-step, or else by meta-steps."""
+    found = list(_curves(named, protocol, counted))
     panels = [line.panel for line in found]
     return [line for line in found if panels.count(line.panel) > 1 or len(line.x) >= CURVE]
 
 
-def _curves(named: Named, protocol: Protocol) -> Iterable[Series]:
+def _curves(named: Named, protocol: Protocol, counted: bool) -> Iterable[Series]:
     for row, panel, label in named:
         curves = [_validation(row, index, protocol) for index in range(len(row.runs))]
         values = {step: [curve[step] * row.scale for curve in curves if step in curve] for step in set().union(*curves)}
@@ -96,7 +102,8 @@ def _curves(named: Named, protocol: Protocol) -> Iterable[Series]:
         steps = sorted(step for step in values if len(values[step]) >= min(2, len(curves)))
         if len(steps) > 1 and row.members == 1:
             means = [over_seeds(values[step]) for step in steps]
-            yield Series(panel, row.kind, label, colour(row.method), steps, means)
+            each = (row.tasks_a_step or 1) if counted else 1
+            yield Series(panel, row.kind, label, colour(row.method), [each * step for step in steps], means)
 
 
 def _validation(row: Row, index: int, protocol: Protocol) -> Mapping[int, float]:

@@ -68,6 +68,13 @@ class Row:
         return self.known.meta_steps if self.known else None
 
     @property
+    def tasks_a_step(self) -> int | None:
+        """Training tasks of a meta-step, where the settings say it."""
+        count = self.first.settings.get("data.meta_batch_size")
+        batches = self.first.settings.get("trainer.accumulate_grad_batches", 1)
+        return count * batches if isinstance(count, int) and isinstance(batches, int) else None
+
+    @property
     def first(self) -> Run:
         """One of the runs, for what they have in common."""
         return self.runs[0]

@@ -13,6 +13,7 @@ LENGTH = "trainer.max_steps"
 TRIVIAL = (
     "experiment", "run", "seed_everything", "ckpt_path", "weights_only", "ensemble", "return_predictions",
     "data.root", "data.cache_dir", "data.cache_device", "data.num_workers", "data.download", "data.seed",
+    "data.test_tasks",
     "model.task_chunk", "model.compile",
     "trainer.accelerator", "trainer.strategy", "trainer.devices", "trainer.num_nodes", "trainer.max_time",
     "trainer.default_root_dir", "trainer.logger", "trainer.log_every_n_steps", "trainer.profiler", "trainer.barebones",

@@ -104,6 +104,30 @@ def test_cost_is_one_point_a_row_over_the_logarithm_of_minutes(
     ]
 
 
+def test_learning_is_drawn_by_tasks_seen_where_all_runs_say_how_many_a_meta_step_takes(
+    tmp_path: Path, make_run: Make, make_entry: Make
+) -> None:
+    make_run("a", [make_entry([0.9])], validation={250: 0.4, 500: 0.6, 750: 0.7}, meta_batch_size=32)
+    make_run("b", [make_entry([0.9])], validation={1600: 0.4, 3200: 0.6}, meta_batch_size=5)
+    (axes,) = draw(tmp_path)["learning_curves.png"].axes
+    assert axes.get_xlabel() == "tasks seen"
+    assert [points(axes, line)[:, 0].tolist() for line in (0, 1)] == [[8000, 16000, 24000], [8000, 16000]]
+    make_run("c", [make_entry([0.9])])
+    (axes,) = draw(tmp_path)["learning_curves.png"].axes
+    assert axes.get_xlabel() == "meta-steps"
+    assert points(axes)[:, 0].tolist() == [250, 500, 750]
+
+
+def test_cost_compares_all_runs_of_a_kind_of_task(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
+    """However the data are split, and on however many tasks a run is tested."""
+    make_run("a", [make_entry([0.9], minutes=2, meta_steps=100)], split="finn", test_tasks=600, max_steps=100)
+    make_run("a", [make_entry([0.95], minutes=20, meta_steps=900)], split="finn", test_tasks=5000, max_steps=900)
+    make_run("b", [make_entry([0.8])], split="nichol", algorithm="Reptile")
+    (axes,) = draw(tmp_path)["cost.png"].axes
+    assert labels(axes) == ["MAML, 100 meta-steps", "MAML, 900 meta-steps", "Reptile"]
+    assert axes.get_title(loc="left") == "Omniglot, 5-way 1-shot"
+
+
 def test_no_axes_around_a_single_point(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
     make_run("a", [make_entry([0.9])], validation={250: 0.5})
     make_run("b", [make_entry([0.9], ways=20)], ways=20, validation={250: 0.5, 500: 0.6})
