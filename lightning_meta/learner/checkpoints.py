@@ -168,7 +168,9 @@ def changed_settings(saved: Any, own: Any, name: str = "") -> Iterator[Changed]:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as the lists that files make of them."""
+    """Tuples as the lists that files make of them; classes of this package by name, as they move between modules."""
+    if isinstance(value, str) and value.startswith("lightning_meta."):
+        return value.rpartition(".")[2]
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 

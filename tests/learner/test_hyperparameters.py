@@ -13,6 +13,7 @@ from lightning_meta.backbones import MLP
 from lightning_meta.cli import main
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, InnerLoop
+from lightning_meta.learner.checkpoints import changed_settings
 from lightning_meta.learner.hyperparameters import describe
 from tests.helpers import glyph_network, glyphs, trainer
 
@@ -122,3 +123,21 @@ def test_an_argument_without_a_plain_form_is_asked_for_again(tmp_path: Path) -> 
     run.save_checkpoint(tmp_path / "own.ckpt")
     with pytest.raises(MetaLearningError, match="trained with its own optimizer, which could not be written down"):
         MAML.load_from_checkpoint(tmp_path / "own.ckpt", weights_only=True, backbone=glyph_network())
+
+
+def test_settings_that_differ_are_those_of_another_value_or_class() -> None:
+    """Classes of this package have moved between modules; those of others are told apart by all of their path."""
+    saved = {
+        "backbone": {"class_path": "lightning_meta.backbones.Conv4", "init_args": {"filters": 64, "gone": 1}},
+        "inner": {"steps": 5, "sizes": [1, 2]},
+        "loss": {"class_path": "torch.nn.MSELoss"},
+    }
+    own = {
+        "backbone": {"class_path": "lightning_meta.backbones.conv4.Conv4", "init_args": {"filters": 32, "new": 1}},
+        "inner": {"steps": 5, "sizes": (1, 2)},
+        "loss": {"class_path": "mine.MSELoss"},
+    }
+    assert {one.name: (one.saved, one.own) for one in changed_settings(saved, own)} == {
+        "model.backbone.filters": ("64", "32"),
+        "model.loss.class_path": ("MSELoss", "MSELoss"),
+    }
