@@ -5,6 +5,7 @@ import math
 import os
 import time
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ class RunCheckpoint(ModelCheckpoint):
         due = time.monotonic() - self._saved >= SAVED_EVERY.total_seconds()
         asked = trainer.global_step % CHECKED_EVERY == 0  # now and then: ranks have to agree
         if self._postponed or (asked and trainer.strategy.broadcast(due)):
-            self.save_as_last(trainer)
+            self.save_meta_step(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the best as the base does, and the last where that has not."""
@@ -78,6 +79,13 @@ class RunCheckpoint(ModelCheckpoint):
         """Not between batches whose gradients are added up: `on_train_batch_end` does so after the last of them."""
         if self.save_last is not True or not trainer.fit_loop._should_accumulate():
             super()._save_last_checkpoint(trainer, monitor_candidates)
+
+    def save_meta_step(self, trainer: Trainer) -> str:
+        """The same in ``on_train_batch_end``, after which Lightning would log the row of this meta-step."""
+        connector: Any = trainer._logger_connector
+        connector.update_train_step_metrics()
+        connector.update_train_step_metrics = partial(delattr, connector, "update_train_step_metrics")  # once
+        return self.save_as_last(trainer)
 
     def save_as_last(self, trainer: Trainer) -> str:
         """Write ``last.ckpt`` now, after all that was logged; returns its path."""

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -184,21 +185,21 @@ class _StopAtMetaStep(Checkpoint):
         """Stop here, unless a validation comes first: a run that went on would leave it out."""
         self.stop.waits = True
         if not validates_next(trainer):
-            self._stop_if_asked(trainer)
+            self._stop_if_asked(trainer, RunCheckpoint.save_meta_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop after a validation of the fit."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
-            self._stop_if_asked(trainer)
+            self._stop_if_asked(trainer, RunCheckpoint.save_as_last)
 
-    def _stop_if_asked(self, trainer: Trainer) -> None:
+    def _stop_if_asked(self, trainer: Trainer, save: Callable[[RunCheckpoint, Trainer], str]) -> None:
         loop = trainer.fit_loop
         ends = trainer.global_step >= trainer.max_steps > 0 or (trainer.should_stop and loop._can_stop_early)
         apart = getattr(trainer.strategy, "apart", False)  # workers that are not joined do not wait for each other
         if ends or loop._should_accumulate() or apart or not self.stop.agree(trainer):
             return
         if saving := _saving(trainer):
-            self.stop.saved = saving.save_as_last(trainer)
+            self.stop.saved = save(saving, trainer)
         trainer._signal_connector.received_sigterm = True  # ends the fit when this step is logged
 
 
