@@ -1,7 +1,10 @@
 """What Lightning says on every run that is not about the run: offers, deprecations of its own, and wrong hints."""
 
 import logging
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 WARNINGS = (
     ".*does not have many workers",  # one vectorised draw makes a meta-batch, faster than workers hand it over
@@ -37,6 +40,22 @@ def silence() -> None:
         warnings.filterwarnings("ignore", message=message)
     for name in LOGGERS:
         logging.getLogger(name).addFilter(_worth_saying)  # a second time adds nothing
+
+
+@contextmanager
+def silent_threads() -> Iterator[None]:
+    """Leave out the traceback of TensorBoard's thread: what it failed at is raised again where it is used next."""
+    plain = threading.excepthook
+
+    def said(failed: threading.ExceptHookArgs) -> None:
+        if not type(failed.thread).__module__.startswith("tensorboard."):
+            plain(failed)
+
+    threading.excepthook = said
+    try:
+        yield
+    finally:
+        threading.excepthook = plain
 
 
 def _worth_saying(record: logging.LogRecord) -> bool:

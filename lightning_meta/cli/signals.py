@@ -23,8 +23,9 @@ from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnect
 from pytorch_lightning.trainer.states import TrainerFn
 
 from lightning_meta.cli import jobs
+from lightning_meta.cli.blame import find_disk_error
 from lightning_meta.cli.run_files import RunCheckpoint, validates_next
-from lightning_meta.distributed.launcher import Launcher, explain, lost_connection
+from lightning_meta.distributed.launcher import Launcher, explain, last_checkpoint, lost_connection
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.escaping import printable
 
@@ -125,10 +126,18 @@ class Stop:
             launcher.kill(signal.SIGKILL)
 
     def explain(self, error: Exception) -> MetaLearningError | None:
-        """What to say where another rank is gone, unless `Launcher` has said it; None of other errors."""
-        if self.trainer is None or not lost_connection(error):
+        """What to say where another rank is gone, unless `Launcher` has said it, or a disk is full; None otherwise."""
+        if self.trainer is None:
             return None
-        return MetaLearningError(explain(self.trainer, "", str(error), self.command))
+        if lost_connection(error):
+            return MetaLearningError(explain(self.trainer, "", str(error), self.command))
+        failure = find_disk_error(error)
+        if failure is None or isinstance(error, MetaLearningError):
+            return None
+        saved = self.saved or (last_checkpoint(self.trainer) if self.arguments[0] == "fit" else "")
+        where = failure.filename or f"a file below {self.trainer.default_root_dir}"
+        again = f"{'go on' if saved else 'run it again'} with {self.command(saved)}"
+        return MetaLearningError(f"{where}: {failure.strerror}. When the disk is in order, {again}")
 
     def report(self) -> int:
         """Say how to go on, and hand the job back to SLURM if that is what the signal asks for; the exit status."""

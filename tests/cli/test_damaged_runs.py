@@ -1,0 +1,125 @@
+"""Logs and configurations of a run that are damaged, and disks that fail while they are written."""
+
+import csv
+import errno
+import os
+import shlex
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_meta.cli import main
+from lightning_meta.cli.run_files import RunMetrics
+from lightning_meta.noise import silent_threads
+from tests.cli.helpers import refused
+from tests.cli.interrupted import at, command
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Where the log of a run is."""
+    (tmp_path / "e" / "r").mkdir(parents=True)
+    return tmp_path / "e" / "r" / "metrics.csv"
+
+
+def go_on(log: Path, steps: int, name: str = "val_loss") -> list[dict[str, Any]]:
+    """The log after a run has gone on from a meta-step."""
+    RunMetrics(str(log.parents[2]), "e", "r", steps).log_metrics({name: 0.5}, steps)
+    with log.open(newline="") as file:
+        return [*csv.DictReader(file)]
+
+
+NO_LOG: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.touch(),
+    "zeros": lambda path: path.write_bytes(bytes(100)),
+    "of another program": lambda path: path.write_text("a,b\n1,2\n"),
+    "in Latin-1": lambda path: path.write_bytes(b"step,val_loss\n1,\xe9\n"),
+    "a huge cell": lambda path: path.write_text(f"step\n{'9' * 200_000}\n"),
+    "a number without end": lambda path: path.write_text(f"step\n{'9' * 5000}\n"),
+    "too large": lambda path: (path.touch(), os.truncate(path, 2**40)),
+    "a pipe": os.mkfifo,
+    "a folder": lambda path: path.mkdir(),
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a link to itself": lambda path: path.symlink_to(path),
+}
+
+
+@pytest.mark.parametrize("make", NO_LOG.values(), ids=NO_LOG)
+def test_what_is_no_log_is_put_aside(make: Callable[[Path], object], log: Path) -> None:
+    make(log)
+    with pytest.warns(UserWarning, match=r"metrics.csv is damaged .*; it is now metrics.csv.damaged, and a new one"):
+        assert go_on(log, 4) == [{"step": "4", "val_loss": "0.5"}]
+    assert os.path.lexists(log.with_name("metrics.csv.damaged"))
+
+
+@pytest.mark.parametrize("row", ["1", ",1", "1,2,3", "²,1", "-1,1", '1,"x', "", "7,1"])
+def test_a_row_that_is_cut_or_of_a_later_meta_step_is_left_out(row: str, log: Path) -> None:
+    log.write_text(f"step,val_loss\n0,0.25\n{row}")
+    found = go_on(log, 4)
+    assert found[0] == {"step": "0", "val_loss": "0.25"}
+    assert found[-1] == {"step": "4", "val_loss": "0.5"}
+    assert len(found) == 2 + (row == '1,"x')  # which is whole in itself
+
+
+@pytest.mark.parametrize("steps", [4, 8])
+def test_a_disk_that_fills_keeps_the_rows(steps: int, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a run goes on, and where a validation or test adds columns: the file was emptied, and then written."""
+    log.write_text("step,train/outer_loss\n0,0.25\n1,0.125\n")
+    before = log.read_text()
+
+    def fail(*_: object) -> None:
+        raise FULL
+
+    monkeypatch.setattr(csv.DictWriter if steps == 4 else csv, "writerows" if steps == 4 else "writer", fail)
+    with pytest.raises(OSError, match="No space left"):
+        go_on(log, steps)
+    assert log.read_text().splitlines() == before.splitlines()
+    assert [path.name for path in log.parent.iterdir()] == ["metrics.csv"]
+
+
+@pytest.mark.parametrize("content", ["[1]", "hello", "3"])
+def test_a_configuration_that_is_none_is_refused(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "experiment" / "r" / "config.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    assert f"{path} holds no settings" in refused(command(tmp_path, "--run=r"), capsys)
+    assert path.read_text() == content
+
+
+def test_a_full_disk_is_one_line_with_the_command_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(number: int) -> None:
+        raise ValueError("you tried to log") from FULL  # as TensorBoard's logger says it
+
+    for step, ending in ((1, "run it again with"), (3, "go on with")):
+        with monkeypatch.context() as patch:
+            at(patch, "training_step", lambda learner, step=step: learner.trainer.global_step == step, 0, fail)
+            said = refused(command(tmp_path), capsys)
+        assert f"a file below {tmp_path}: No space left on device. When the disk is in order, {ending} " in said
+    again = shlex.split(said.partition(" with lightning-meta ")[2])
+    assert again == command(tmp_path, f"--ckpt_path={tmp_path}/experiment/version_1/checkpoints/last.ckpt")
+    assert main(again) == 0
+
+
+def test_the_thread_of_tensorboard_leaves_it_to_who_uses_it_next(capsys: pytest.CaptureFixture[str]) -> None:
+    class Writer(threading.Thread):
+        __module__ = "tensorboard.summary.writer.event_file_writer"
+
+        def run(self) -> None:
+            raise FULL
+
+    before = threading.excepthook
+    with silent_threads():
+        thread = Writer()
+        thread.start()
+        thread.join()
+    assert capsys.readouterr().err == ""
+    assert threading.excepthook is before
