@@ -5,6 +5,9 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from lightning_meta.escaping import printable
 
 WARNINGS = (
     ".*does not have many workers",  # one vectorised draw makes a meta-batch, faster than workers hand it over
@@ -58,6 +61,22 @@ def silent_threads() -> Iterator[None]:
         threading.excepthook = plain
 
 
+@contextmanager
+def printable_warnings() -> Iterator[None]:
+    """Show warnings, which may name files of others, without what would move a terminal's cursor."""
+    plain = warnings.formatwarning
+
+    def formatted(*args: Any, **more: Any) -> str:
+        return "\n".join(map(printable, plain(*args, **more).split("\n")))
+
+    warnings.formatwarning = formatted
+    try:
+        yield
+    finally:
+        warnings.formatwarning = plain
+
+
 def _worth_saying(record: logging.LogRecord) -> bool:
     message = record.getMessage()
+    record.msg, record.args = "\n".join(map(printable, message.split("\n"))), ()  # it may name files of others
     return not any(text in message for text in LOGGED)

@@ -39,6 +39,8 @@ def blame(error: Exception) -> MetaLearningError | None:
     """
     if mistake := find_mistake(error):
         return MetaLearningError(MONITOR.sub(_no_such_metric, str(mistake)))
+    if isinstance(error, BrokenPipeError):  # whoever read the output has left
+        return None
     if failure := error if isinstance(error, OSError) else find_disk_error(error):
         return MetaLearningError(str(failure))
     if isinstance(error, MemoryError) or (

@@ -47,8 +47,15 @@ class RunCheckpoint(ModelCheckpoint):
         """Start the clock.
 
         Raises:
-            MetaLearningError: the folder holds the last checkpoint of another run, which this one would overwrite.
+            MetaLearningError: the folder holds the last checkpoint of another run, which this one would overwrite, or
+                the best one would not lie beside the last, where it is looked for.
         """
+        name = os.path.relpath(self.format_checkpoint_name({}), str(self.dirpath))
+        if os.sep in name or (self.save_last and name == LAST):
+            raise MetaLearningError(
+                f"checkpoint.filename is {self.filename}, which gives {name}: expected a name without folders that is "
+                f"not {LAST}, such as best-{{step}}; a metric with a slash needs auto_insert_metric_name false"
+            )
         folder = Path(str(self.dirpath)).resolve()
         own = trainer.ckpt_path is not None and Path(trainer.ckpt_path).resolve().parent == folder
         if self.save_last and not own and (folder / LAST).exists():

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -135,7 +136,7 @@ class Stop:
         if failure is None or isinstance(error, MetaLearningError):
             return None
         saved = self.saved or (last_checkpoint(self.trainer) if self.arguments[0] == "fit" else "")
-        where = failure.filename or f"a file below {self.trainer.default_root_dir}"
+        where = os.fsdecode(failure.filename) if failure.filename else f"a file below {self.trainer.default_root_dir}"
         again = f"{'go on' if saved else 'run it again'} with {self.command(saved)}"
         return MetaLearningError(f"{where}: {failure.strerror}. When the disk is in order, {again}")
 
@@ -145,7 +146,9 @@ class Stop:
         for number in self._handlers:  # SLURM ends the job that it starts again
             signal.signal(number, signal.SIG_IGN)
         if not rank_zero_only.rank:  # type: ignore[attr-defined]
-            print(f"lightning-meta: {printable(self._said())}", file=sys.stderr, flush=True)
+            said = f"lightning-meta: {printable(self._said())}"
+            with suppress(OSError):  # the terminal has gone, as its signal says
+                print(said, file=sys.stderr, flush=True)
         return 128 + self.number
 
     def _said(self) -> str:

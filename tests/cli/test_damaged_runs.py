@@ -4,16 +4,19 @@ import csv
 import errno
 import os
 import shlex
+import signal
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lightning_meta.cli import main
+from lightning_meta.callbacks import results
+from lightning_meta.cli import main, signals
 from lightning_meta.cli.run_files import RunMetrics
-from lightning_meta.noise import silent_threads
+from lightning_meta.noise import printable_warnings, silent_threads
 from tests.cli.helpers import refused
 from tests.cli.interrupted import at, command
 
@@ -123,3 +126,63 @@ def test_the_thread_of_tensorboard_leaves_it_to_who_uses_it_next(capsys: pytest.
         thread.join()
     assert capsys.readouterr().err == ""
     assert threading.excepthook is before
+
+
+@pytest.mark.parametrize("setting", ["--experiment", "--run", "--checkpoint.filename"])
+def test_a_name_moves_no_cursor(
+    setting: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor where Lightning logs which file it reads."""
+    for more in ([], ["--ckpt_path=last"]):
+        steps = f"--trainer.max_steps={4 if more else 2}"
+        assert main(command(tmp_path, f"{setting}=\x1b[31mred\u202e", steps, *more)) == 0
+    printed = capsys.readouterr()
+    texts = [printed.out, printed.err, *(record.getMessage() for record in caplog.records)]
+    assert any("\N{REPLACEMENT CHARACTER}[31mred" in text for text in texts)
+    assert all(letter.isprintable() or letter == "\n" for text in texts for letter in text)
+
+
+def test_a_warning_moves_no_cursor() -> None:
+    with printable_warnings():
+        shown = warnings.formatwarning("a\x1b[31m", UserWarning, "b\x1b.py", 1, "")
+    assert "a\N{REPLACEMENT CHARACTER}[31m" in shown
+    assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize("name", ["last", "../../x", "a/b-{step}", "best-{val/query_loss/step_1:.2f}"])
+def test_the_best_checkpoint_lies_beside_the_last(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Elsewhere it was not found after the fit, and under the name of the last one it was lost."""
+    said = refused(command(tmp_path, f"--checkpoint.filename={name}"), capsys)
+    assert f"checkpoint.filename is {name}, which gives " in said
+    assert not [*tmp_path.rglob("*.ckpt")]
+
+
+def test_a_metric_with_a_slash_may_be_in_the_name(tmp_path: Path) -> None:
+    name = ["--checkpoint.filename=best-{val/query_loss/step_1:.2f}", "--checkpoint.auto_insert_metric_name=false"]
+    assert main(command(tmp_path, *name, "--trainer.max_steps=2", "--data.test_tasks=0")) == 0
+    assert len([*tmp_path.rglob("checkpoints/best-*.ckpt")]) == 1
+
+
+def test_a_run_may_be_validated_by_the_clock(tmp_path: Path) -> None:
+    """Whose interval Lightning does not keep among the trainer's settings."""
+    by_clock = ["--trainer.val_check_interval=01:00:00:00", "--trainer.max_steps=2", "--data.test_tasks=0"]
+    assert main(command(tmp_path, *by_clock)) == 0
+
+
+def test_what_nobody_reads_is_kept_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal that has gone costs neither the results of a test nor the status of the signal that says so."""
+
+    def gone(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    arguments = command(tmp_path, "--trainer.max_steps=2")
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "print", gone, raising=False)
+        patch.setattr(os, "dup2", lambda *_: None)
+        assert main(arguments) == 141
+    assert len([*tmp_path.rglob("results.json")]) == 1
+    at(monkeypatch, "training_step", lambda learner: learner.trainer.global_step == 1, signal.SIGHUP)
+    monkeypatch.setattr(signals, "print", gone, raising=False)
+    assert main(arguments) == 128 + signal.SIGHUP
