@@ -183,7 +183,7 @@ class MetaCLI(LightningCLI):
             path = run_folder.find(path, root, settings["experiment"], saving["dirpath"], saving["monitor"])
             print(printable(f"ckpt_path is {settings['ckpt_path']}: {path}"))
             settings["ckpt_path"] = path
-        if path in (None, "hpc"):
+        if path is None:
             return
         try:
             read = checkpoint_file.read(path, settings.get("weights_only") is not False)

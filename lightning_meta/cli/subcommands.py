@@ -50,6 +50,8 @@ def build(kind: type[CLI], name: str, args: list[str]) -> CLI | int:
             for folder in new:
                 run_folder.leave(folder)
             raise mistake from error
+        finally:
+            run_folder.release()
 
 
 def run(name: str, args: list[str]) -> int:

@@ -5,6 +5,9 @@ import errno
 import os
 import shlex
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -14,7 +17,7 @@ from typing import Any
 import pytest
 
 from lightning_meta.callbacks import results
-from lightning_meta.cli import main, signals
+from lightning_meta.cli import main, run_folder, signals
 from lightning_meta.cli.run_files import RunMetrics
 from lightning_meta.noise import printable_warnings, silent_threads
 from tests.cli.helpers import refused
@@ -186,3 +189,45 @@ def test_what_nobody_reads_is_kept_all_the_same(tmp_path: Path, monkeypatch: pyt
     at(monkeypatch, "training_step", lambda learner: learner.trainer.global_step == 1, signal.SIGHUP)
     monkeypatch.setattr(signals, "print", gone, raising=False)
     assert main(arguments) == 128 + signal.SIGHUP
+
+
+LOCK = """
+import fcntl, sys
+file = open(sys.argv[1], "w")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print(sys.argv[2], end=" 7", file=file, flush=True)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("host", [socket.gethostname(), "", "another"])
+def test_a_folder_in_which_a_process_trains_is_left_to_it(
+    host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two that start under one name, or one that goes on with a run that still trains, would both write there."""
+    folder = tmp_path / "experiment" / "r"
+    folder.mkdir(parents=True)
+    (folder / "hparams.yaml").touch()
+    command_ = [sys.executable, "-c", LOCK, str(folder / ".lock"), host]
+    with subprocess.Popen(command_, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "locked\n"
+        short = command(tmp_path, "--run=r", "--trainer.max_steps=1", "--data.test_tasks=0")
+        if host == "another":  # of which nothing is known, as where it has died
+            assert main(short) == 0
+        else:
+            assert "is the folder of a run that process 7 still trains" in refused(short, capsys)
+            run_folder.leave(folder)
+            run_folder.release()
+            assert {path.name for path in folder.iterdir()} >= {".lock", "hparams.yaml"}
+        process.communicate()
+    assert main([*short, f"--ckpt_path={folder}/checkpoints/last.ckpt"] if host == "another" else short) == 0
+
+
+def test_a_run_of_this_process_does_not_lock_itself_out(tmp_path: Path) -> None:
+    for _ in range(2):
+        run_folder.hold(tmp_path / "r")
+    assert (tmp_path / "r" / ".lock").read_text() == f"{socket.gethostname()} {os.getpid()}"
+    run_folder.leave(tmp_path / "r")
+    run_folder.release()
+    assert not (tmp_path / "r").exists()
