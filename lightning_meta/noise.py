@@ -1,7 +1,13 @@
 """What Lightning says on every run that is not about the run: offers, deprecations of its own, and wrong hints."""
 
 import logging
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lightning_meta.escaping import printable
 
 WARNINGS = (
     ".*does not have many workers",  # one vectorised draw makes a meta-batch, faster than workers hand it over
@@ -39,6 +45,38 @@ def silence() -> None:
         logging.getLogger(name).addFilter(_worth_saying)  # a second time adds nothing
 
 
+@contextmanager
+def silent_threads() -> Iterator[None]:
+    """Leave out the traceback of TensorBoard's thread: what it failed at is raised again where it is used next."""
+    plain = threading.excepthook
+
+    def said(failed: threading.ExceptHookArgs) -> None:
+        if not type(failed.thread).__module__.startswith("tensorboard."):
+            plain(failed)
+
+    threading.excepthook = said
+    try:
+        yield
+    finally:
+        threading.excepthook = plain
+
+
+@contextmanager
+def printable_warnings() -> Iterator[None]:
+    """Show warnings, which may name files of others, without what would move a terminal's cursor."""
+    plain = warnings.formatwarning
+
+    def formatted(*args: Any, **more: Any) -> str:
+        return "\n".join(map(printable, plain(*args, **more).split("\n")))
+
+    warnings.formatwarning = formatted
+    try:
+        yield
+    finally:
+        warnings.formatwarning = plain
+
+
 def _worth_saying(record: logging.LogRecord) -> bool:
     message = record.getMessage()
+    record.msg, record.args = "\n".join(map(printable, message.split("\n"))), ()  # it may name files of others
     return not any(text in message for text in LOGGED)

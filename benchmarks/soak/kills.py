@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
     different: list[str]  # what differs from the run that was never stopped
 
 
-def trials(case: Case, count: int, folder: Path, moments: random.Random) -> Iterator[Outcome]:
+def trials(case: Case, count: int, folder: Path, moments: random.Random, again: bool = False) -> Iterator[Outcome]:
     """Kill runs of one kind.
 
     Args:
@@ -34,6 +34,7 @@ def trials(case: Case, count: int, folder: Path, moments: random.Random) -> Iter
         count: runs that are killed.
         folder: for their files.
         moments: draws when they are killed: a random time after a random number of validations.
+        again: whether each goes on from its last checkpoint twice, and is killed the first time before the next one.
     """
     output = folder / "output.log"
     folder.mkdir(parents=True)
@@ -44,7 +45,11 @@ def trials(case: Case, count: int, folder: Path, moments: random.Random) -> Iter
             root = folder / f"{trial}_{moments.randrange(10**9)}"
             last = root / "soak" / "run" / "checkpoints" / "last.ckpt"
             run = Run(case, case.arguments(str(root)), output)
-            if run.kill(last, moments.randint(0, PARTS), seconds * moments.random()):
+            killed = run.kill(last, moments.randint(int(again), PARTS - again), seconds * moments.random())
+            if killed and again:
+                on = Run(case, [*case.arguments(str(root)), "--ckpt_path=last"], output)
+                killed = on.kill(last, 1, 2 * seconds * moments.random())
+            if killed:
                 break  # else it has ended before
         yield resumed(case, root, whole, output)
 

@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -111,6 +112,8 @@ def forked(function: Callable[[], int], output: Path, environment: dict[str, str
     sys.stderr.flush()
     process = os.fork()
     if process:
+        with suppress(OSError):  # it has ended
+            os.setpgid(process, group)  # before the next one joins, whichever of the two comes to it first
         return process
     status = 70
     try:

@@ -1,8 +1,9 @@
 """The soak test: runs that are killed at random moments and go on, and memory over long runs.
 
 ``python benchmarks/soak/run.py`` kills a hundred runs of ten kinds and lets each go on, compares it with one that was
-never stopped, trains for 20,000 meta-steps, opens and closes 1,000 data modules, and writes
-``benchmarks/results/soak.csv``. The status is 1 where anything was lost or differs.
+never stopped, does the same with twenty that are killed once more before they have saved anything new, trains for
+20,000 meta-steps, opens and closes 1,000 data modules, and writes ``benchmarks/results/soak.csv``.
+The status is 1 where anything was lost or differs.
 """
 
 import argparse
@@ -33,15 +34,16 @@ class Row(NamedTuple):
     detail: str
 
 
-def killed(kind: str, count: int, folder: Path, seed: int) -> Row:
-    """Kill runs of a kind, and let them go on."""
+def killed(kind: str, count: int, folder: Path, seed: int, again: bool = False) -> Row:
+    """Kill runs of a kind, once or twice in a row, and let them go on."""
     outcomes = []
-    for outcome in kills.trials(CASES[kind], count, folder, random.Random(f"{seed} {kind}")):
+    for outcome in kills.trials(CASES[kind], count, folder, random.Random(f"{seed} {kind}"), again):
         outcomes.append(outcome)
         print(kind, outcome, flush=True)
     steps = " ".join(str(outcome.meta_steps) for outcome in outcomes)
     lost, different = (sum(bool(part) for part in column) for column in list(zip(*outcomes, strict=True))[1:])
-    return Row("SIGKILL and resume", kind, count, lost, different, f"gone on from meta-steps {steps}")
+    check = "SIGKILL twice and resume" if again else "SIGKILL and resume"
+    return Row(check, kind, count, lost, different, f"gone on from meta-steps {steps}")
 
 
 def held(kind: str, count: int, samples: list[memory.Sample]) -> Row:
@@ -59,6 +61,10 @@ def rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
         share = options.kills // len(options.kinds) + (number < options.kills % len(options.kinds))
         if share:
             yield killed(kind, share, folder / kind, options.seed)
+    for number, kind in enumerate(options.kinds):
+        share = options.twice // len(options.kinds) + (number < options.twice % len(options.kinds))
+        if share:
+            yield killed(kind, share, folder / f"{kind}, twice", options.seed, again=True)
     if options.steps:
         yield held("meta-steps", options.steps, memory.of_training(options.steps, options.samples, folder / "training"))
     if options.modules:
@@ -73,6 +79,7 @@ def main() -> int:
     parser.add_argument(
         "--kills", type=int, default=100, help="runs that are killed, shared among the kinds; 0 for none"
     )
+    parser.add_argument("--twice", type=int, default=20, help="runs that are killed again before the next checkpoint")
     parser.add_argument("--kinds", nargs="+", choices=CASES, default=[*CASES], metavar="KIND")
     parser.add_argument("--steps", type=int, default=20_000, help="meta-steps of the long run; 0 for none")
     parser.add_argument("--modules", type=int, default=1_000, help="data modules; 0 for none")

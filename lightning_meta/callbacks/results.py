@@ -58,13 +58,13 @@ class Results(Callback):
         learner = learner_of(pl_module)
         checkpoint = Path(str(trainer.ckpt_path)) if trainer.ckpt_path else None
         evaluation = self._evaluation(trainer, learner, split, checkpoint)
-        print(_table(evaluation))
         folder = checkpoint.parent if checkpoint else Path(log_dir) if log_dir else None
         if folder is not None and not getattr(trainer, "fast_dev_run", False):
             results_file.merge(folder, evaluation)
             if (table := learner.scores.task_table) is not None:
                 values = TaskValues(list(evaluation.identity), table.tasks, table.metrics, learner.scores.steps)
                 task_values.merge(folder, values)
+        print(_table(evaluation))  # which fails where the terminal has gone
 
     def _evaluation(self, trainer: Trainer, learner: Learner, split: Split, checkpoint: Path | None) -> Evaluation:
         metrics = {name: _metric(interval) for name, interval in learner.scores.intervals.items()}

@@ -1,5 +1,6 @@
 """Which setting an exception comes from, where a person can mend it on the command line."""
 
+import errno
 import re
 import traceback
 from pathlib import Path
@@ -27,6 +28,8 @@ OWN = "lightning_meta/"
 MONITOR = re.compile(r"`(\w+)\(monitor='(.*)'\)` could not find the monitored key .* metrics: \[(.*?)\]", re.DOTALL)
 MEMORY = "not enough memory", "can't allocate memory", "out of memory", "Storage size calculation overflowed"
 
+DISK = errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE
+
 
 def blame(error: Exception) -> MetaLearningError | None:
     """What a person reads instead of a traceback; None where it is a fault of the program or of a person's own code.
@@ -36,8 +39,10 @@ def blame(error: Exception) -> MetaLearningError | None:
     """
     if mistake := find_mistake(error):
         return MetaLearningError(MONITOR.sub(_no_such_metric, str(mistake)))
-    if isinstance(error, OSError):
-        return MetaLearningError(str(error))
+    if isinstance(error, BrokenPipeError):  # whoever read the output has left
+        return None
+    if failure := error if isinstance(error, OSError) else find_disk_error(error):
+        return MetaLearningError(str(failure))
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(text in str(error) for text in MEMORY)
     ):
@@ -61,6 +66,13 @@ def find_mistake(error: BaseException | None) -> BaseException | None:
             f"the weights that model.backbone names cannot be downloaded ({error.reason}): leave that setting out and "
             "give them as a file, with --model.backbone Pretrained, its `network` and its own `weights`"
         )
+    return error
+
+
+def find_disk_error(error: BaseException | None) -> OSError | None:
+    """The failure of a disk, among the error and what lies behind it: TensorBoard's logger hides that in its own."""
+    while error is not None and not (isinstance(error, OSError) and error.errno in DISK):
+        error = error.__cause__ or error.__context__
     return error
 
 

@@ -26,6 +26,7 @@ from lightning_meta.cli.signals import Stop
 from lightning_meta.cli.trainer import RunConfig, allowed, check_experiment, default_callbacks, trainer_arguments
 from lightning_meta.data import EpisodeDataModule
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.escaping import printable
 from lightning_meta.learner import MetaLearner
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -180,9 +181,9 @@ class MetaCLI(LightningCLI):
         if path in ("best", "last"):
             root = settings["trainer"]["default_root_dir"]
             path = run_folder.find(path, root, settings["experiment"], saving["dirpath"], saving["monitor"])
-            print(f"ckpt_path is {settings['ckpt_path']}: {path}")
+            print(printable(f"ckpt_path is {settings['ckpt_path']}: {path}"))
             settings["ckpt_path"] = path
-        if path in (None, "hpc"):
+        if path is None:
             return
         try:
             read = checkpoint_file.read(path, settings.get("weights_only") is not False)
@@ -195,7 +196,7 @@ class MetaCLI(LightningCLI):
         root, dirpath = settings["trainer"]["default_root_dir"], settings["checkpoint"]["dirpath"]
         path = jobs.find_last(self.stop.arguments, run_folder.checkpoint_folders(root, settings["experiment"], dirpath))
         if path:
-            print(f"the job is started again, and goes on from {path}")
+            print(printable(f"the job is started again, and goes on from {path}"))
             settings["ckpt_path"] = path
         return path
 

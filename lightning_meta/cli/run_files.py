@@ -4,9 +4,13 @@ import csv
 import math
 import os
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning import LightningModule, Trainer
@@ -15,9 +19,11 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.trainer.states import TrainerFn
 
+from lightning_meta.bounded_files import check_file
 from lightning_meta.cli.run_folder import LAST
 from lightning_meta.errors import MetaLearningError
 
+MOST_BYTES = 2**31  # of metrics.csv, which is read row by row
 CHECKED_EVERY = 50  # meta-steps
 SAVED_EVERY = timedelta(minutes=10)  # what an interruption costs at most, where validations are rare or never come
 
@@ -41,8 +47,15 @@ class RunCheckpoint(ModelCheckpoint):
         """Start the clock.
 
         Raises:
-            MetaLearningError: the folder holds the last checkpoint of another run, which this one would overwrite.
+            MetaLearningError: the folder holds the last checkpoint of another run, which this one would overwrite, or
+                the best one would not lie beside the last, where it is looked for.
         """
+        name = os.path.relpath(self.format_checkpoint_name({}), str(self.dirpath))
+        if os.sep in name or (self.save_last and name == LAST):
+            raise MetaLearningError(
+                f"checkpoint.filename is {self.filename}, which gives {name}: expected a name without folders that is "
+                f"not {LAST}, such as best-{{step}}; a metric with a slash needs auto_insert_metric_name false"
+            )
         folder = Path(str(self.dirpath)).resolve()
         own = trainer.ckpt_path is not None and Path(trainer.ckpt_path).resolve().parent == folder
         if self.save_last and not own and (folder / LAST).exists():
@@ -63,7 +76,7 @@ class RunCheckpoint(ModelCheckpoint):
         due = time.monotonic() - self._saved >= SAVED_EVERY.total_seconds()
         asked = trainer.global_step % CHECKED_EVERY == 0  # now and then: ranks have to agree
         if self._postponed or (asked and trainer.strategy.broadcast(due)):
-            self.save_as_last(trainer)
+            self.save_meta_step(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the best as the base does, and the last where that has not."""
@@ -78,6 +91,13 @@ class RunCheckpoint(ModelCheckpoint):
         """Not between batches whose gradients are added up: `on_train_batch_end` does so after the last of them."""
         if self.save_last is not True or not trainer.fit_loop._should_accumulate():
             super()._save_last_checkpoint(trainer, monitor_candidates)
+
+    def save_meta_step(self, trainer: Trainer) -> str:
+        """The same in ``on_train_batch_end``, after which Lightning would log the row of this meta-step."""
+        connector: Any = trainer._logger_connector
+        connector.update_train_step_metrics()
+        connector.update_train_step_metrics = partial(delattr, connector, "update_train_step_metrics")  # once
+        return self.save_as_last(trainer)
 
     def save_as_last(self, trainer: Trainer) -> str:
         """Write ``last.ckpt`` now, after all that was logged; returns its path."""
@@ -150,7 +170,10 @@ class RunMetrics(CSVLogger):
 
 
 class _Continued(ExperimentWriter):
-    """Keeps the rows that are there, where the base deletes them, but for one that was cut off."""
+    """Keeps the rows that are there, where the base deletes them, but for one that was cut off.
+
+    A file that is no log is put aside with a warning, as damaged results are: it costs neither itself nor the run.
+    """
 
     def __init__(self, log_dir: str, steps: float) -> None:
         self._steps: float | None = steps
@@ -166,18 +189,47 @@ class _Continued(ExperimentWriter):
         super().log_metrics(metrics_dict, step)
 
     def _keep_rows(self, path: Path, steps: float) -> None:
-        if not path.exists():
+        if not os.path.lexists(path):
             return
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            rows = [row for row in reader if (row["step"] or "").isdigit() and int(row["step"]) < steps]
-            self.metrics_keys = list(reader.fieldnames or [])
-        partial = path.with_name(f"{path.name}.partial")
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.metrics_keys)
+        try:
+            check_file(path, MOST_BYTES)
+            with path.open(encoding="utf-8", newline="") as file, _replacing(path) as written:
+                rows, writer = csv.reader(file), csv.writer(written)
+                names = next(rows, [])
+                place = names.index("step")
+                writer.writerow(names)
+                writer.writerows(row for row in rows if len(row) == len(names) and _before(row[place], steps))
+            self.metrics_keys = names
+        except (MetaLearningError, csv.Error, ValueError) as error:
+            aside = path.with_name(f"{path.name}.damaged")
+            os.replace(path, aside)
+            warnings.warn(f"{path} is damaged ({error}); it is now {aside.name}, and a new one begins", stacklevel=2)
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        """In one step, where the base empties the file first: a kill or a full disk would then lose all of it."""
+        path = Path(self.metrics_file_path)
+        with path.open(encoding="utf-8", newline="") as file, _replacing(path) as written:
+            rows = csv.DictReader(file)
+            writer = csv.DictWriter(written, fieldnames)
             writer.writeheader()
             writer.writerows(rows)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    """A file that takes the place of another when it is whole."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            yield file
         os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _before(step: str, steps: float) -> bool:
+    """Whether this is the number of a meta-step before another."""
+    return step.isascii() and step.isdigit() and int(step) < steps
 
 
 def _in(folder: Path, path: str) -> str:

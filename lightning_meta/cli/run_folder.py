@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,10 @@ from lightning_meta.report.settings import flatten
 
 LAST = "last.ckpt"
 _VERSION = re.compile(r"version_(\d+)")
-_BEGINNING = re.compile(r"config\.yaml|hparams\.yaml|events\.out\..*")  # files of a run that has measured nothing yet
+_LOCK = ".lock"
+_held: list[int] = []  # descriptors of the locks of this process
+# Files of a run that has measured nothing yet.
+_BEGINNING = re.compile(r"config\.yaml|hparams\.yaml|events\.out\..*|\.lock")
 
 
 def check_run(name: str | None) -> None:
@@ -98,15 +102,53 @@ def enter(root: str, experiment: str, run: str | None, new: list[Path]) -> int |
     return version
 
 
+def hold(folder: Path) -> None:
+    """Lock the folder of a run until `release`, or until the process ends, however it ends.
+
+    The lock is one of the system's, since a file that is there says nothing of whether its process still is. On a disk
+    that several machines share it counts on each of them alone: one that died may leave it behind.
+
+    Raises:
+        MetaLearningError: another process of this machine trains there.
+    """
+    if os.name != "posix":
+        return
+    import fcntl
+
+    with suppress(OSError):  # where the disk cannot lock; what cannot be written is said elsewhere
+        folder.mkdir(parents=True, exist_ok=True)
+        _held.append(os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW))
+        try:
+            fcntl.lockf(_held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            host, _, process = os.read(_held[-1], 1000).decode(errors="replace").partition(" ")
+            if host in ("", socket.gethostname()):  # it is about to write its name
+                raise MetaLearningError(
+                    f"{folder} is the folder of a run that process {process or 'of another shell'} still trains: wait "
+                    "for its end, or end it"
+                ) from error
+            return
+        os.truncate(_held[-1], 0)
+        os.write(_held[-1], f"{socket.gethostname()} {os.getpid()}".encode())
+
+
+def release() -> None:
+    """Let other processes have the folders that this one holds."""
+    while _held:
+        os.close(_held.pop())
+
+
 def leave(folder: Path) -> None:
     """Remove the folder of a run that was refused before it measured anything, and an experiment's that is empty."""
-    written = [*folder.glob("*")]
-    if all(_BEGINNING.fullmatch(path.name) for path in written):
-        with suppress(OSError):  # a file that is still open, or another run in the experiment
-            for path in written:
-                path.unlink()
-            folder.rmdir()
-            folder.parent.rmdir()
+    written = [*folder.iterdir()] if folder.is_dir() else []
+    if not all(_BEGINNING.fullmatch(path.name) for path in written):
+        return
+    with suppress(OSError, MetaLearningError):  # a file is still open, or the folder or experiment is another run's
+        hold(folder)
+        for path in {*written, folder / _LOCK}:
+            path.unlink(missing_ok=True)
+        folder.rmdir()
+        folder.parent.rmdir()
 
 
 def own_run(root: str, experiment: str, checkpoint: str | None) -> str | None:

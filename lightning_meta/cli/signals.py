@@ -10,6 +10,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -22,8 +24,9 @@ from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnect
 from pytorch_lightning.trainer.states import TrainerFn
 
 from lightning_meta.cli import jobs
+from lightning_meta.cli.blame import find_disk_error
 from lightning_meta.cli.run_files import RunCheckpoint, validates_next
-from lightning_meta.distributed.launcher import Launcher, explain, lost_connection
+from lightning_meta.distributed.launcher import Launcher, explain, last_checkpoint, lost_connection
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.escaping import printable
 
@@ -124,10 +127,18 @@ class Stop:
             launcher.kill(signal.SIGKILL)
 
     def explain(self, error: Exception) -> MetaLearningError | None:
-        """What to say where another rank is gone, unless `Launcher` has said it; None of other errors."""
-        if self.trainer is None or not lost_connection(error):
+        """What to say where another rank is gone, unless `Launcher` has said it, or a disk is full; None otherwise."""
+        if self.trainer is None:
             return None
-        return MetaLearningError(explain(self.trainer, "", str(error), self.command))
+        if lost_connection(error):
+            return MetaLearningError(explain(self.trainer, "", str(error), self.command))
+        failure = find_disk_error(error)
+        if failure is None or isinstance(error, MetaLearningError):
+            return None
+        saved = self.saved or (last_checkpoint(self.trainer) if self.arguments[0] == "fit" else "")
+        where = os.fsdecode(failure.filename) if failure.filename else f"a file below {self.trainer.default_root_dir}"
+        again = f"{'go on' if saved else 'run it again'} with {self.command(saved)}"
+        return MetaLearningError(f"{where}: {failure.strerror}. When the disk is in order, {again}")
 
     def report(self) -> int:
         """Say how to go on, and hand the job back to SLURM if that is what the signal asks for; the exit status."""
@@ -135,7 +146,9 @@ class Stop:
         for number in self._handlers:  # SLURM ends the job that it starts again
             signal.signal(number, signal.SIG_IGN)
         if not rank_zero_only.rank:  # type: ignore[attr-defined]
-            print(f"lightning-meta: {printable(self._said())}", file=sys.stderr, flush=True)
+            said = f"lightning-meta: {printable(self._said())}"
+            with suppress(OSError):  # the terminal has gone, as its signal says
+                print(said, file=sys.stderr, flush=True)
         return 128 + self.number
 
     def _said(self) -> str:
@@ -184,21 +197,21 @@ class _StopAtMetaStep(Checkpoint):
         """Stop here, unless a validation comes first: a run that went on would leave it out."""
         self.stop.waits = True
         if not validates_next(trainer):
-            self._stop_if_asked(trainer)
+            self._stop_if_asked(trainer, RunCheckpoint.save_meta_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop after a validation of the fit."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
-            self._stop_if_asked(trainer)
+            self._stop_if_asked(trainer, RunCheckpoint.save_as_last)
 
-    def _stop_if_asked(self, trainer: Trainer) -> None:
+    def _stop_if_asked(self, trainer: Trainer, save: Callable[[RunCheckpoint, Trainer], str]) -> None:
         loop = trainer.fit_loop
         ends = trainer.global_step >= trainer.max_steps > 0 or (trainer.should_stop and loop._can_stop_early)
         apart = getattr(trainer.strategy, "apart", False)  # workers that are not joined do not wait for each other
         if ends or loop._should_accumulate() or apart or not self.stop.agree(trainer):
             return
         if saving := _saving(trainer):
-            self.stop.saved = saving.save_as_last(trainer)
+            self.stop.saved = save(saving, trainer)
         trainer._signal_connector.received_sigterm = True  # ends the fit when this step is logged
 
 

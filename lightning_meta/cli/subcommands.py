@@ -13,7 +13,7 @@ from lightning_meta.cli.bounded_values import bound_values
 from lightning_meta.cli.class_names import prefer_own_classes
 from lightning_meta.cli.lightning_cli import MetaCLI
 from lightning_meta.cli.signals import Stop, Stopped
-from lightning_meta.noise import silence
+from lightning_meta.noise import printable_warnings, silence, silent_threads
 from lightning_meta.process import keep_freed_memory
 
 CLI = TypeVar("CLI", bound=MetaCLI)
@@ -33,7 +33,7 @@ def build(kind: type[CLI], name: str, args: list[str]) -> CLI | int:
     keep_freed_memory()
     prefer_own_classes()
     bound_values()
-    with Stop([name, *args]) as stop, warnings.catch_warnings():
+    with Stop([name, *args]) as stop, silent_threads(), printable_warnings(), warnings.catch_warnings():
         silence()
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists")  # a run that goes on in its folder
         new: list[Path] = []
@@ -50,6 +50,8 @@ def build(kind: type[CLI], name: str, args: list[str]) -> CLI | int:
             for folder in new:
                 run_folder.leave(folder)
             raise mistake from error
+        finally:
+            run_folder.release()
 
 
 def run(name: str, args: list[str]) -> int:

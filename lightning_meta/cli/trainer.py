@@ -11,12 +11,12 @@ from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.profilers import PyTorchProfiler
 
-from lightning_meta.bounded_files import read_yaml
 from lightning_meta.callbacks import Board, Figures, PredictionFile, Results, TasksPerSecond
 from lightning_meta.cli.run_files import RunMetrics
-from lightning_meta.cli.run_folder import check_last, enter, plain, same_run
+from lightning_meta.cli.run_folder import check_last, enter, hold, plain, same_run
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner.checks.trainer import check_precision_name
+from lightning_meta.report.runs import read_config
 
 # A default of StochasticWeightAveraging, which would stand in config.yaml as what cannot be read again.
 register_type(torch.device, str, torch.device, deserializer_exceptions=(ValueError, TypeError, RuntimeError))
@@ -36,11 +36,13 @@ class RunConfig(SaveConfigCallback):
         folder, name = trainer.log_dir, self.config["run"]  # the folder is a collective: every rank asks
         path = Path(str(folder)) / self.config_filename
         self.save_to_log_dir = folder is not None  # a logger of a person's own may have none
+        if folder and stage == "fit" and trainer.is_global_zero:
+            hold(Path(folder))
         if folder and not self.already_saved:
-            if trainer.is_global_zero and path.exists() and not path.stat().st_size:
+            if trainer.is_global_zero and path.is_file() and not path.stat().st_size:
                 path.unlink()  # left by a start that was killed while it wrote
             settings, goes_on = plain(self.parser, self.config), self.overwrite
-            if (name or goes_on) and path.exists() and same_run(read_yaml(path) or {}, settings):
+            if (name or goes_on) and path.exists() and same_run(read_config(path), settings):
                 if stage == "fit":
                     check_last(Path(folder), settings)
                 self.already_saved = True  # the file says how the run began

@@ -145,15 +145,19 @@ def explain(
     )
     if trainer.state.fn != TrainerFn.FITTING:
         return f"{lost}, and the others cannot go on without it: run the command again"
-    checkpoint = trainer.checkpoint_callback
-    path = ""
-    if isinstance(checkpoint, ModelCheckpoint):
-        path = checkpoint.last_model_path or checkpoint.best_model_path
-    if path:
+    if path := last_checkpoint(trainer):
         remedy = f"The last checkpoint {intact}: go on from it with {resume(path)}"
     else:
         remedy = "There is no checkpoint yet: start again, and lower trainer.val_check_interval to have one earlier"
     return f"{lost} at about meta-step {trainer.global_step}, and the others cannot go on without it. {remedy}"
+
+
+def last_checkpoint(trainer: Any) -> str:
+    """Path of the checkpoint that a fit has saved last; empty where it has saved none."""
+    checkpoint = trainer.checkpoint_callback
+    if not isinstance(checkpoint, ModelCheckpoint):
+        return ""
+    return checkpoint.last_model_path or checkpoint.best_model_path
 
 
 def lost_connection(error: BaseException) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_meta import checkpoint_file
 from lightning_meta.cli import main, run_files, signals
 from tests.cli.interrupted import STEPS, at, check_same, command, ended, stopped
 
@@ -97,6 +98,47 @@ def test_what_is_saved_without_a_signal_goes_on_to_the_bit_too(
         main(command(tmp_path, *more))
     assert main(command(tmp_path, *more, "--ckpt_path=last")) == 0
     check_same(dict(expected), ended(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("why", "more"),
+    [
+        ("validated", (*ACCUMULATED, "--trainer.val_check_interval=3")),  # at half a meta-step
+        ("clock", ("--trainer.val_check_interval=4",)),
+        ("clock", ("--trainer.val_check_interval=4", "--trainer.limit_train_batches=2")),  # at the end of an epoch
+        ("signal", ("--trainer.val_check_interval=4",)),
+    ],
+)
+def test_the_row_of_a_meta_step_is_logged_before_its_checkpoint(
+    why: str,
+    more: tuple[str, ...],
+    whole: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that a kill just after the checkpoint loses no row, and one that goes on has each of them once."""
+    plain = checkpoint_file.write
+
+    def write_and_end(checkpoint: dict[str, Any], path: Path) -> None:
+        plain(checkpoint, path)
+        if path.name == "last.ckpt" and checkpoint["global_step"] == 2:
+            raise ZeroDivisionError
+
+    expected = whole(*more)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_files, "SAVED_EVERY", timedelta(hours=why != "clock"))
+        patch.setattr(run_files, "CHECKED_EVERY", 1)
+        patch.setattr(checkpoint_file, "write", write_and_end)
+        if why == "signal":
+            at(patch, "training_step", lambda learner: learner.trainer.global_step == 1, signal.SIGTERM)
+        with pytest.raises(ZeroDivisionError):
+            main(command(tmp_path, *more))
+    assert ended(tmp_path)["global_step"] == 2
+    assert main(command(tmp_path, *more, "--ckpt_path=last")) == 0
+    runs = [dict(run) for run in (expected, ended(tmp_path))]
+    for run in runs:  # every start of an epoch logs the rate once more
+        run["rows"] = [row for row in run["rows"] if row.keys() != {"step", "lr-Adam"}]
+    check_same(*runs)
 
 
 def test_before_the_first_meta_step_there_is_nothing_to_save(

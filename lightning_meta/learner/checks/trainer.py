@@ -112,7 +112,7 @@ def check_run(trainer: Trainer) -> None:
         if (getattr(trainer, name) or 0) < 0:
             raise MetaLearningError(f"trainer.{name} is {getattr(trainer, name)}, expected at least 0")
     for name in ("val_check_interval", "check_val_every_n_epoch"):
-        if getattr(trainer, name) == 0:
+        if getattr(trainer, name, None) == 0:
             raise MetaLearningError(
                 f"trainer.{name} is 0, expected at least 1: set trainer.limit_val_batches to 0 to leave validation out"
             )
