@@ -171,6 +171,8 @@ def _plain(value: Any) -> Any:
     """Tuples as the lists that files make of them; classes of this package by name, as they move between modules."""
     if isinstance(value, str) and value.startswith("lightning_meta."):
         return value.rpartition(".")[2]
+    if isinstance(value, Mapping):
+        return {key: _plain(below) for key, below in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
