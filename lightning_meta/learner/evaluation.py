@@ -85,7 +85,6 @@ class Evaluation:
         """Drop the graphs, which cannot be pickled and hold memory."""
         self._graphs: dict[str, Any] = {}
         self._alike: bool | None = None  # whether all inner steps are; None before that is known
-        self._operations: dict[str, int] = {}  # of each kind of step that was taken to find out
         self._fused_kinds: Any = None  # of the tasks that kernels were made for
         self._fused_size = 1  # of the chunks that kernels were made for
 
@@ -192,6 +191,7 @@ class Evaluation:
                 self._alike = False  # what a method's own loop does may differ in other tasks
                 return False
             given = learner.meta_parameters(), task, learner.evaluation_carry(task)
+            self._operations: dict[str, int] = {}  # of each kind of step that is taken
             try:
                 every = self._whole(*given)
                 score, step = (partial(self._counted, *part) for part in _parts(learner).items())
