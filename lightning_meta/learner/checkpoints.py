@@ -164,7 +164,8 @@ def changed_settings(saved: Any, own: Any, name: str = "") -> Iterator[Changed]:
         for key in saved.keys() & own.keys() - _WITHOUT_EFFECT:
             yield from changed_settings(saved[key], own[key], f"{name}.{key}".lstrip(".").replace(".init_args", ""))
     elif _plain(saved) != _plain(own):
-        yield Changed(f"model.{name}", _shown(saved), _shown(own))
+        shown = _shown(saved), _shown(own)
+        yield Changed(f"model.{name}", *(shown if shown[0] != shown[1] else map(str, (saved, own))))  # of other modules
 
 
 def _plain(value: Any) -> Any:

@@ -141,5 +141,5 @@ def test_settings_that_differ_are_those_of_another_value_or_class() -> None:
     }
     assert {one.name: (one.saved, one.own) for one in changed_settings(saved, own)} == {
         "model.backbone.filters": ("64", "32"),
-        "model.loss.class_path": ("MSELoss", "MSELoss"),
+        "model.loss.class_path": ("torch.nn.MSELoss", "mine.MSELoss"),
     }
