@@ -25,7 +25,8 @@ def replace_files(folder: Path, files: Mapping[str, Write], manifest: str, optio
     """
     listed = folder / manifest
     own = set(listed.read_text(encoding="utf-8").split("\n")) if listed.exists() else set()
-    if foreign := sorted(name for name in files if name not in own and (folder / name).exists()):
+    kept = lambda name: not _is_below(folder, name) or (name not in own and (folder / name).exists())  # noqa: E731
+    if foreign := sorted(filter(kept, files)):
         raise MetaLearningError(
             f"{option} is {folder}, where {foreign[0]} was not written by this command: name another folder, or move it"
         )
@@ -40,12 +41,13 @@ def replace_files(folder: Path, files: Mapping[str, Write], manifest: str, optio
         write(partial)
         os.replace(partial, path)
     for name in own - files.keys():
-        if name and _is_below(name):
+        if name and _is_below(folder, name) and not (folder / name).is_dir():
             (folder / name).unlink(missing_ok=True)
     listed.write_text("\n".join(sorted(files)), encoding="utf-8")
 
 
-def _is_below(name: str) -> bool:
-    """Whether a name in a manifest, which somebody may have changed, stays in the folder."""
+def _is_below(folder: Path, name: str) -> bool:
+    """Whether a name in a manifest, which somebody may have changed, stays in the folder; a link may lead out of it."""
     path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts
+    inside = (folder / path.parent).resolve().is_relative_to(folder.resolve())
+    return inside and not path.is_absolute() and ".." not in path.parts

@@ -52,12 +52,17 @@ def test_a_call_that_is_cut_short_leaves_whole_files_that_the_next_one_replaces(
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["../outside", "/absolute", "below/../../outside", ""])
+@pytest.mark.parametrize("name", ["../outside", "/absolute", "below/../../outside", "link/outside", "link", ".", ""])
 def test_a_list_that_somebody_changed_removes_nothing_outside(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     replace_files(folder, {"a": write("1")}, LIST, "--output")
     (tmp_path / "outside").write_text("mine")
+    (folder / "link").symlink_to(tmp_path)
     (folder / LIST).write_text(f"a\n{name.replace('/absolute', str(tmp_path / 'outside'))}")
     replace_files(folder, {"a": write("2")}, LIST, "--output")
     assert (tmp_path / "outside").read_text() == "mine"
+    assert (folder / "link").is_symlink()
+    with pytest.raises(MetaLearningError, match="where link/outside was not written by this command"):
+        replace_files(folder, {"a": write("3"), "link/outside": write("3")}, LIST, "--output")
+    (folder / "link").unlink()
     assert contents(folder) == {"a": "2", LIST: "a"}

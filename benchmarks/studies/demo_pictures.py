@@ -182,18 +182,18 @@ def adaptation_card(checkpoint: str, data: Path, tasks: int, size: tuple[int, in
     for part, label, colour, style in CURVES:
         interval = intervals[part]
         mean, half_width = 100 * interval.mean, 100 * interval.half_width
-        steps = range(len(mean))
+        steps = interval.steps
         axes.fill_between(steps, mean - half_width, (mean + half_width).clamp(max=100), color=colour, alpha=0.2, lw=0)
         marker = "o" if len(mean) <= MANY_STEPS else None
         axes.plot(steps, mean, style, color=colour, lw=2, marker=marker, markersize=4.5, clip_on=False, zorder=3)
         print(f"{checkpoint}, {label}: {' '.join(f'{value:.2f}' for value in mean)} %, last ± {half_width[-1]:.2f}")
     chance = 100 / ways
     axes.axhline(chance, color=QUIET, lw=0.9, ls=(0, (2, 3)))
-    axes.text(len(mean) - 1, chance - 1.5, f"a guess: {chance:.0f}%", size=9.5, color=QUIET, ha="right", va="top")
-    axes.text(len(mean) - 1, mean[-1] - 5, f"new drawings: {mean[-1]:.1f} ± {half_width[-1]:.1f}%", size=11,
+    axes.text(steps[-1], chance - 1.5, f"a guess: {chance:.0f}%", size=9.5, color=QUIET, ha="right", va="top")
+    axes.text(steps[-1], mean[-1] - 5, f"new drawings: {mean[-1]:.1f} ± {half_width[-1]:.1f}%", size=11,
               weight="bold", color=BLUE, ha="right", va="top")  # fmt: skip
-    axes.text(len(mean) - 1, 102, "its examples", size=9.5, color=ORANGE, ha="right", va="bottom")
-    axes.set(xlim=(0, len(mean) - 1), ylim=(0, 100), xlabel="gradient steps", yticks=range(0, 101, 25))
+    axes.text(steps[-1], 102, "its examples", size=9.5, color=ORANGE, ha="right", va="bottom")
+    axes.set(xlim=(0, steps[-1]), ylim=(0, 100), xlabel="gradient steps", yticks=range(0, 101, 25))
     axes.yaxis.set_major_formatter("{x:.0f}%")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.label.set(color=QUIET, size=10)

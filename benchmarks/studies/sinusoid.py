@@ -142,10 +142,10 @@ def draw(curves: dict[str, dict[str, Tensor]], path: Path) -> None:
             row[0].fill_between(steps, quantiles[0], quantiles[2], alpha=0.2)
         row[0].set(yscale="log", xlabel="inner steps", ylabel="squared error", title=f"{TASKS} unseen tasks, quartiles")
         row[1].plot(curve["query_x"], curve["query_y"], color="grey", label="the wave")
-        last = len(curve["fit"]) - 1
+        last = curve["ours"].shape[1] - 1
         row[1].plot(curve["x"], curve["fit"][0], ":", label=f"{name}, before")
-        row[1].plot(curve["x"], curve["fit"][last], label=f"{name}, {last} steps")
-        row[1].plot(curve["x"], curve["joint_fit"][last], "--", label=f"joint, {last} steps")
+        row[1].plot(curve["x"], curve["fit"][-1], label=f"{name}, {last} steps")
+        row[1].plot(curve["x"], curve["joint_fit"][-1], "--", label=f"joint, {last} steps")
         row[1].scatter(curve["task_x"], curve["task_y"], marker="^", color="black", zorder=3, label="ten points")
         row[1].set(xlabel="x", ylabel="y", title="one unseen task")
         for axes in row:

@@ -154,14 +154,17 @@ def fitted_curves(learner: Learner, episode: Episode) -> Figure:
     curves = learner.all_predictions(episode._replace(query_x=grid)).query[0, :, :, 0].detach().cpu()
     figure, axes = _axes(6.4, 3.8)
     x = _drawable(grid[0, :, 0])
-    last = len(curves) - 1
+    steps = learner.scores.steps
+    last = steps[-1]
     names = {last: (f"after {last} steps", BLUE), 1: ("after 1 step", ORANGE), 0: ("before", GREY)}
-    shown = {step: names[step] for step in sorted({0, min(1, last), last})}
     ends = []
-    for step, (label, colour) in shown.items():
-        axes.plot(x, curves[step], color=colour, linewidth=1.8 if step == last else 1.2)
-        if bool(curves[step, -1].isfinite()):
-            ends.append(Label(label, colour, float(x[-1]), float(curves[step, -1])))
+    for step, curve in zip(steps, curves, strict=True):
+        if step not in names:
+            continue
+        label, colour = names[step]
+        axes.plot(x, curve, color=colour, linewidth=1.8 if step == last else 1.2)
+        if bool(curve[-1].isfinite()):
+            ends.append(Label(label, colour, float(x[-1]), float(curve[-1])))
     support, query = (
         (_drawable(x[0]), _drawable(y[0]))
         for x, y in ((episode.support_x, episode.support_y), (episode.query_x, episode.query_y))

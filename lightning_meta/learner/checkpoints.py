@@ -164,13 +164,16 @@ def changed_settings(saved: Any, own: Any, name: str = "") -> Iterator[Changed]:
         for key in saved.keys() & own.keys() - _WITHOUT_EFFECT:
             yield from changed_settings(saved[key], own[key], f"{name}.{key}".lstrip(".").replace(".init_args", ""))
     elif _plain(saved) != _plain(own):
-        yield Changed(f"model.{name}", _shown(saved), _shown(own))
+        shown = _shown(saved), _shown(own)
+        yield Changed(f"model.{name}", *(shown if shown[0] != shown[1] else map(str, (saved, own))))  # of other modules
 
 
 def _plain(value: Any) -> Any:
     """Tuples as the lists that files make of them; classes of this package by name, as they move between modules."""
     if isinstance(value, str) and value.startswith("lightning_meta."):
         return value.rpartition(".")[2]
+    if isinstance(value, Mapping):
+        return {key: _plain(below) for key, below in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 

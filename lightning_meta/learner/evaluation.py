@@ -115,7 +115,7 @@ class Evaluation:
 
         def operations() -> float:
             repeated = left * seconds > _SHORT and self._steps_are_alike(episode)
-            return self._operations.count / (self._learner.inner.evaluation_steps + 1) if repeated else math.inf
+            return sum(self._operations.values()) if repeated else math.inf
 
         self.fusion.settle(
             self._learner,
@@ -191,17 +191,24 @@ class Evaluation:
                 self._alike = False  # what a method's own loop does may differ in other tasks
                 return False
             given = learner.meta_parameters(), task, learner.evaluation_carry(task)
+            self._operations: dict[str, int] = {}  # of each kind of step that is taken
             try:
                 every = self._whole(*given)
-                with _Counting() as self._operations:
-                    score, step = _parts(learner).values()
-                    repeated = self._repeat(score, step, *given)
+                score, step = (partial(self._counted, *part) for part in _parts(learner).items())
+                repeated = self._repeat(score, step, *given)
                 self._alike = all(map(_close, every, repeated))
             except Exception as error:
                 if out_of_memory(error):
                     raise
                 self._alike = False
         return self._alike
+
+    def _counted(self, name: str, part: Callable[..., Any], *arguments: Any) -> Any:
+        """What a kind of step gives, of which the operations are counted."""
+        with _Counting() as counting:
+            result = part(*arguments)
+        self._operations[name] = counting.count
+        return result
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
@@ -239,7 +246,9 @@ def _scored(learner: "MetaLearner", params: Params, task: Episode, carry: Any) -
     """`MetaLearner.predictions` at the scored steps."""
     scored = learner.scored_steps(len(task.inner_order))
     if not _is_own(learner, "predictions"):
-        return Predictions(*(outputs[scored] for outputs in learner.predictions(params, task, carry)))
+        every = learner.predictions(params, task, carry)
+        # One by one: a list as an index is copied to a GPU, which no CUDA graph can hold.
+        return Predictions(*(torch.stack([outputs[step] for step in scored]) for outputs in every))
     weights = (w for step, w in enumerate(learner.adapted_weights(params, task, carry)) if step in scored)
     steps = [learner.predictions_at(each, task) for each in weights]
     return Predictions(*map(torch.stack, zip(*steps, strict=True)))

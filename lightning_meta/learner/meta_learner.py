@@ -88,7 +88,8 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
         checks.check_learned_rule(inner, bool(learned), self.trains_inner_rule, type(self).__name__)
         self.inner_parameters = nn.ParameterDict({name.replace(".", "/"): value for name, value in learned.items()})
         self.carry = CarryBuffers()
-        self.scores = EpisodeScores(self.scored_steps(inner.evaluation_steps), task_chunk != 1)
+        scored = checks.check_scored_steps(self.scored_steps, inner, type(self).__name__)
+        self.scores = EpisodeScores(scored, task_chunk != 1)
         self.task_map, self.evaluation = TaskMap(self, task_chunk, compile), Evaluation(self, task_chunk, compile)
         self.meta_steps, self.train_seconds = 0, 0.0
         self.trained_on: dict[str, Any] = {}  # what checkpoints say of the data

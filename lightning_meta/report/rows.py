@@ -155,10 +155,10 @@ class Row:
 
     @property
     def inner_step(self) -> int:
-        """The inner step that counts: the source's, where the runs were evaluated as far, or the last."""
+        """The inner step that counts: the source's, or the last that was scored before it; or the last of all."""
         scored = _common_steps([entry.metrics[f"query_{self.kind}"] for entry in self.entries])
         stated = self.published.inner_steps if self.published else None
-        return stated if stated in scored and self.variant.steps is None else scored[-1]
+        return scored[-1] if stated is None or self.variant.steps is not None else _as_far_as(stated, scored)
 
     def metric(self, protocol: Protocol) -> str:
         """The name of the metric in ``results.json``."""
@@ -190,7 +190,7 @@ class Row:
                 for shots, entry in run.by_shots().items():
                     entries[shots].append(entry)
         curves = {shots: self._curve(entries[shots], protocol) for shots in sorted(entries)}
-        return {shots: curve.get(self.inner_step, curve[max(curve)]) for shots, curve in curves.items() if curve}
+        return {shots: curve[_as_far_as(self.inner_step, curve)] for shots, curve in curves.items() if curve}
 
     def diverged(self, protocol: Protocol) -> int:
         """Tasks whose figure is not finite at the inner step that counts."""
@@ -235,6 +235,11 @@ class Row:
 def _common_steps(metrics: Sequence[Metric]) -> list[int]:
     """Inner steps after which all were scored."""
     return sorted(set.intersection(*(set(metric.steps) for metric in metrics))) if metrics else []
+
+
+def _as_far_as(step: int, scored: Iterable[int]) -> int:
+    """The last inner step that was scored up to this one."""
+    return max(one for one in scored if one <= step)  # of which 0 is always one
 
 
 def build_rows(runs: Iterable[Run], known: Mapping[str, Configuration]) -> tuple[list[Row], list[str]]:

@@ -28,8 +28,9 @@ def labels(axes: Axes) -> list[str]:
     return [text.get_text() for text in axes.texts]
 
 
-def learner(outputs: torch.Tensor) -> Any:
-    return SimpleNamespace(all_predictions=lambda episode: SimpleNamespace(query=outputs))
+def learner(outputs: torch.Tensor, steps: list[int] | None = None) -> Any:
+    scores = SimpleNamespace(steps=steps or list(range(outputs.shape[1])))
+    return SimpleNamespace(all_predictions=lambda episode: SimpleNamespace(query=outputs), scores=scores)
 
 
 def episode(support_x: torch.Tensor, support_y: torch.Tensor, query_x: torch.Tensor, query_y: torch.Tensor) -> Episode:
@@ -85,3 +86,11 @@ def test_curves_before_and_after_adaptation(steps: int, names: list[str]) -> Non
     assert labels(axes) == names
     assert [line.get_ydata()[0] for line in axes.lines] == [*range(min(steps, 2)), steps]  # type: ignore[index]
     assert axes.get_title(loc="left").startswith("Task 7: ")
+
+
+def test_curves_name_the_inner_step_and_not_its_place_among_the_scored_ones() -> None:
+    x = torch.linspace(-5, 5, 10)[None, :, None]
+    outputs = torch.arange(13.0)[None, :, None, None].expand(1, 13, 200, 1)
+    (axes,) = fitted_curves(learner(outputs, [*range(11), 20, 25]), episode(x, x, x, x)).axes
+    assert labels(axes) == ["before", "after 1 step", "after 25 steps"]
+    assert [line.get_ydata()[0] for line in axes.lines] == [0, 1, 12]  # type: ignore[index]

@@ -130,14 +130,16 @@ def test_settings_that_differ_are_those_of_another_value_or_class() -> None:
     saved = {
         "backbone": {"class_path": "lightning_meta.backbones.Conv4", "init_args": {"filters": 64, "gone": 1}},
         "inner": {"steps": 5, "sizes": [1, 2]},
+        "layers": [{"class_path": "lightning_meta.backbones.MLP", "init_args": {"sizes": [1, 2]}}],
         "loss": {"class_path": "torch.nn.MSELoss"},
     }
     own = {
         "backbone": {"class_path": "lightning_meta.backbones.conv4.Conv4", "init_args": {"filters": 32, "new": 1}},
         "inner": {"steps": 5, "sizes": (1, 2)},
+        "layers": [{"class_path": "lightning_meta.backbones.mlp.MLP", "init_args": {"sizes": (1, 2)}}],
         "loss": {"class_path": "mine.MSELoss"},
     }
     assert {one.name: (one.saved, one.own) for one in changed_settings(saved, own)} == {
         "model.backbone.filters": ("64", "32"),
-        "model.loss.class_path": ("MSELoss", "MSELoss"),
+        "model.loss.class_path": ("torch.nn.MSELoss", "mine.MSELoss"),
     }

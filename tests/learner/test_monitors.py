@@ -78,6 +78,7 @@ def test_a_figure_that_nothing_logs(family: str, watch: str, tmp_path: Path) -> 
         assert said.startswith(f"{setting} is {monitor}, which nothing logs: ")
         assert ("did you mean val_loss?" in said) == (monitor == "val_los")
         assert "val_loss, val_loss_nontransductive" in said
+        assert ("of the scored inner steps (0, 1, " in said) == (family != "metric")
         assert ("val_accuracy" in said) == (family in ("classification", "metric"))
         assert len(said) < 600
 

@@ -12,6 +12,7 @@ from lightning_meta import results_file, task_values
 from lightning_meta.algorithms import MAML, LearnedOptimizer, MAMLPlusPlus
 from lightning_meta.callbacks import Results
 from lightning_meta.episode import Episode, Predictions
+from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, InnerLoop, LSTMOptimizer, scored_steps
 from lightning_meta.learner import MetaLearner
 from lightning_meta.learner.evaluation import _parts
@@ -75,6 +76,31 @@ def test_a_method_whose_steps_differ_and_a_learned_optimizer() -> None:
     rule = InnerLoop(LSTMOptimizer(units=3), steps=3, evaluation_steps=12)
     learned = LearnedOptimizer(network(), rule, optimization_steps=3, compile=False)
     assert learned.all_predictions(image_episode(steps=12)).query.shape[1] == 13  # all of the curve
+
+
+@pytest.mark.parametrize("scored", [[], [0], [1, 3], [0, 1], [0, 3, 1], [0, 1, 1, 3], [0, 3, 4]])
+def test_a_choice_without_the_ends_is_refused(scored: list[int]) -> None:
+    """Headline figures are the last scored, and those of training go by the names of its ends."""
+
+    class Own(MAML):
+        @staticmethod
+        def scored_steps(steps: int) -> list[int]:
+            return scored if steps == 3 else [0, steps]
+
+    for steps, evaluation_steps in ((3, 5), (5, 3)):
+        with pytest.raises(MetaLearningError, match=r"scored_steps\(3\) of Own gives .* from 0 to 3: add what is miss"):
+            Own(network(), InnerLoop(steps=steps, evaluation_steps=evaluation_steps))
+    assert Own(network(), InnerLoop(steps=1, evaluation_steps=5)).scores.steps == [0, 5]
+
+
+@pytest.mark.parametrize(("steps", "kinds"), [(3, ["scored"]), (STEPS, ["scored", "unscored"])])
+def test_kernels_are_worth_the_operations_of_the_kinds_of_steps_that_are_taken(steps: int, kinds: list[str]) -> None:
+    learner = MAML(network(), InnerLoop(evaluation_steps=steps), task_chunk=1, compile=False)
+    episode = image_episode(steps=steps)
+    assert learner.evaluation._steps_are_alike(episode)
+    counts = learner.evaluation._operations
+    assert sorted(counts) == kinds
+    assert counts["scored"] > counts.get("unscored", 20) > 10
 
 
 def test_names_and_files_say_which(tmp_path: Path) -> None:

@@ -70,6 +70,22 @@ def test_seeds_that_were_scored_after_other_steps_share_some(tmp_path: Path, mak
     assert (row.inner_step, row.figure("transductive").mean) == (3, pytest.approx(90))
 
 
+@pytest.mark.parametrize(("stated", "counts"), [(3, 3), (4, 3), (7, 7), (9, 7), (0, 0)])
+def test_a_source_s_inner_step_that_was_not_scored_is_the_last_before_it(
+    stated: int, counts: int, tmp_path: Path, make_run: Make, make_entry: Make
+) -> None:
+    by_shots = [make_entry([0.2, 0.5, 0.8], shots=shots) for shots in (1, 5)]
+    for entry, steps in zip(by_shots, ([0, 3, 7], [0, 2, 7]), strict=True):
+        for metric in entry["metrics"].values():
+            metric["steps"] = steps
+    make_run(MAML, by_shots)
+    row = next(row for row in rows_of(tmp_path, published(98.7, 0.4, inner_steps=stated)) if row.main)
+    assert row.inner_step == counts
+    figures = {shots: estimate.mean for shots, estimate in row.by_shots("transductive").items()}
+    assert figures[1] == row.figure("transductive").mean == pytest.approx({0: 20, 3: 50, 7: 80}[counts])
+    assert figures[5] == pytest.approx({0: 20, 3: 50, 7: 80}[counts])
+
+
 def test_seeds_make_one_row(tmp_path: Path, make_run: Make, make_entry: Make) -> None:
     for seed, value in ((1, 0.92), (0, 0.90), (2, 0.94)):
         make_run(MAML, [make_entry([0.2, value], minutes=8.0 + seed)], seed=seed)

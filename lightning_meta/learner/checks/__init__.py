@@ -2,7 +2,7 @@
 
 from lightning_meta.learner.checks.backbone import check_backbone, check_frozen, check_layers
 from lightning_meta.learner.checks.data import check_episodes, check_no_classes, check_other_classes, check_regression
-from lightning_meta.learner.checks.settings import check_learned_rule, check_settings
+from lightning_meta.learner.checks.settings import check_learned_rule, check_scored_steps, check_settings
 from lightning_meta.learner.checks.trainer import check_divergence, check_trainer
 from lightning_meta.learner.checks.vectorising import check_vectorising
 
@@ -16,6 +16,7 @@ __all__ = [
     "check_no_classes",
     "check_other_classes",
     "check_regression",
+    "check_scored_steps",
     "check_settings",
     "check_trainer",
     "check_vectorising",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _OWN = ("lightning_meta.", "pytorch_lightning.")
 _OTHERS = ("train/", "lr-")  # what training and Lightning's LearningRateMonitor log begins with
+_SHOWN = 30  # steps
 _COUNTS = ("step", "epoch")  # which Lightning adds to what is logged
 
 
@@ -40,10 +41,12 @@ def check_monitors(learner: "MetaLearner", episode: Episode) -> None:
             continue
         near = difflib.get_close_matches(monitor, known, 1)
         hint = f"did you mean {near[0]}? A validation logs" if near else "a validation logs"
-        last = ", ".join(name for name in by_step if f"/step_{learner.scores.steps[-1]}" in name)
+        steps = learner.scores.steps
+        last = ", ".join(name for name in by_step if f"/step_{steps[-1]}" in name)
+        scored = ", ".join(map(str, steps)) if len(steps) <= _SHOWN else f"0 to {steps[-1]}"
         raise MetaLearningError(
-            f"{setting} is {monitor}, which nothing logs: {hint} {', '.join(headlines)}, and for every scored "
-            f"inner step, of which the last is {learner.scores.steps[-1]}, {last}"
+            f"{setting} is {monitor}, which nothing logs: {hint} {', '.join(headlines)}, and of the scored inner steps "
+            f"({scored}), here the last, {last}"
         )
     for callback in learner.trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, EarlyStopping) and "accuracy" in callback.monitor and callback.mode == "min":

@@ -1,5 +1,7 @@
 """What is checked of a learner's settings."""
 
+from collections.abc import Callable, Iterable
+
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import InnerLoop, LayerRates
 
@@ -13,6 +15,18 @@ def check_settings(inner: InnerLoop, task_chunk: int | str) -> None:
         lowest = 0 if name.endswith("steps") else 1
         if value is not None and (type(value) is not int or value < lowest):
             raise MetaLearningError(f"model.{name} is {value!r}, expected a number that is at least {lowest}")
+
+
+def check_scored_steps(choose: Callable[[int], Iterable[int]], inner: InnerLoop, algorithm: str) -> list[int]:
+    """The steps of a method's own choice, refused without those that stand for before and after adaptation."""
+    for steps in (inner.steps, inner.evaluation_steps):
+        scored = list(choose(steps))
+        if scored != sorted({0, *scored, steps}) or scored[-1] != steps:
+            raise MetaLearningError(
+                f"scored_steps({steps}) of {algorithm} gives {scored!s:.80}, expected rising inner steps from 0 to "
+                f"{steps}: add what is missing"
+            )
+    return scored
 
 
 def check_learned_rule(inner: InnerLoop, learned: bool, learns: bool, algorithm: str) -> None:
