@@ -263,19 +263,19 @@ def build_rows(runs: Iterable[Run], known: Mapping[str, Configuration]) -> tuple
                 key = run.meta_steps, identity(run.settings, without=LENGTH), variant, entry is main
                 groups[key].append((run, entry))
         for (_, _, variant, is_main), group in groups.items():
-            kept = _last_of_each_seed(group, notes)
+            kept = _one_of_each_seed(group, notes)
             setting = describe(kept[0][0].settings, names)
             own_runs, entries = [run for run, _ in kept], [entry for _, entry in kept]
             rows.append(Row(own_runs, entries, setting, known.get(experiment), variant, is_main))
     return sorted(rows, key=_place), notes
 
 
-def _last_of_each_seed(group: list[tuple[Run, Evaluation]], notes: list[str]) -> list[tuple[Run, Evaluation]]:
-    """A seed that was run twice is not two seeds: what was measured last counts."""
+def _one_of_each_seed(group: list[tuple[Run, Evaluation]], notes: list[str]) -> list[tuple[Run, Evaluation]]:
+    """A seed that was run twice is not two seeds: what was measured on most tasks counts, and then last."""
     kept: dict[int | None, tuple[Run, Evaluation]] = {}
-    for run, entry in sorted(group, key=lambda pair: pair[1].measured):
+    for run, entry in sorted(group, key=lambda pair: (pair[1].metrics["query_loss"].tasks, pair[1].measured)):
         if run.seed in kept:
-            notes.append(f"note: {run.folder} stands for {kept[run.seed][0].folder}, an earlier run of the same seed")
+            notes.append(f"note: {run.folder} stands for {kept[run.seed][0].folder}, another run of the same seed")
         kept[run.seed] = run, entry
     return [kept[seed] for seed in sorted(kept, key=lambda seed: -1 if seed is None else seed)]
 

@@ -103,6 +103,18 @@ def test_a_seed_that_was_run_twice_counts_once(tmp_path: Path, make_run: Make, m
     assert str(earlier) in note
 
 
+def test_of_a_seed_that_was_run_twice_the_test_on_more_tasks_counts(
+    tmp_path: Path, make_run: Make, make_entry: Make
+) -> None:
+    many = make_entry([0.90], measured="2026-11-01")
+    for metric in many["metrics"].values():
+        metric["tasks"] = 10_000
+    kept = make_run(MAML, [many], test_tasks=10_000)
+    make_run(MAML, [make_entry([0.95], measured="2026-12-01")], test_tasks=600)
+    (row,) = rows_of(tmp_path)
+    assert [run.folder for run in row.runs] == [kept]
+
+
 def test_lengths_settings_and_ensembles_have_rows_of_their_own(
     tmp_path: Path, make_run: Make, make_entry: Make
 ) -> None:
