@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from lightning_meta import results_file
 from lightning_meta.bounded_files import check_file, read_yaml
 from lightning_meta.errors import MetaLearningError
-from lightning_meta.report.settings import LENGTH, Settings, flatten
+from lightning_meta.report.settings import LENGTH, TEST_TASKS, Settings, flatten
 from lightning_meta.results_file import Evaluation
 
 MOST_BYTES = 2**27  # of metrics.csv: a few hundred for every row, of which a run has thousands
@@ -213,6 +213,7 @@ def read_run(folder: Path) -> tuple[Run, list[str]]:
     seed = config.get("seed_everything")
     seeds = [entry.seed for entry in entries if entry.seed is not None]
     settings = flatten(config)
+    settings.pop(TEST_TASKS, None)
     planned = settings.get(LENGTH)
     if isinstance(planned, int) and planned > 0:
         logged = min(logged, planned)  # Lightning counted one more after some resumptions

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 Settings = dict[str, Any]  # name on the command line -> number, text or list
 
 LENGTH = "trainer.max_steps"
+TEST_TASKS = "data.test_tasks"  # how exactly a run is measured, which the table shows, and not what it is
 
 # What says where, on what and how loudly a run is executed, and not what is learned; each with all that is below it.
 TRIVIAL = (
     "experiment", "run", "seed_everything", "ckpt_path", "weights_only", "ensemble", "return_predictions",
     "data.root", "data.cache_dir", "data.cache_device", "data.num_workers", "data.download", "data.seed",
-    "data.test_tasks",
     "model.task_chunk", "model.compile",
     "trainer.accelerator", "trainer.strategy", "trainer.devices", "trainer.num_nodes", "trainer.max_time",
     "trainer.default_root_dir", "trainer.logger", "trainer.log_every_n_steps", "trainer.profiler", "trainer.barebones",

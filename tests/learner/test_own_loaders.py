@@ -16,8 +16,9 @@ from lightning_meta.errors import MetaLearningError
 from lightning_meta.inner import SGD, InnerLoop
 from lightning_meta.learner import MetaLearner
 from tests.helpers import PATHS, RATE, glyphs, gradient, image_episode, sgd, tasks_of, trainer
-from tests.learner.test_randomness import FEATURES, STEPS, Halving, Own, network, written_out
+from tests.learner.test_randomness import FEATURES, STEPS, Halving, network, written_out
 from tests.learner.test_refusals import Square
+from tests.learner.test_refused_randomness import Own
 
 pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step`")  # these loaders only train
 LOOP = InnerLoop(SGD(RATE), steps=STEPS, evaluation_steps=STEPS)
