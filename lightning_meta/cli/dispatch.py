@@ -76,6 +76,16 @@ def _without_long_words(message: str) -> str:
     return re.sub(r"\S{300,}", lambda word: f"{word[0][:100]} ... {word[0][-100:]}", message)
 
 
+def _wait_briefly() -> None:
+    """Let PyTorch's threads sleep when they have waited for each other for some microseconds; before it is imported.
+
+    GNU's OpenMP lets them spin for milliseconds. Where another process has one of the cores, the thread that all others
+    wait for then hardly gets to run. Who has set how threads wait keeps it.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+
 def main(args: list[str] | None = None) -> int:
     """Run the command line.
 
@@ -89,6 +99,7 @@ def main(args: list[str] | None = None) -> int:
     if args is None:
         args = sys.argv[1:]
         sys.path.insert(0, os.getcwd())  # classes in the current folder are found, as by ``python -m``
+        _wait_briefly()
     name = args[0] if args else "--help"
     if name in ("-h", "--help"):
         width = max(map(len, SUBCOMMANDS))

@@ -53,6 +53,23 @@ def test_what_needs_no_learner_does_not_load_pytorch(args: list[str], tmp_path: 
     assert not HEAVY & set(run.stdout.rpartition("loaded")[2].split())
 
 
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_wait_briefly_unless_somebody_wants_otherwise(
+    given: dict[str, str], found: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The setting stands when PyTorch, which reads it once, is not yet there."""
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    code = """import os; from lightning_meta.cli import main; main()
+print(os.environ.get("GOMP_SPINCOUNT"), "torch" in sys.modules)"""
+    assert in_process(["list", "methods"], tmp_path, code).stdout.splitlines()[-1] == f"{found} False"
+
+
 def test_help_does_not_import_learn2learn(tmp_path: Path) -> None:
     run = in_process(["fit", "--help"], tmp_path, "from lightning_meta.cli import main; main(); print(*sys.modules)")
     assert "torch" in run.stdout.split()
