@@ -11,7 +11,7 @@ from lightning_meta.intervals import Bounds, near_the_edge, student_975
 from lightning_meta.report.methods import algorithm_name
 from lightning_meta.report.published import Configuration, Protocol, Published
 from lightning_meta.report.runs import Run, Variant
-from lightning_meta.report.settings import LENGTH, describe, identity, monitored, varying
+from lightning_meta.report.settings import INTERVAL, LENGTH, describe, identity, monitored, varying
 from lightning_meta.results_file import Evaluation, Metric
 
 
@@ -255,7 +255,7 @@ def build_rows(runs: Iterable[Run], known: Mapping[str, Configuration]) -> tuple
     rows: list[Row] = []
     notes: list[str] = []
     for experiment, members in experiments.items():
-        names = [name for name in varying([run.settings for run in members]) if name != LENGTH]
+        names = [name for name in varying([run.settings for run in members]) if name not in (LENGTH, INTERVAL)]
         groups: dict[tuple[int, Hashable, Variant, bool], list[tuple[Run, Evaluation]]] = defaultdict(list)
         for run in members:
             main = run.main_entry()

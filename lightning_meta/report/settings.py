@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 Settings = dict[str, Any]  # name on the command line -> number, text or list
 
 LENGTH = "trainer.max_steps"
+INTERVAL = "trainer.val_check_interval"  # as long as the run allows
 TEST_TASKS = "data.test_tasks"  # how exactly a run is measured, which the table shows, and not what it is
 
 # What says where, on what and how loudly a run is executed, and not what is learned; each with all that is below it.
@@ -111,13 +112,14 @@ def identity(settings: Settings, without: str | None = None) -> Hashable:
 def varying(all_settings: Sequence[Settings]) -> list[str]:
     """Names of the settings that tell these runs apart.
 
-    An argument that some of the runs lack because their object is of another class does not count as well.
+    An argument that some of the runs lack because their object is of another class does not count as well, nor does
+    null where an older version had no such setting.
     """
     names = sorted({name for settings in all_settings for name in settings})
     found: list[str] = []  # sorted: an object stands before its arguments
     for name in names:
         values = {repr(settings[name]) for settings in all_settings if name in settings}
-        lacking = any(name not in settings for settings in all_settings)
+        lacking = values != {"None"} and any(name not in settings for settings in all_settings)
         if len(values) > 1 or (lacking and not any(_within(name, above) for above in found)):
             found.append(name)
     return found

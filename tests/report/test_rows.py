@@ -213,3 +213,13 @@ def test_other_tasks_than_the_source_s_are_not_compared_with_its_figure(
     (row,) = rows_of(tmp_path, published(98.7, 0.4))
     assert (row.published, row.verdict()) == (None, "")
     assert row.meta_steps == "1,500 of 60,000"
+
+
+def test_how_often_a_run_is_validated_and_a_setting_that_was_not_yet_there_name_no_row(
+    tmp_path: Path, make_run: Make, make_entry: Make
+) -> None:
+    make_run(MAML, [make_entry([0.9], meta_steps=100)], max_steps=100)
+    make_run(MAML, [make_entry([0.95], meta_steps=900)], max_steps=900, train_ways=None)
+    for path, interval in zip(sorted(tmp_path.rglob("config.yaml")), (25, 300), strict=True):
+        path.write_text(path.read_text().replace("trainer:\n", f"trainer:\n  val_check_interval: {interval}\n"))
+    assert [(row.setting, row.first.meta_steps) for row in rows_of(tmp_path)] == [("", 100), ("", 900)]
