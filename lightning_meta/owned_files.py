@@ -25,15 +25,14 @@ def replace_files(folder: Path, files: Mapping[str, Write], manifest: str, optio
     """
     listed = folder / manifest
     own = set(listed.read_text(encoding="utf-8").split("\n")) if listed.exists() else set()
-    kept = lambda name: not _is_below(folder, name) or (name not in own and (folder / name).exists())  # noqa: E731
-    if foreign := sorted(filter(kept, files)):
+    taken = {name for name in files if name not in own and (folder / name).exists()}
+    if foreign := sorted(taken | {name for name in files if not _is_below(folder, name)}):
         raise MetaLearningError(
             f"{option} is {folder}, where {foreign[0]} was not written by this command: name another folder, or move it"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    listed.write_text(
-        "\n".join(sorted(own | files.keys())), encoding="utf-8"
-    )  # a call that is cut short owns them, too
+    # A call that is cut short owns its files, too.
+    listed.write_text("\n".join(sorted(own | files.keys())), encoding="utf-8")
     for name, write in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -103,6 +103,20 @@ def test_kernels_are_worth_the_operations_of_the_kinds_of_steps_that_are_taken(s
     assert counts["scored"] > counts.get("unscored", 20) > 10
 
 
+def test_training_is_logged_before_and_after_its_steps() -> None:
+    """Of eleven steps and more the last place is not the last step."""
+    episode = image_episode(steps=12)
+    learner = MAML(network(), LOOP, compile=False)
+    predictions = learner.all_predictions(episode)
+    logged = learner.scores.of_training(learner.loss, predictions, episode)
+    for step, place in ((0, 0), (12, -1)):
+        outputs = predictions.query[:, place].flatten(0, 1)
+        expected = learner.loss(outputs, episode.query_y.flatten())
+        torch.testing.assert_close(logged[f"train/query_loss/step_{step}"], expected)
+    assert logged["train/query_loss/step_0"] != logged["train/query_loss/step_12"]
+    assert {name.split("/")[2].removesuffix("_nontransductive") for name in logged} == {"step_0", "step_12"}
+
+
 def test_names_and_files_say_which(tmp_path: Path) -> None:
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(784, 3))
     learner = MAML(backbone, LOOP, compile=False)
