@@ -79,7 +79,7 @@ class Stop:
                 self.end_others()
                 os._exit(128 + number)
             return
-        self.number, self._since = number, time.monotonic()
+        self._since, self.number = time.monotonic(), number
         if not self.waits:
             raise Stopped
 
@@ -112,7 +112,9 @@ class Stop:
         if trainer.world_size > 1:
             number = torch.tensor(self.number, device=trainer.strategy.root_device)
             torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MAX)
-            self.number = int(number)
+            if not (agreed := int(number)):  # a signal that came meanwhile is told at the next meta-step
+                return False
+            self._since, self.number = self._since or time.monotonic(), agreed
         return self.number > 0
 
     def command(self, checkpoint: str) -> str:
