@@ -75,6 +75,7 @@ class CheckpointedModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what loading compares and goes on with, and what the learner is."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint |= describe(cast("MetaLearner", self))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

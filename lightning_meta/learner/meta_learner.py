@@ -254,7 +254,7 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
         """One meta-step: a scalar whose value is the outer loss and whose gradient is the meta-gradient."""
         trainer = self.trainer
         result = self.task_map.meta_gradient(episode, trainer.global_step / max(trainer.max_steps, 1))
-        checks.check_divergence(result, episode, trainer.global_step, trainer.strategy)
+        self.check_divergence(result, episode)
         self.store_carry(result.carry)
         loss, grads = result.reduced(self.outer_reduction, trainer.world_size, trainer.accumulate_grad_batches)
         if (batch_idx + 1) % (trainer.log_every_n_steps or math.inf) == 0:  # type: ignore[attr-defined]

@@ -82,7 +82,7 @@ class TaskMap:
         if self.draws is None:  # a loader of the user's own, of which no check before the fit has seen a task
             check_first_episode(learner, episode)
         params, variant = learner.meta_parameters(), learner.variant_at(done)
-        progress = torch.tensor(done, device=learner.device)
+        progress = torch.full((), done, device=learner.device)  # without a copy, for which the host would wait
 
         trainer = learner.trainer
         batches = trainer.fit_loop.epoch_loop.batch_progress.total.ready

@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lightning_meta.errors import MetaLearningError
+from lightning_meta.learner.checks.verdicts import Verdicts
 
 _ROUNDING = 1e-9  # of the first rate: how far below 0 a schedule that ends at 0 may come
 
@@ -52,8 +53,8 @@ def check_rates(optimizer: Optimizer, step: int, source: Callable[[], str]) -> N
             )
 
 
-def check_weights(module: nn.Module, optimizer: Optimizer, step: int, remedy: str) -> None:
-    """Stop after an update that has spoilt the weights, before anything else sees them.
+def check_weights(module: nn.Module, optimizer: Optimizer, step: int, remedy: str, verdicts: Verdicts) -> None:
+    """Stop after an update that has spoilt the weights, before anything scores or keeps them.
 
     Every rank does so by itself: their weights are the same, or they are trained apart.
 
@@ -62,22 +63,28 @@ def check_weights(module: nn.Module, optimizer: Optimizer, step: int, remedy: st
         optimizer: that has just updated them.
         step: the meta-step.
         remedy: what to do.
+        verdicts: which may tell of it late.
     """
     groups = [group["params"] for group in optimizer.param_groups]
     updated = [parameter for group in groups for parameter in group if parameter.requires_grad]
-    with torch.no_grad():
-        if not updated or torch.stack([parameter.sum() for parameter in updated]).sum().isfinite():
-            return
-        spoilt = {id(parameter) for parameter in updated if not parameter.isfinite().all()}
-    if not spoilt:  # finite values whose sum is not
+    if not updated:
         return
-    names = [name for name, parameter in module.named_parameters() if id(parameter) in spoilt]
-    if any(group.get("eps") == 0 for group in optimizer.param_groups):
-        remedy = "Set model.optimizer.eps above 0, since a gradient of 0 is divided by 0. Otherwise: " + remedy
-    raise MetaLearningError(
-        f"meta-step {step}: the update left values that are not finite in {', '.join(names[:3])}. "
-        f"The last checkpoint is untouched. {remedy}"
-    )
+
+    def refuse() -> None:
+        spoilt = {id(parameter) for parameter in updated if not parameter.isfinite().all()}
+        if not spoilt:  # finite values whose sum is not
+            return
+        names = [name for name, parameter in module.named_parameters() if id(parameter) in spoilt]
+        zero = any(group.get("eps") == 0 for group in optimizer.param_groups)
+        first = "Set model.optimizer.eps above 0, since a gradient of 0 is divided by 0. Otherwise: " if zero else ""
+        raise MetaLearningError(
+            f"meta-step {step}: the update left values that are not finite in {', '.join(names[:3])}. "
+            f"The last checkpoint is untouched. {first}{remedy}"
+        )
+
+    with torch.no_grad():
+        sums = torch.stack([parameter.sum() for parameter in updated])
+        verdicts.give("weights", sums.sum().isfinite(), refuse)
 
 
 def _momentum(group: dict[str, Any]) -> Any:

@@ -20,6 +20,7 @@ from pytorch_lightning.strategies import Strategy
 from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner.checks.callbacks import check_callbacks
+from lightning_meta.learner.checks.verdicts import Verdicts
 from lightning_meta.mapping import MetaGradient
 
 if TYPE_CHECKING:
@@ -172,16 +173,35 @@ def check_ranks(serial: bool, carry_per_task: bool, algorithm: str, ranks: int) 
 
 
 def check_divergence(
-    result: MetaGradient, episode: Episode, step: int, strategy: Strategy, remedy: str = OUTER_REMEDY
+    result: MetaGradient,
+    episode: Episode,
+    step: int,
+    strategy: Strategy,
+    remedy: str = OUTER_REMEDY,
+    verdicts: Verdicts | None = None,
 ) -> None:
-    """Stop before parameters or checkpoints are spoilt, on all ranks together, and say the algorithm's remedy."""
+    """Stop before parameters or checkpoints are spoilt, on all ranks together, and say the algorithm's remedy.
+
+    Args:
+        result: of the meta-step.
+        episode: its tasks.
+        step: its number.
+        strategy: by which ranks agree.
+        remedy: what to do.
+        verdicts: which may tell of it late, where there is one rank; None to wait for it.
+    """
     finite = result.losses.isfinite()
-    entries = torch.stack([grad.sum() for grad in result.grads.values()])
-    sound = bool(finite.all() & entries.isfinite().all())
-    if strategy.reduce_boolean_decision(sound):
-        return
-    if not finite.all():
-        where = f"the outer loss of task(s) {episode.task_ids[~finite].tolist()[:5]} is not finite"
-    else:
-        where = "the meta-gradient is not finite" if not sound else "another rank met a value that is not finite"
-    raise MetaLearningError(f"meta-step {step}: {where}. The last checkpoint is untouched. {remedy}")
+    entries = torch.stack([grad.sum() for grad in result.grads.values()]).isfinite().all()
+    sound = finite.all() & entries
+
+    def refuse() -> None:
+        if not finite.all():
+            where = f"the outer loss of task(s) {episode.task_ids[~finite].tolist()[:5]} is not finite"
+        else:
+            where = "the meta-gradient is not finite" if not sound else "another rank met a value that is not finite"
+        raise MetaLearningError(f"meta-step {step}: {where}. The last checkpoint is untouched. {remedy}")
+
+    if verdicts is not None:
+        verdicts.give("divergence", sound, refuse)
+    elif not strategy.reduce_boolean_decision(bool(sound)):
+        refuse()
