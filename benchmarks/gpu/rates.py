@@ -1,5 +1,7 @@
 """Milliseconds of a meta-step on the device: recorded, uncompiled, inside a whole fit, and as a loop over tasks.
 
+Recorded twice: with a grouped convolution for all tasks, and with one batched product of their patches, as JAX has it.
+
     python benchmarks/gpu/rates.py DEVICE OUTPUT.json SECONDS
 
 The loop stands for learn2learn, which this machine lacks: task by task, ``torch.autograd.grad`` inside, PyTorch's own
@@ -14,6 +16,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -29,6 +32,7 @@ from lightning_meta.data import GlyphEpisodes
 from lightning_meta.inner import SGD, Adam, InnerLoop
 from lightning_meta.learner import MetaLearner
 from lightning_meta.mapping import Compiled, chunk_gradient, meta_gradient
+from lightning_meta.mapping.products import ConvolutionsAsProducts
 
 Step = Callable[[], object]
 LARGE = ("MAML 5w1s, 256 tasks", "MAML 5w1s, 5 inner steps")  # measured recorded alone: the others take seconds
@@ -52,11 +56,16 @@ def data_for(setting: Setting) -> GlyphEpisodes:
     return data_of(WAYS, setting.shots, queries, setting.tasks)
 
 
-def our_step(setting: Setting, device: torch.device, recorded: bool) -> Step:
+def our_step(setting: Setting, device: torch.device, recorded: bool, products: bool = False) -> Step:
     """The meta-gradient of all tasks at once, as a graph or operation by operation."""
     learner = learner_of(setting).to(device)
     episode = batch(data_for(setting), learner, device, torch.float32)
-    function = chunk_gradient(learner.outer_loss)
+
+    def outer_loss(*given: Any) -> Any:
+        with ConvolutionsAsProducts() if products else nullcontext():
+            return learner.outer_loss(*given)
+
+    function = chunk_gradient(outer_loss)
     if recorded:
         function = Compiled(function, lambda: [*learner.parameters(), *learner.buffers()])
     progress = torch.zeros((), device=device)
@@ -183,6 +192,7 @@ def main() -> int:
     measurements: list[Callable[[Setting], dict[str, Any]]] = [
         lambda setting: measure(lambda: our_step(setting, device, True), device),
         lambda setting: whole_fit(setting, device),
+        lambda setting: measure(lambda: our_step(setting, device, True, products=True), device),
         lambda setting: measure(lambda: our_step(setting, device, False), device),
         lambda setting: measure(lambda: loop_over_tasks(setting, device), device),
     ]

@@ -52,7 +52,7 @@ def test_rehearsal(tmp_path: Path) -> None:
     correctness, rates = (json.loads((measured / f"{name}.json").read_text()) for name in ("correctness", "rates"))
     assert {row["state"] for row in correctness + rates} == {"ok"}
     assert {row["recorded"] for row in correctness} == {True, False}
-    assert len(rates) == 8  # two settings by four methods
+    assert len(rates) == 10  # two settings by five methods
 
     copy = tmp_path / "repository" / "benchmarks" / "gpu"
     shutil.copytree(GPU, copy)
