@@ -3,7 +3,8 @@
     python benchmarks/pretrained/pack.py RUN CHECKPOINT NAME --title "MAML on Omniglot, 5-way 1-shot"
 
 RUN is the folder of a run (``logs/EXPERIMENT/version_K``) with its ``config.yaml`` and ``results.json``, which holds a
-test of CHECKPOINT, as ``fit`` ends with one. Writes ``lightning_meta/inference/pretrained/NAME.safetensors``.
+test of CHECKPOINT, as ``fit`` ends with one; of several, that on most tasks counts. Writes
+``lightning_meta/inference/pretrained/NAME.safetensors``.
 """
 
 import argparse
@@ -14,10 +15,9 @@ from typing import Any
 import torch
 import yaml
 
-from lightning_meta import data, results_file
+from lightning_meta import results_file
 from lightning_meta.inference import save_learner
 from lightning_meta.learner import MetaLearner
-from lightning_meta.learner.checkpoints import describe_source
 
 PRETRAINED = Path(__file__).parents[2] / "lightning_meta" / "inference" / "pretrained"
 MOST_BYTES = 500_000
@@ -37,20 +37,22 @@ def main() -> None:
     config = yaml.safe_load((given.run / "config.yaml").read_text("utf-8"))
     learner = load(config["model"], given.checkpoint)
     about = config["data"]
-    source = getattr(data, about["class_path"].rpartition(".")[2])(**about["init_args"])
-    learner.trained_on = describe_source(source)
-    (test,) = (
+    tests = [
         entry
         for path in given.run.rglob(results_file.NAME)
         for entry in results_file.read(path)
         if entry.split == "test" and entry.checkpoint == given.checkpoint.name
-    )
+    ]
+    if not tests:
+        raise SystemExit(f"{given.run} holds no test of {given.checkpoint.name}: run lightning-meta test first")
+    test = max(tests, key=lambda entry: entry.tasks)
+    command = next((entry.command for entry in tests if entry.command.startswith("lightning-meta fit")), test.command)
     if given.bfloat16:
         learner.bfloat16()
     path = PRETRAINED / f"{given.name}.safetensors"
     path.parent.mkdir(exist_ok=True)
     settings = {name: value for name, value in about["init_args"].items() if name not in OF_A_MACHINE}
-    facts = {"data_settings": settings, "max_steps": config["trainer"]["max_steps"]}
+    facts = {"data_settings": settings, "max_steps": config["trainer"]["max_steps"], "command": command}
     save_learner(learner, path, title=given.title, **facts, **figures(test))
     if path.stat().st_size > MOST_BYTES:
         path.unlink()
@@ -80,7 +82,7 @@ def figures(test: results_file.Evaluation) -> dict[str, Any]:
     }
     return {
         "results": {"kind": kind, "tasks": test.tasks, "seed": test.seed} | measured,
-        "minutes": test.minutes, "device": test.device, "command": test.command,
+        "minutes": test.minutes, "device": test.device,
     }  # fmt: skip
 
 

@@ -23,6 +23,12 @@ class GuardedModule(LightningModule):
         super().__init__()
         self._verdicts = Verdicts()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_current_fx_name":  # which Lightning sets 46 times a meta-step, a tenth of a small one
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def configure_callbacks(self) -> list[Callback]:
         """Bring none, and check those of the trainer before they set anything up."""
         check_callbacks(self.trainer)

@@ -82,7 +82,7 @@ class TaskMap:
         if self.draws is None:  # a loader of the user's own, of which no check before the fit has seen a task
             check_first_episode(learner, episode)
         params, variant = learner.meta_parameters(), learner.variant_at(done)
-        progress = torch.full((), done, device=learner.device)  # without a copy, for which the host would wait
+        progress = torch.full((), done, device=learner.device)  # a copy would have the host wait
 
         trainer = learner.trainer
         batches = trainer.fit_loop.epoch_loop.batch_progress.total.ready
@@ -90,8 +90,11 @@ class TaskMap:
         def run(tasks: Episode, chunk: int, fused: bool) -> MetaGradient:
             given = params, learner.training_carry(tasks)
             weights, carry = channels_last(given) if fused else given
-            own = seeded(learner.device, "training", self._seed, batches, trainer.global_rank)
-            with own if self.draws is not False else nullcontext():
+            draws = self.draws is not False
+            own = (
+                seeded(learner.device, "training", self._seed, batches, trainer.global_rank) if draws else nullcontext()
+            )
+            with own:
                 return meta_gradient(
                     self._gradient(variant, fused), weights, tasks, carry, progress,
                     chunk=1 if fused and self.one_by_one else chunk, reduction=learner.outer_reduction,
