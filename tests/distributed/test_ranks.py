@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from lightning_meta import task_values
 from tests.distributed.ranks import FITS, fit
@@ -20,8 +21,18 @@ LONGEST = 200  # seconds of both ranks
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of what two ranks trained, all methods in the same two processes."""
-    folder = tmp_path_factory.mktemp("two_ranks")
+    """The folder of what two ranks trained, all methods in the same two processes, once for all of pytest's workers."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    folder = shared / "two_ranks"
+    with FileLock(shared / "two_ranks.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            train(folder)
+    return folder
+
+
+def train(folder: Path) -> None:
     command = [sys.executable, str(Path(__file__).with_name("ranks.py")), str(folder)]
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
@@ -31,7 +42,6 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     assert status == 0, (folder / "output").read_text()
-    return folder
 
 
 def trained(root: Path) -> tuple[dict[str, Any], dict[str, Any]]:
