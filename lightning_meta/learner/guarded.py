@@ -67,3 +67,5 @@ class GuardedModule(LightningModule):
         check_rates(optimizer, step, lambda: source_of_rates(learner._lr_scheduler))
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         check_weights(self, optimizer, step, OUTER_REMEDY, self._verdicts)
+        if self.trainer.world_size > 1:  # other ranks may be given these weights
+            self._verdicts.settle()

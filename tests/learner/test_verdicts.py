@@ -78,6 +78,25 @@ def test_no_spoilt_weights_are_scored_or_kept(spoilt: int, late: None, tmp_path:
     fit(tmp_path, spoiling)
 
 
+def test_ranks_do_not_share_spoilt_weights(late: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each checks its own, before workers are joined."""
+
+    class Update(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            loss = super().step(closure)
+            self.param_groups[0]["params"][0].data.fill_(torch.nan)
+            monkeypatch.setattr(Trainer, "world_size", 2)  # from here on: one process stands for its rank
+            return loss
+
+    class Joining(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            pytest.fail("spoilt weights are joined")
+
+    spoilt = MAML(glyph_network(), InnerLoop(SGD(0.1), 1), task_chunk=2, compile=False, optimizer=Update)
+    with pytest.raises(MetaLearningError, match="^meta-step 0: the update left values that are not finite"):
+        fit(tmp_path, spoilt, Joining())
+
+
 def test_a_learner_is_copied_while_a_verdict_is_on_its_way(late: None, tmp_path: Path) -> None:
     trained = learner()
 
