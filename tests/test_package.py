@@ -58,8 +58,9 @@ def test_a_wheel_holds_the_data_that_the_package_reads(names: set[str]) -> None:
     splits, tables = package.joinpath("data", "splits").iterdir(), package.joinpath("report").glob("*.yaml")
     page = [path for path in package.joinpath("demo", "page").rglob("*") if path.is_file()]
     checkpoints = list(package.joinpath("inference", "pretrained").iterdir())
-    read = [package / "py.typed", *splits, *tables, *page, *checkpoints]
-    assert len(page) > 2 and checkpoints
+    kernels = list(package.joinpath("mapping").glob("*.cpp"))
+    read = [package / "py.typed", *splits, *tables, *page, *checkpoints, *kernels]
+    assert len(page) > 2 and checkpoints and kernels
     assert {path.relative_to(ROOT).as_posix() for path in read} <= names
 
 

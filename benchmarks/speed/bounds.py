@@ -4,10 +4,10 @@
 
 All on the cores that the process may use: ``taskset -c 0`` before it leaves one. The rate of a large matrix product in
 float32 by every library at hand, and from the best of them the least time of each quick case of `throughput.py`. The
-products of one task, one by one, by PyTorch's two libraries: microseconds and GFLOP/s. For the layers of Omniglot's
-network, 32 tasks of 5 images with weights of their own: milliseconds of the grouped convolution, of its input gradient
-and of its weight gradient, which are as many operations each. Then one MAML 5w1s meta-gradient of 32 tasks as the
-traced graph runs, and as ``torch.compile`` makes it. Medians of alternating runs.
+products of one task, one by one, by PyTorch's two libraries and our kernel: microseconds and GFLOP/s. For the layers of
+its network, 32 tasks of 5 images with weights of their own: milliseconds of the grouped convolution, of its input
+gradient and of its weight gradient, which are as many operations each. Then one MAML 5w1s meta-gradient of 32 tasks as
+the traced graph runs, and as ``torch.compile`` makes it. Medians of alternating runs.
 """
 
 import statistics
@@ -20,7 +20,7 @@ from floor import matrix_rates, operations
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from lightning_meta.episode import InnerBatches
-from lightning_meta.mapping import chunk_gradient
+from lightning_meta.mapping import chunk_gradient, matrix_product
 from lightning_meta.process import keep_freed_memory
 
 TASKS, IMAGES, FILTERS, RUNS, REPEATS = 32, 5, 64, 21, 200
@@ -82,15 +82,16 @@ def graphs() -> tuple[list[float], float]:
 
 
 def products() -> None:
-    """Print how fast the products of one task are, each a call of a library, and what a call alone costs."""
-    linear = torch.ops.mkldnn._linear_pointwise
-    print(f"{'product':<28}{'MKL':>20}{'oneDNN':>20}   microseconds (GFLOP/s)")
+    """Print how fast the products of one task are, each a call, and what a call alone costs."""
+    linear, ours = torch.ops.mkldnn._linear_pointwise, matrix_product.kernel() and matrix_product.multiply
+    print(f"{'product':<28}{'MKL':>20}{'oneDNN':>20}{'ours':>20}   microseconds (GFLOP/s)")
     for rows, inner, columns in PRODUCTS:
         left, right = torch.randn(rows, inner), torch.randn(inner, columns)
         steps = [lambda: left @ right, lambda: linear(left, right.t(), None, "none", [], "")]  # noqa: B023
+        steps += [lambda: ours(left, right, out=torch.empty(rows, columns))] if ours else []  # noqa: B023
         count = 2e-6 * rows * inner * columns
         rates = [f"{1e3 * each:.1f} ({count / each:.0f})" for each in medians(steps, REPEATS)]
-        print(f"{f'{rows} x {inner} x {columns}':<28}{rates[0]:>20}{rates[1]:>20}")
+        print(f"{f'{rows} x {inner} x {columns}':<28}" + "".join(f"{rate:>20}" for rate in rates))
 
 
 def floors() -> None:

@@ -2,9 +2,7 @@
 
 Inductor adds up the rows of a sum one after another, so that the error of a mean over a thousand of them is that of a
 thousand additions, ten times what PyTorch's own sums have; behind a norm it moves whole backgrounds across the ReLU.
-`add_in_stages` rewrites such sums (Higham, "The Accuracy of Floating Point Summation", 1993). And PyTorch multiplies
-matrices on a CPU by MKL, which leaves AVX-512 unused on all processors but Intel's: `products_by_onednn` gives the
-large products to oneDNN.
+`add_in_stages` rewrites such sums (Higham, "The Accuracy of Floating Point Summation", 1993).
 """
 
 import math
@@ -17,27 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
-from torch.library import Library
 from torch.utils import _pytree as pytree
+
+from lightning_meta.mapping.matrix_product import use_kernel
 
 aten = torch.ops.aten
 _STAGED = 64  # terms of a sum, from where its error shows
-_ONEDNN_WORTH = 4e6  # operations of a product, from where oneDNN gains more than its call costs
-
-_library = Library("lightning_meta", "DEF")
-_library.define("product(Tensor a, Tensor b) -> Tensor")
-
-
-@torch.library.impl(_library, "product", "CPU")
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """The matrix product of two float32 matrices, by oneDNN."""
-    result: Tensor = torch.ops.mkldnn._linear_pointwise.default(a, b.t(), None, "none", [], "")
-    return result
-
-
-@torch.library.impl(_library, "product", "Meta")
-def _product_shape(a: Tensor, b: Tensor) -> Tensor:
-    return a.new_empty(a.shape[0], b.shape[1])
 
 
 def missing_compiler() -> str:
@@ -62,7 +45,7 @@ def fuse(graph: GraphModule, leaves: list[Tensor]) -> Callable[..., list[Tensor]
     """
     constants = _as_inputs(graph)
     add_in_stages(graph)
-    products_by_onednn(graph)
+    use_kernel(graph)
     inputs: list[Any] = [*leaves, *constants]
     # Inputs are laid out below, so that asserting the layout of every intermediate result would cost time alone.
     with torch._inductor.config.patch(size_asserts=False, alignment_asserts=False), warnings.catch_warnings():
@@ -139,20 +122,6 @@ def _near_root(size: int) -> int:
     """The largest divisor up to the square root of a size that is worth two stages, and 1 otherwise."""
     divisors = (stage for stage in range(math.isqrt(size), 4, -1) if size % stage == 0)
     return next(divisors, 1)
-
-
-def products_by_onednn(graph: GraphModule) -> None:
-    """Give large products of float32 matrices to oneDNN, where the processor has AVX-512."""
-    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkldnn.is_available():
-        return
-    for node in graph.graph.nodes:
-        if node.target is aten.mm.default:
-            a, b = map(_value, node.args)
-            sizes = *a.shape, b.shape[1]
-            if a.dtype == torch.float32 and a.device.type == "cpu" and min(sizes) >= 16:
-                worth = 2 * math.prod(sizes) >= _ONEDNN_WORTH
-                node.target = torch.ops.lightning_meta.product.default if worth else node.target
-    graph.recompile()
 
 
 def _value(node: Node) -> Tensor:

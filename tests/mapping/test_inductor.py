@@ -14,7 +14,7 @@ from lightning_meta.data import OmniglotEpisodes
 from lightning_meta.episode import Episode, InnerBatches
 from lightning_meta.inner import SGD, InnerLoop
 from lightning_meta.mapping import Compiled, channels_last, chunk_gradient
-from lightning_meta.mapping.inductor import add_in_stages, missing_compiler, products_by_onednn
+from lightning_meta.mapping.inductor import add_in_stages, missing_compiler
 from lightning_meta.params import flatten
 from tests.helpers import image_episode
 
@@ -49,17 +49,6 @@ def test_no_stage_adds_many_terms() -> None:
     graph = staged(lambda x: x.mean([0, 1, 2]), torch.randn(5, 14, 16, 3))
     sums = [node for node in graph.graph.nodes if node.target is torch.ops.aten.sum.dim_IntList]
     assert len(sums) == 3 and all(len(node.args[1]) == 1 for node in sums)
-
-
-def test_large_products_alone_are_given_to_onednn_and_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    torch.manual_seed(0)
-    for rows, given in ((245, True), (20, False)):
-        x, y = torch.randn(rows, 576), torch.randn(64, 576).t()
-        graph = make_fx(torch.mm)(x, y)
-        products_by_onednn(graph)
-        assert (torch.ops.lightning_meta.product.default in {node.target for node in graph.graph.nodes}) is given
-        torch.testing.assert_close(graph(x, y).double(), x.double() @ y.double(), rtol=1e-5, atol=1e-4)
 
 
 @needs_a_compiler
