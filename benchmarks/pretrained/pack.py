@@ -3,7 +3,7 @@
     python benchmarks/pretrained/pack.py RUN CHECKPOINT NAME --title "MAML on Omniglot, 5-way 1-shot"
 
 RUN is the folder of a run (``logs/EXPERIMENT/version_K``) with its ``config.yaml`` and ``results.json``, which holds a
-test of CHECKPOINT, as ``fit`` ends with one; of several, that on most tasks counts. Writes
+test of CHECKPOINT, as ``fit`` ends with one; of several on such tasks, that on the most counts. Writes
 ``lightning_meta/inference/pretrained/NAME.safetensors``.
 """
 
@@ -45,19 +45,25 @@ def main() -> None:
     ]
     if not tests:
         raise SystemExit(f"{given.run} holds no test of {given.checkpoint.name}: run lightning-meta test first")
+    own = next((entry for entry in tests if (entry.command or "").startswith("lightning-meta fit")), tests[0])
+    tests = [entry for entry in tests if task_of(entry) == task_of(own)]
     test = max(tests, key=lambda entry: entry.tasks)
-    command = next((entry.command for entry in tests if entry.command.startswith("lightning-meta fit")), test.command)
     if given.bfloat16:
         learner.bfloat16()
     path = PRETRAINED / f"{given.name}.safetensors"
     path.parent.mkdir(exist_ok=True)
     settings = {name: value for name, value in about["init_args"].items() if name not in OF_A_MACHINE}
-    facts = {"data_settings": settings, "max_steps": config["trainer"]["max_steps"], "command": command}
+    facts = {"data_settings": settings, "max_steps": config["trainer"]["max_steps"], "command": own.command}
     save_learner(learner, path, title=given.title, **facts, **figures(test))
     if path.stat().st_size > MOST_BYTES:
         path.unlink()
         raise SystemExit(f"{path} would take more than {MOST_BYTES:,} bytes: train fewer filters, or give --bfloat16")
     print(f"{path}: {path.stat().st_size:,} bytes")
+
+
+def task_of(test: results_file.Evaluation) -> tuple[int | None, ...]:
+    """What kind of task it was measured on."""
+    return test.ways, test.shots, test.queries
 
 
 def load(model: dict[str, Any], checkpoint: Path) -> MetaLearner:

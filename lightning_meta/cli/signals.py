@@ -103,6 +103,8 @@ class Stop:
         Raises:
             Stopped: a signal asked for it meanwhile.
         """
+        if self.trainer:
+            self.agree(self.trainer)  # a signal may have come to one rank after they had agreed for the last time
         self.waits = False
         if self.number:
             raise Stopped

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any, cast
 
 from pytorch_lightning import Callback, LightningModule
+from pytorch_lightning.trainer.states import TrainerFn
 
 from lightning_meta.episode import Episode
 from lightning_meta.learner.checks.callbacks import check_averaging, check_callbacks, warn_without_average
@@ -43,8 +44,9 @@ class GuardedModule(LightningModule):
         check_averaging(self.trainer)
 
     def on_validation_start(self) -> None:
-        """Score no spoilt weights."""
-        self._verdicts.settle()
+        """Score no spoilt weights in a fit."""
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self._verdicts.settle()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save no spoilt weights."""
@@ -56,7 +58,7 @@ class GuardedModule(LightningModule):
         warn_without_average(self.trainer)
 
     def check_divergence(self, result: MetaGradient, episode: Episode) -> None:
-        """Stop at a meta-gradient that is not finite; on one GPU when the next is there, or before it matters."""
+        """Stop at a meta-gradient that is not finite; on one GPU late, but before weights are scored or saved."""
         trainer = self.trainer
         verdicts = self._verdicts if trainer.world_size == 1 else None  # ranks agree, and so wait for each other
         check_divergence(result, episode, trainer.global_step, trainer.strategy, verdicts=verdicts)

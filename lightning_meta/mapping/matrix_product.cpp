@@ -1,8 +1,8 @@
-// The product of two small float32 matrices with AVX-512: C (m, n) = A (m, k) B (k, n), C with contiguous rows.
+// The product of two float32 matrices with AVX-512: C (m, n) = A (m, k) B (k, n), C with contiguous rows.
 //
 // A block of C stays in registers while A and B stream past it, so that each load of B serves up to twelve rows (Goto
-// and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008). At these sizes B fits the cache, and is
-// copied only where its rows are not contiguous. Blocks are unrolled by hand, or the registers would go to the stack.
+// and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008). Long sums are taken in parts, which is
+// more exact, and what is read of B stays in the cache. Loops over registers are unrolled, or these would be spilled.
 #include <immintrin.h>
 
 #include <algorithm>
@@ -15,6 +15,7 @@ namespace {
 
 constexpr int64_t LANES = 16, COLUMNS = 2 * LANES;  // of a register; of a panel of B
 constexpr int64_t CACHED = 1 << 16;                 // floats of B that stay in the second-level cache
+constexpr int64_t DEPTH = 256;                      // products of a part of a sum, at most
 constexpr int ROWS = 12;                            // of a block: 24 registers of C, of 32 in all
 
 struct Matrix {
@@ -22,9 +23,9 @@ struct Matrix {
   int64_t down, right;  // strides
 };
 
-// A block of C, R rows by V registers, of which the last has the lanes of `last` alone.
+// A part of the sums of a block of C, R rows by V registers, of which the last has the lanes of `last` alone.
 template <int R, int V>
-void block(Matrix a, Matrix b, float* c, int64_t width, int64_t k, __mmask16 last) {
+void block(Matrix a, Matrix b, float* c, int64_t width, int64_t k, __mmask16 last, bool first) {
   __m512 sum[R][V];
   UNROLL for (auto& row : sum)
     UNROLL for (auto& lanes : row) lanes = _mm512_setzero_ps();
@@ -38,24 +39,27 @@ void block(Matrix a, Matrix b, float* c, int64_t width, int64_t k, __mmask16 las
     }
   }
   UNROLL for (int r = 0; r < R; ++r)
-    UNROLL for (int v = 0; v < V; ++v)
-      _mm512_mask_storeu_ps(c + r * width + v * LANES, v + 1 < V ? 0xffff : last, sum[r][v]);
+    UNROLL for (int v = 0; v < V; ++v) {
+      float* to = c + r * width + v * LANES;
+      const __mmask16 mask = v + 1 < V ? 0xffff : last;
+      _mm512_mask_storeu_ps(to, mask, first ? sum[r][v] : _mm512_add_ps(_mm512_maskz_loadu_ps(mask, to), sum[r][v]));
+    }
 }
 
-// The same for a number of rows that is not known before.
+// The same for a number of rows that is known only at run time.
 template <int R, int V>
-void block_of(int64_t rows, Matrix a, Matrix b, float* c, int64_t width, int64_t k, __mmask16 last) {
+void block_of(int64_t rows, Matrix a, Matrix b, float* c, int64_t width, int64_t k, __mmask16 last, bool first) {
   if constexpr (R > 0) {
     if (rows == R)
-      block<R, V>(a, b, c, width, k, last);
+      block<R, V>(a, b, c, width, k, last, first);
     else
-      block_of<R - 1, V>(rows, a, b, c, width, k, last);
+      block_of<R - 1, V>(rows, a, b, c, width, k, last, first);
   }
 }
 
 __mmask16 lanes(int64_t count) { return count < LANES ? (1u << count) - 1 : 0xffff; }
 
-// A panel of B as contiguous rows of `to`, where they are contiguous already but lie apart.
+// A panel of B, whose rows are contiguous but far from each other, as rows of `to`.
 void copy(Matrix b, int64_t columns, int64_t k, float* to) {
   for (int64_t j = 0; j < columns; j += LANES)
     for (int64_t p = 0; p < k; ++p)
@@ -95,34 +99,40 @@ void transpose(Matrix b, int64_t columns, int64_t k, float* to) {
 
 extern "C" void kernel(const float* a, const float* b, float* c, int64_t m, int64_t k, int64_t n, int64_t a_down,
                        int64_t a_right, int64_t b_down, int64_t b_right, int64_t threads) {
-  const int64_t panels = (n + COLUMNS - 1) / COLUMNS, together = std::clamp<int64_t>(CACHED / (k * COLUMNS), 1, panels);
-  const int64_t groups = (panels + together - 1) / together, parts = std::clamp<int64_t>(threads / groups, 1, m);
+  const int64_t depth = (k + (k - 1) / DEPTH) / ((k - 1) / DEPTH + 1);  // of all parts of a sum but the last
+  const int64_t panels = (n + COLUMNS - 1) / COLUMNS, group = std::clamp<int64_t>(CACHED / (depth * COLUMNS), 1, panels);
+  const int64_t groups = (panels + group - 1) / group, parts = std::clamp<int64_t>(threads / groups, 1, m);
 #pragma omp parallel for num_threads(threads) if (threads > 1)
-  for (int64_t one = 0; one < groups * parts; ++one) {
-    const int64_t start = one / parts * together * COLUMNS, end = std::min(start + together * COLUMNS, n);
-    const int64_t top = one % parts * m / parts, bottom = (one % parts + 1) * m / parts;
-    const bool apart = b_right != 1 || bottom - top >= 8 * ROWS;  // copied: it is read so often
+  for (int64_t part = 0; part < groups * parts; ++part) {
+    const int64_t start = part / parts * group * COLUMNS, end = std::min(start + group * COLUMNS, n);
+    const int64_t top = part % parts * m / parts, bottom = (part % parts + 1) * m / parts;
+    const bool packed = b_right != 1 || bottom - top >= 8 * ROWS;  // copied, since it is read so often
     static thread_local std::vector<float> copies;
-    if (apart) copies.resize(std::max<size_t>(copies.size(), k * together * COLUMNS));
-    for (int64_t column = start; apart && column < end; column += COLUMNS) {
-      const Matrix from{b + column * b_right, b_down, b_right};
-      const int64_t columns = std::min(COLUMNS, end - column);
-      float* to = copies.data() + (column - start) * k;
-      if (b_right == 1)
-        copy(from, columns, k, to);
-      else
-        for (int64_t j = 0; j < columns; j += LANES) transpose({from.data + j * b_right, b_down, b_right}, columns - j, k, to + j);
-    }
-    for (int64_t row = top; row < bottom; row += ROWS)
-      for (int64_t column = start; column < end; column += COLUMNS) {
-        const int64_t rows = std::min<int64_t>(ROWS, bottom - row), columns = end - column;
-        const Matrix left{a + row * a_down, a_down, a_right};
-        const Matrix right = apart ? Matrix{copies.data() + (column - start) * k, COLUMNS, 1} : Matrix{b + column, b_down, 1};
-        float* to = c + row * n + column;
-        if (columns > LANES)
-          block_of<ROWS, 2>(rows, left, right, to, n, k, lanes(columns - LANES));
+    if (packed) copies.resize(std::max<size_t>(copies.size(), depth * group * COLUMNS));
+    for (int64_t p = 0; p < k; p += depth) {
+      const int64_t length = std::min(depth, k - p);
+      for (int64_t column = start; packed && column < end; column += COLUMNS) {
+        const Matrix from{b + p * b_down + column * b_right, b_down, b_right};
+        const int64_t columns = std::min(COLUMNS, end - column);
+        float* to = copies.data() + (column - start) * depth;
+        if (b_right == 1)
+          copy(from, columns, length, to);
         else
-          block_of<ROWS, 1>(rows, left, right, to, n, k, lanes(columns));
+          for (int64_t j = 0; j < columns; j += LANES)
+            transpose({from.data + j * b_right, b_down, b_right}, columns - j, length, to + j);
       }
+      for (int64_t row = top; row < bottom; row += ROWS)
+        for (int64_t column = start; column < end; column += COLUMNS) {
+          const int64_t rows = std::min<int64_t>(ROWS, bottom - row), columns = end - column;
+          const Matrix left{a + row * a_down + p * a_right, a_down, a_right};
+          const Matrix right = packed ? Matrix{copies.data() + (column - start) * depth, COLUMNS, 1}
+                                      : Matrix{b + p * b_down + column, b_down, 1};
+          float* to = c + row * n + column;
+          if (columns > LANES)
+            block_of<ROWS, 2>(rows, left, right, to, n, length, lanes(columns - LANES), p == 0);
+          else
+            block_of<ROWS, 1>(rows, left, right, to, n, length, lanes(columns), p == 0);
+        }
+    }
   }
 }

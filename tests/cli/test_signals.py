@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -198,35 +197,6 @@ def test_a_second_signal_ends_at_once_unless_it_is_the_same_request(
         at(monkeypatch, hook, lambda learner: learner.trainer.global_step > 0, number)
     with pytest.raises(RuntimeError, match=f"ended with {128 + signal.SIGINT}"):
         main(command(tmp_path))
-
-
-@pytest.mark.parametrize("told", [0, signal.SIGHUP])
-def test_a_signal_that_comes_while_the_ranks_agree_is_neither_lost_nor_a_second_one(
-    told: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The call returns after the handler, with what the ranks knew before; the other may have had it first."""
-
-    def all_reduce(number: torch.Tensor, _: object) -> None:
-        signal.raise_signal(signal.SIGTERM)
-        number.fill_(told)
-
-    monkeypatch.setattr("torch.distributed.all_reduce", all_reduce)
-    ranks: Any = SimpleNamespace(world_size=2, strategy=SimpleNamespace(root_device="cpu"))
-    with signals.Stop([]) as stop:
-        stop.waits = True
-        assert stop.agree(ranks) is bool(told)
-        assert stop.number == (told or signal.SIGTERM)
-
-
-def test_a_signal_that_follows_another_ranks_is_the_same_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.distributed.all_reduce", lambda number, _: number.fill_(signal.SIGHUP))
-    monkeypatch.setattr(os, "_exit", lambda _: pytest.fail("ended before it was saved"))
-    ranks: Any = SimpleNamespace(world_size=2, strategy=SimpleNamespace(root_device="cpu"))
-    with signals.Stop([]) as stop:
-        stop.waits = True
-        assert stop.agree(ranks)
-        signal.raise_signal(signal.SIGHUP)
-    assert stop.number == signal.SIGHUP
 
 
 def test_what_is_ignored_or_has_a_handler_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,8 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not folder.exists():
             folder.mkdir()
             train(folder)
+            (folder / "trained").touch()
+    assert (folder / "trained").exists(), (folder / "output").read_text()
     return folder
 
 

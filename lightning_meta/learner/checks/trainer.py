@@ -188,15 +188,15 @@ def check_divergence(
         step: its number.
         strategy: by which ranks agree.
         remedy: what to do.
-        verdicts: which may tell of it late, where there is one rank; None to wait for it.
+        verdicts: which may tell of it late, where there is one rank; None to read it at once.
     """
     finite = result.losses.isfinite()
     entries = torch.stack([grad.sum() for grad in result.grads.values()]).isfinite().all()
-    sound = finite.all() & entries
+    sound, tasks = finite.all() & entries, episode.task_ids  # a verdict that is read late keeps no images
 
     def refuse() -> None:
         if not finite.all():
-            where = f"the outer loss of task(s) {episode.task_ids[~finite].tolist()[:5]} is not finite"
+            where = f"the outer loss of task(s) {tasks[~finite].tolist()[:5]} is not finite"
         else:
             where = "the meta-gradient is not finite" if not sound else "another rank met a value that is not finite"
         raise MetaLearningError(f"meta-step {step}: {where}. The last checkpoint is untouched. {remedy}")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Verdicts:
-    """What checks have found; a verdict on a GPU is read when the same check comes again, when it has long arrived.
+    """What checks have found; a verdict on a GPU is read when the same check comes again, by which time it has arrived.
 
     By then the weights in memory may be spoilt, so `settle` comes before anything that scores or keeps them.
     """
@@ -41,7 +41,7 @@ class Verdicts:
         if name in self._pending:
             sound, refuse = self._pending[name]
             if not sound():
-                refuse()  # and again, whatever tries to keep the weights after this error
+                refuse()  # it stays pending, so that a later attempt to save is refused as well
             del self._pending[name]
 
 
@@ -56,7 +56,7 @@ def _on_its_way(sound: Tensor) -> Callable[[], bool]:
     copy = torch.empty_like(sound, device="cpu", pin_memory=True)
     copy.copy_(sound, non_blocking=True)
     copied = torch.cuda.Event()
-    copied.record()
+    copied.record(torch.cuda.current_stream(sound.device))
 
     def read() -> bool:
         copied.synchronize()
