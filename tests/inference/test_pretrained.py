@@ -12,7 +12,7 @@ from lightning_meta.data import ImageEpisodes
 from lightning_meta.inference import load_learner, pretrained
 from lightning_meta.inference.loading import describe_checkpoint
 
-TASKS, LONG_TASKS = 100, 40  # of learners that adapt in up to ten inner steps, and in more
+TASKS = 100
 
 
 @pytest.mark.slow
@@ -26,8 +26,7 @@ def test_a_shipped_checkpoint_is_as_good_as_it_says(name: str, request: pytest.F
         settings = settings | {"root": str(request.getfixturevalue("omniglot_root"))}
     source = kind(**settings)
     source.connect(learner.training_batches(), learner.evaluation_batches())
-    tasks = TASKS if learner.inner.evaluation_steps <= 10 else LONG_TASKS
-    episode = source.draw("test", torch.arange(tasks))
+    episode = source.draw("test", torch.arange(TASKS))
     every = learner.adapted_weights
     learner.adapted_weights = lambda *task: deque(every(*task), 1)  # queries are classified after the last step alone
     predictions = learner.all_predictions(episode)
@@ -38,5 +37,5 @@ def test_a_shipped_checkpoint_is_as_good_as_it_says(name: str, request: pytest.F
             values = (outputs[:, -1] - episode.query_y).square().double().flatten(1).mean(1)
         mean, half_width = results[key]
         # The first of the very tasks that the figure is a mean over: 4 standard errors of these leave 1 in 10,000.
-        tolerance = 4 * values.std().item() / math.sqrt(tasks) + half_width
+        tolerance = 4 * values.std().item() / math.sqrt(TASKS) + half_width
         assert abs(values.mean().item() - mean) <= tolerance, (key, values.mean().item(), mean)

@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.slow  # draws a minute long, as a hand would
 
-TRIALS = 8  # 40 by `python benchmarks/studies/demo_trials.py`
+TRIALS = 12  # 40 by `python benchmarks/studies/demo_trials.py`
 LEAST = 0.85  # of the trials
 
 
