@@ -45,8 +45,9 @@ def add_measurements(folder: Path) -> None:
     machine: Row = tables.read_json(folder / "machine.json")
     merge("machines", [machine])
     origin = {key: machine[key] for key in ("device", "torch", "date")}
-    for name, files in {"correctness": ["correctness"], "rates": ["rates", "jax"]}.items():
-        rows = [row for file in files for row in read_rows(folder / f"{file}.json")]
+    for name, patterns in {"correctness": ["correctness"], "rates": ["rates", "fused_*", "jax", "jax_tf32"]}.items():
+        files = [path for pattern in patterns for path in sorted(folder.glob(f"{pattern}.json"))]
+        rows = [row for path in files for row in read_rows(path)]
         merge(name, [{**row, **origin} for row in rows if row["state"] != "no time left"])
 
 

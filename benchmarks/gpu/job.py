@@ -7,6 +7,7 @@ stage: ``table.md``, ``log.txt`` and ``results.tar.gz``, which `collect.py` brin
 ``SECONDS_IN_ALL`` (540) bounds all stages. One that fails never stops the next, but makes the exit status 1.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -16,11 +17,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from settings import METHODS, REHEARSAL
-from tables import RESULTS, correctness_table, rates_table, read_rows, runs_table
+from settings import FUSED, REHEARSAL
+from tables import RESULTS, Row, correctness_table, rates_table, read_rows, runs_table
 
 HERE = Path(__file__).parent
-WITH_JAX = find_spec("jax") is not None
+JAX = {"jax": (), "jax_tf32": ("TF32",)} if find_spec("jax") else {}
 DEVICE = "cpu" if REHEARSAL else "cuda"
 GRACE = 8  # seconds between asking a process to end and ending it
 SLACK = 4 if REHEARSAL else 1  # a machine that rehearses is busy with others
@@ -30,6 +31,7 @@ TRAINING = 0.85  # of the time after the start, the part that is not validation
 # After a training: its test (5,000 tasks took 32 s on an H100, two tests side by side), its pictures (9 to 12 s) and
 # the end of the process (3 s).
 AFTER = 75
+RATE = "graph, Trainer.fit"  # by which the length of a training is reckoned
 COSINE = ("--model.lr_scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR")
 
 
@@ -85,6 +87,7 @@ class Job:
         self.end = time.monotonic() + seconds
         self.began = time.monotonic()
         self.failed = False
+        self.compiling: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = {
             **os.environ, "PYTHONUNBUFFERED": "1", "MPLBACKEND": "Agg", "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             "JAX_COMPILATION_CACHE_DIR": str(work / "jax"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -132,29 +135,54 @@ class Job:
         """What it is."""
         self.finish("machine", self.start("machine", HERE / "machine.py", DEVICE, self.measured("machine")), 60)
 
+    def compile_ahead(self) -> None:
+        """Start what compiles for a minute or two, and then waits for its turn, or fills a cache on disk."""
+        self.turn = (self.work / "turn").open("w")
+        fcntl.flock(self.turn, fcntl.LOCK_EX)
+        for name in FUSED:
+            for more in [(), ("TF32",)][: 1 if REHEARSAL else 2]:
+                place = "_".join(["fused", *name.split(), *more])
+                command = (HERE / "rates.py", DEVICE, self.measured(place), 0, name, self.turn.name, *more)
+                self.compiling[place] = self.start(place, *command)
+        for place, more in JAX.items():
+            compiling = f"{place}_compiling"
+            command = (HERE / "rates_jax.py", self.measured(compiling), 100 * SLACK, *more)
+            self.compiling[compiling] = self.start(compiling, *command)
+
     def correctness(self) -> None:
-        """Gradients against the CPU's; beside them JAX compiles, for its rates."""
+        """Gradients against the CPU's; beside them all else compiles."""
+        self.compile_ahead()
         checks = self.start("correctness", HERE / "correctness.py", DEVICE, self.measured("correctness"), 80 * SLACK)
-        if WITH_JAX:
-            jax = self.start("jax_compiling", HERE / "rates_jax.py", self.measured("jax_compiling"), 80 * SLACK)
         self.finish("correctness", checks, 95)
-        if WITH_JAX:
-            self.finish("JAX compiling", jax, 40)
 
     def rates(self) -> None:
         """Each with the device to itself."""
-        self.finish("rates", self.start("rates", HERE / "rates.py", DEVICE, self.measured("rates"), 85 * SLACK), 110)
-        if WITH_JAX:
-            self.finish("JAX", self.start("jax", HERE / "rates_jax.py", self.measured("jax"), 25 * SLACK), 45)
-        else:
+        if not self.compiling:
+            self.compile_ahead()
+        for place in JAX:
+            self.finish(f"{place}_compiling", self.compiling.pop(f"{place}_compiling"), 40)
+        self.finish("rates", self.start("rates", HERE / "rates.py", DEVICE, self.measured("rates"), 55 * SLACK), 80)
+        self.turn.close()
+        for place, process in self.compiling.items():
+            self.finish(place, process, 60)
+        for place, more in JAX.items():
+            command = (HERE / "rates_jax.py", self.measured(place), 20 * SLACK, *more)
+            self.finish(place, self.start(place, *command), 40)
+        if not JAX:
             self.say("JAX is not installed here, so its rates are left out")
+
+    def all_rates(self) -> list[Row]:
+        """What was measured on this machine."""
+        files = [path for path in sorted(self.work.glob("measured/*.json")) if "compiling" not in path.name]
+        rows = [row for path in files if path.name != "machine.json" for row in read_rows(path)]
+        return [row for row in rows if "method" in row]
 
     def trainings(self) -> None:
         """Side by side; each ends by itself, is tested, and keeps its best weights."""
         seconds = max(self.left() - AFTER - 12, 20)
         limit = time.strftime("00:%H:%M:%S", time.gmtime(seconds - 12))  # the clock of a fit starts after the imports
-        rates = read_rows(RESULTS / "rates.csv") + read_rows(self.measured("rates"))  # those of this machine come last
-        step_ms = {row["setting"]: float(row["ms"]) for row in rates if row["method"] == METHODS[1] and "ms" in row}
+        rates = read_rows(RESULTS / "rates.csv") + self.all_rates()  # those of this machine come last
+        step_ms = {row["setting"]: float(row["ms"]) for row in rates if row["method"] == RATE and "ms" in row}
         processes = {}
         for training in TRAININGS:
             length = training.length
@@ -177,7 +205,7 @@ class Job:
         """Write what is known so far into the folder that comes back."""
         tables = [
             correctness_table(read_rows(self.measured("correctness"))),
-            rates_table(read_rows(self.measured("rates")) + read_rows(self.measured("jax"))),
+            rates_table(self.all_rates()),
             runs_table(self.work / "runs"),
         ]
         (self.output / "table.md").write_text("\n\n".join(filter(None, tables)) + "\n", encoding="utf-8")

@@ -1,7 +1,8 @@
 """Milliseconds of the same meta-steps in JAX: ``vmap`` over tasks, ``jit``, convolutions as im2col and products.
 
-    python benchmarks/gpu/rates_jax.py OUTPUT.json SECONDS
+    python benchmarks/gpu/rates_jax.py OUTPUT.json SECONDS [TF32]
 
+In float32, or as JAX takes it unless told otherwise, with TF32 products.
 XLA's own convolutions are left out: with weights for every task they are several times slower. A first run in a process
 of its own fills the cache of compiled programs that ``JAX_COMPILATION_CACHE_DIR`` names.
 """
@@ -14,7 +15,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from settings import FILTERS, METHODS, REHEARSAL, SETTINGS, WAYS, Rows, Setting, short
+from settings import FILTERS, REHEARSAL, SETTINGS, WAYS, Rows, Setting, short
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch shares the card
 
@@ -23,6 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 
 Weights = dict[str, Any]
+TF32 = "TF32" in sys.argv[3:]
+jax.config.update("jax_default_matmul_precision", "default" if TF32 else "highest")
 
 
 def convolution(x: Any, weight: Any) -> Any:
@@ -131,7 +134,7 @@ def main() -> int:
             except Exception as error:
                 traceback.print_exc()
                 row = {"state": short(error)}
-        rows.add(setting=name, method=METHODS[-1], **row)
+        rows.add(setting=name, method="JAX, TF32" if TF32 else "JAX", **row)
     return rows.exit_status()
 
 

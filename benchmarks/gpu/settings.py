@@ -35,13 +35,18 @@ if REHEARSAL:
 
 
 METHODS = (
-    "ours, recorded",
-    "ours, Trainer.fit",
-    "ours, as products",
-    "ours, uncompiled",
+    "graph",
+    "graph, Trainer.fit",
+    "fused",
+    "fused, Trainer.fit",
+    "graph, TF32",
+    "fused, TF32",
+    "uncompiled",
     "loop over tasks",
-    "JAX, im2col",
-)
+    "JAX",
+    "JAX, TF32",
+)  # of which ours are the first seven
+FUSED = list(SETTINGS)[: 1 if REHEARSAL else 4]  # whose fused kernels are measured, too
 
 
 class Rows:

@@ -92,7 +92,8 @@ class Evaluation:
         """Predictions of every task with dropout off, each tensor (tasks, scored steps, rows, outputs)."""
         kinds = [(tensor.shape[1:], tensor.dtype) for tensor in episode]
         trainer = self._learner._trainer
-        open_question = not (self.fusion.settled or trainer is None or trainer.training or trainer.sanity_checking)
+        known = self.fusion.settled or episode.support_x.is_cuda  # where a graph is recorded anyway
+        open_question = not (known or trainer is None or trainer.training or trainer.sanity_checking)
         with evaluating(self._learner):
             if open_question and self.fusion.chosen and self._steps_are_alike(episode):
                 self._settle(episode, kinds, trainer, 0.0)
@@ -153,7 +154,7 @@ class Evaluation:
 
     def _compiled(self, name: str, function: Any, fused: bool = False) -> Any:
         if name not in self._graphs:
-            self._graphs[name] = Compiled(function, self._learner.task_map.constants, "an evaluation", fused)
+            self._graphs[name] = Compiled(function, self._learner.task_map.parts.tensors, "an evaluation", fused)
         return self._graphs[name]
 
     def _whole(self, params: Params, tasks: Episode, carry: Any) -> Predictions:

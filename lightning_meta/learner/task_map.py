@@ -1,12 +1,12 @@
 """Runs the outer loss of one task over a batch of tasks: in chunks, as graphs, in as many rows as memory allows."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lightning_meta.episode import Episode, EpisodeSource
 from lightning_meta.learner.checks.vectorising import check_first_episode
@@ -22,6 +22,7 @@ from lightning_meta.mapping import (
     meta_gradient,
     seeded,
 )
+from lightning_meta.params import Parts
 from lightning_meta.process import remember_missing_gpu
 
 if TYPE_CHECKING:
@@ -41,31 +42,32 @@ class TaskMap:
     """
 
     def __init__(self, learner: "MetaLearner", task_chunk: int | Literal["auto"], compile: Compile) -> None:  # noqa: A002
-        self._learner = learner
+        self._learner, self.parts = learner, Parts(learner)
         self.chunk = ChunkSize(task_chunk)
         self.vectorised = task_chunk != 1
         self.compiled, self.fusion = compile is not False, Fusion(compile)
         self.draws: bool | None = None  # whether training draws random numbers in the network; None before a check
         self._gradients: dict[Hashable, Any] = {}  # by variant and the modes of the modules
-        self.one_by_one = False  # whether fused kernels take one task after another
+        self._convolves = False
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether fused kernels take one task after another, as a CPU's do whose layers are worth calling them."""
+        return self._convolves and self._learner.device.type == "cpu"
 
     @property
     def may_draw(self) -> bool:
         """Whether a second pass through the network may give other numbers."""
         return self._learner.training if self.draws is None else self.draws
 
-    def constants(self) -> Iterator[Tensor]:
-        """What the functions may use without being given it."""
-        for part in self._learner.modules():
-            yield from filter(torch.is_tensor, (*part._parameters.values(), *part._buffers.values()))
-
     def prepare(self) -> None:
         """Start a run."""
         remember_missing_gpu()
+        if torch.cuda.is_available():  # or convolutions alone round to TF32, which moves a meta-gradient by a tenth
+            torch.backends.cudnn.allow_tf32 = torch.get_float32_matmul_precision() != "highest"
         self.release()
         self.fusion.reopen()
-        # Fused kernels are fastest task by task, unless the layers are so small that calling them takes the time.
-        self.one_by_one = any(isinstance(part, nn.Conv2d) for part in self._learner.modules())
+        self._convolves = any(isinstance(part, nn.Conv2d) for part in self._learner.modules())
 
     def release(self) -> None:
         """Drop the graphs, which cannot be pickled and hold memory."""
@@ -89,7 +91,7 @@ class TaskMap:
 
         def run(tasks: Episode, chunk: int, fused: bool) -> MetaGradient:
             given = params, learner.training_carry(tasks)
-            weights, carry = channels_last(given) if fused else given
+            weights, carry = channels_last(given) if fused and learner.device.type == "cpu" else given  # once for all
             draws = self.draws is not False
             own = (
                 seeded(learner.device, "training", self._seed, batches, trainer.global_rank) if draws else nullcontext()
@@ -132,13 +134,15 @@ class TaskMap:
         return source.seed if isinstance(source, EpisodeSource) else torch.initial_seed()
 
     def _gradient(self, variant: Hashable, fused: bool) -> ChunkGradient:
-        key = variant, tuple(part.training for part in self._learner.modules())
+        key = variant, tuple(part.training for _, part in self.parts)
         if key not in self._gradients:
             loss: Any = self._learner.outer_loss
             loss = loss if variant is None else partial(loss, variant=variant)
             gradient = chunk_gradient(loss, self._learner.carry_per_task)
             # Only the last variant is kept: a run does not go back to an earlier one, and graphs are large.
-            self._gradients = {key: [Compiled(gradient, self.constants, fused=way) for way in (False, True)]}
+            self._gradients = {
+                key: [Compiled(gradient, self.parts.tensors, fused=way, kept=False) for way in (False, True)]
+            }
             self._gradients = self._gradients if self.compiled else {key: [gradient, gradient]}
         gradient = self._gradients[key][fused]
         return gradient.for_now() if isinstance(gradient, Compiled) else gradient

@@ -15,6 +15,7 @@ from lightning_meta.mapping.gradient import (
 from lightning_meta.mapping.graph import Compiled, out_of_memory
 from lightning_meta.mapping.inductor import channels_last, missing_compiler
 from lightning_meta.mapping.loss_scale import loss_scale, unscaled
+from lightning_meta.mapping.multi_tensor import magnitudes
 from lightning_meta.mapping.normalisation import batches_of, normalise
 from lightning_meta.mapping.randomness import MappableDraws, kept_generators, seeded, vmap_with_draws
 from lightning_meta.mapping.recurrence import exact_recurrence
@@ -36,6 +37,7 @@ __all__ = [
     "kept_generators",
     "line_of_change",
     "loss_scale",
+    "magnitudes",
     "map_tasks",
     "meta_gradient",
     "missing_compiler",

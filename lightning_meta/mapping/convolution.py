@@ -14,6 +14,8 @@ from torch.autograd import Function
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from lightning_meta.mapping.products import becomes_product
+
 _ROUTED = (functional.conv1d, functional.conv2d, functional.conv3d)
 
 
@@ -36,10 +38,12 @@ class _Geometry(NamedTuple):
 
 
 class RoutedConvolutions(TorchFunctionMode):
-    """Within it, every convolution of every module is the one of this file."""
+    """Within it, every convolution of every module is the one of this file, unless it is to become one product."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return (convolution if func in _ROUTED else func)(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        routed = func in _ROUTED and not becomes_product(func, *args, **kwargs)
+        return (convolution if routed else func)(*args, **kwargs)
 
 
 def convolution(

@@ -1,6 +1,6 @@
 """The map over tasks: vectorised in chunks, the meta-gradient accumulated, so that memory depends on the chunk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
 
@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from lightning_meta.episode import Episode
 from lightning_meta.mapping.convolution import RoutedConvolutions
+from lightning_meta.mapping.inductor import with_strides
 from lightning_meta.mapping.loss_scale import loss_scale, unscaled
 from lightning_meta.mapping.randomness import Randomness, vmap_with_draws
 from lightning_meta.params import Params, map_params
@@ -102,30 +103,23 @@ def meta_gradient(
     """
     parts: list[MetaGradient] = []
     grads, count = None, episode.tasks
+    divisor = count if reduction == "mean" else 1
     for tasks in episode.chunks(1 if serial else chunk):
         part = gradient(params, tasks, _rows(carry, parts, tasks.tasks) if carry_per_task else carry, progress)
-        if grads is None:
-            grads = part.grads
-        elif len(parts) == 1:  # a sum of its own, into which later parts are added
-            grads = dict(zip(grads, torch._foreach_add(list(grads.values()), _like(grads, part.grads)), strict=True))
+        if grads is None:  # a sum of its own, into which later parts are added
+            grads = dict(zip(part.grads, torch._foreach_div(list(part.grads.values()), divisor), strict=True))
         else:
-            torch._foreach_add_(list(grads.values()), _like(grads, part.grads))
-        carry = part.carry if serial else carry
-        parts.append(part._replace(grads={}))
+            torch._foreach_add_(list(grads.values()), [part.grads[name] for name in grads], alpha=1 / divisor)
+        kept = pytree.tree_map(torch.clone, part.carry)  # the next call may overwrite what this one has returned
+        carry = kept if serial else carry
+        parts.append(MetaGradient(part.losses.clone(), {}, kept))
     assert grads is not None, "a training batch holds at least one task on every rank"
-    if reduction == "mean":
-        grads = dict(zip(grads, torch._foreach_div(list(grads.values()), count), strict=True))
     carries = [part.carry for part in parts]
     if carry_per_task:
         carry = pytree.tree_map(lambda *leaves: torch.cat(leaves), *carries)
     elif not serial:
         carry = pytree.tree_map(lambda *leaves: sum(leaves) / count, *carries)
     return MetaGradient(torch.cat([part.losses for part in parts]), grads, carry)
-
-
-def _like(params: Params, others: Params) -> list[Tensor]:
-    """The others' values in the order of the names in ``params``."""
-    return [others[name] for name in params]
 
 
 def _rows(carry: Any, done: list[MetaGradient], count: int) -> Any:
@@ -145,12 +139,45 @@ class _WithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> Any:
-        return None, None, *[None] * ctx.count, *(scale * grad for grad in ctx.saved_tensors)
+        return None, None, *[None] * ctx.count, *torch._foreach_mul(ctx.saved_tensors, scale)
 
 
-def with_gradient(loss: Tensor, grads: Params, params: Params) -> Tensor:
+class _AddingGradient(torch.autograd.Function):
+    """The identity on a loss, whose backward pass adds known gradients to those of parameters by itself."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, loss: Tensor, grads: list[Tensor], parameters: list[Tensor]) -> Tensor:
+        ctx.known = grads, parameters
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor) -> Any:
+        grads, parameters = ctx.known
+        grads = torch._foreach_mul(grads, scale)
+        if all(parameter.grad is None for parameter in parameters):
+            for parameter, grad in zip(parameters, grads, strict=True):
+                parameter.grad = with_strides(grad, parameter.stride())
+        else:
+            for parameter, grad in zip(parameters, grads, strict=True):
+                parameter.grad = grad if parameter.grad is None else parameter.grad + grad
+        return None, None, None, None
+
+
+def with_gradient(loss: Tensor, grads: Params, params: Mapping[str, Tensor], alone: bool = False) -> Tensor:
     """A scalar of value ``loss`` whose backward pass gives ``params`` the gradients ``grads``, times what scales it.
 
     So Lightning's automatic optimization (DDP's all-reduce, the scaler of mixed precision, accumulation) stays in play.
+
+    Args:
+        loss: the value.
+        grads: the gradients.
+        params: what has them, by the same names.
+        alone: whether nothing but the optimizer follows the parameters' gradients, as DDP does. Then a node of the
+            autograd graph for each of them, which takes as long as the outer step of a small network, is saved; not
+            where a parameter has a hook.
     """
-    return _WithGradient.apply(loss, len(grads), *grads.values(), *(params[name] for name in grads))
+    parameters = [params[name] for name in grads]
+    if alone and not any(p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None) for p in parameters):
+        anchor = torch.empty((), device=loss.device, requires_grad=True)  # so that there is a backward pass
+        return _AddingGradient.apply(anchor, loss, list(grads.values()), parameters)
+    return _WithGradient.apply(loss, len(grads), *grads.values(), *parameters)

@@ -16,7 +16,8 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_meta.mapping.author_line import author_line
-from lightning_meta.mapping.inductor import fuse, with_strides
+from lightning_meta.mapping.inductor import channels_last, fuse, with_strides
+from lightning_meta.mapping.multi_tensor import copy_all
 from lightning_meta.mapping.products import ConvolutionsAsProducts
 from lightning_meta.mapping.randomness import kept_generators
 
@@ -52,8 +53,8 @@ class Compiled(Generic[Arguments, Result]):
     """A pure function of pytrees of tensors, run as a graph that is traced once for each shape of its arguments.
 
     Tracing goes through ``vmap``, the inner gradients and the outer one, so that a graph holds their operations alone:
-    nothing is recorded or dispatched again, and a value is freed after its last use. On a CPU the graph is replayed as
-    it is, or becomes fused kernels, which is faster and takes up to a minute; on a GPU it becomes one CUDA graph.
+    nothing is recorded or dispatched again, and a value is freed after its last use. The graph is replayed as it is, or
+    becomes fused kernels, which is faster and takes up to a minute; on a GPU either becomes one CUDA graph.
 
     A function that reads values of tensors, or makes tensors whose size depends on them, has no one graph: it runs as
     it is, after one warning; so does one of more than `MAX_OPERATIONS`, such as a recurrent network on long sequences,
@@ -65,7 +66,8 @@ class Compiled(Generic[Arguments, Result]):
         used: gives the tensors that the function may use without being given them; a graph is traced again when one
             that it does use is another object than before, or lies elsewhere in memory.
         name: what the function computes, for the warning.
-        fused: whether to make fused kernels of the graph, on a CPU; what Inductor raises is raised.
+        fused: whether to make fused kernels of the graph; what Inductor raises is raised.
+        kept: whether a result outlives the next call; on a GPU that takes a copy.
     """
 
     def __init__(
@@ -74,11 +76,12 @@ class Compiled(Generic[Arguments, Result]):
         used: Callable[[], Iterable[Tensor]] = tuple,
         name: str = "the meta-gradient",
         fused: bool = False,
+        kept: bool = True,
     ) -> None:
         self._function = function
         self._used = used
         self._name = name
-        self._fused = fused
+        self._fused, self._kept = fused, kept
         self._pool: Any = None  # of GPU memory that the graphs share, since no two run at once
         self._graphs: dict[Any, list[_Traced]] = {}
         self._traceable = True
@@ -105,7 +108,7 @@ class Compiled(Generic[Arguments, Result]):
             (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
             for kind in sorted({leaf.device.type for leaf in leaves})
         )
-        graphs = self._graphs.setdefault((str(spec), kinds, autocast, tuple(place[2:] for place in places)), [])
+        graphs = self._graphs.setdefault((spec, kinds, autocast, tuple(place[2:] for place in places)), [])
         traced = next((one for one in graphs if all(places[at] == place for at, place in one.places.items())), None)
         with torch.no_grad():
             if traced is None and self._traceable:
@@ -129,6 +132,7 @@ class Compiled(Generic[Arguments, Result]):
         result_specs = []
         # Rows that share memory, as after `expand` or `unfold`, could not take the values of rows that do not.
         leaves = [leaf if torch.ops.aten.is_non_overlapping_and_dense(leaf) else leaf.contiguous() for leaf in leaves]
+        leaves = channels_last(leaves) if self._fused else leaves
 
         def flat(*leaves: Tensor) -> list[Tensor]:
             args, kwargs = pytree.tree_unflatten(leaves, spec)
@@ -137,13 +141,12 @@ class Compiled(Generic[Arguments, Result]):
             result_specs.append(result_spec)
             return results
 
-        fused = self._fused and leaves[0].device.type == "cpu"
-        with ConvolutionsAsProducts() if fused else nullcontext():
+        with ConvolutionsAsProducts() if self._fused else nullcontext():
             graph = make_fx(flat)(*leaves)
         for node in graph.graph.nodes:
             if _size_depends_on_values(node):
                 raise RuntimeError(f"the size of what {node.target} gives depends on values")
-            if fused and torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+            if self._fused and torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
                 raise RuntimeError(f"{node.target} draws random numbers, which kernels would draw otherwise")
         graph.graph.eliminate_dead_code()
         graph.recompile()
@@ -151,13 +154,13 @@ class Compiled(Generic[Arguments, Result]):
         constants = {constant.untyped_storage().data_ptr() for constant in _constants(graph)}
         used = enumerate(zip(self._used(), self._places(), strict=True))
         places = {at: place for at, (tensor, place) in used if tensor.untyped_storage().data_ptr() in constants}
+        run, strides = fuse(graph, leaves) if self._fused else graph, [leaf.stride() for leaf in leaves]
         if leaves[0].is_cuda:
-            return _Traced(self._recorded(graph, leaves), result_specs[0], places)
-        run, strides = fuse(graph, leaves) if fused else graph, [leaf.stride() for leaf in leaves]
+            return _Traced(self._recorded(run, leaves), result_specs[0], places)
         # What is a view of one layout in memory has to be a copy in another.
         return _Traced(lambda *leaves: run(*map(with_strides, leaves, strides)), result_specs[0], places)
 
-    def _recorded(self, graph: torch.fx.GraphModule, leaves: list[Tensor]) -> _Graph:
+    def _recorded(self, graph: _Graph, leaves: list[Tensor]) -> _Graph:
         """The graph as one CUDA graph, with inputs and results of its own that each run overwrites."""
         inputs = [leaf.clone() for leaf in leaves]
         self._pool = torch.cuda.graph_pool_handle() if self._pool is None else self._pool
@@ -171,10 +174,13 @@ class Compiled(Generic[Arguments, Result]):
                 results = graph(*inputs)
 
         def run(*leaves: Tensor) -> list[Tensor]:
-            for place, leaf in zip(inputs, leaves, strict=True):
-                place.copy_(leaf)
+            copy_all(inputs, leaves)
             recorded.replay()
-            return [result.clone() for result in results]
+            if not self._kept:
+                return results
+            copies = [torch.empty_like(result) for result in results]
+            copy_all(copies, results)
+            return copies
 
         return run
 

@@ -44,11 +44,14 @@ def fuse(graph: GraphModule, leaves: list[Tensor]) -> Callable[..., list[Tensor]
         leaves: its inputs.
     """
     constants = _as_inputs(graph)
-    add_in_stages(graph)
-    use_kernel(graph)
+    if leaves[0].device.type == "cpu":  # a GPU adds up by threads that are many, and so in stages
+        add_in_stages(graph)
+        use_kernel(graph)
     inputs: list[Any] = [*leaves, *constants]
     # Inputs are laid out below, so that asserting the layout of every intermediate result would cost time alone.
-    with torch._inductor.config.patch(size_asserts=False, alignment_asserts=False), warnings.catch_warnings():
+    # Triton would time several forms of every kernel, for seconds that no kernel of a small network gives back.
+    settings = {"size_asserts": False, "alignment_asserts": False, "triton.autotune_pointwise": False}
+    with torch._inductor.config.patch(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fused = torch._inductor.standalone_compile(graph, inputs, dynamic_shapes="from_example_inputs")
     strides = [leaf.stride() for leaf in inputs]

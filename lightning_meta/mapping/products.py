@@ -1,4 +1,4 @@
-"""Convolution as one matrix product, the form that a CPU runs fastest once a compiler has fused what surrounds it.
+"""Convolution as one matrix product, the form that runs fastest once a compiler has fused what surrounds it.
 
 Chellapilla, Puri and Simard, "High Performance Convolutional Neural Networks for Document Processing", 2006.
 The patches of an image are laid out as rows, channels last, so that weights of shape (filters, patch) multiply them as
@@ -7,8 +7,9 @@ differentiated by PyTorch. Run operation by operation this is slower than `convo
 """
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -37,13 +38,34 @@ class _Window(NamedTuple):
 
 
 class ConvolutionsAsProducts(TorchFunctionMode):
-    """Within it, every ungrouped two-dimensional convolution of every module is the one of this file."""
+    """Within it, every two-dimensional convolution of every module that can be one product is the one of this file."""
+
+    def __enter__(self) -> Self:
+        self._token = _within.set(True)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        _within.reset(self._token)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return (_convolution if func is functional.conv2d else func)(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        return (_convolution if becomes_product(func, *args, **kwargs) else func)(*args, **kwargs)
 
 
-def _convolution(
+_within: ContextVar[bool] = ContextVar("within", default=False)
+
+
+def becomes_product(func: Any, *args: Any, **kwargs: Any) -> bool:
+    """Whether a call of PyTorch's is a convolution that is to be one product here.
+
+    With groups, a padding by name or a single image it is not.
+    """
+    return func is functional.conv2d and _within.get() and _is_one_product(*args, **kwargs)
+
+
+def _is_one_product(
     input: Tensor,  # noqa: A002  (the names are those of torch.nn.functional.conv2d)
     weight: Tensor,
     bias: Tensor | None = None,
@@ -51,10 +73,20 @@ def _convolution(
     padding: int | Sequence[int] | str = 0,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
+) -> bool:
+    return groups == 1 and not isinstance(padding, str) and input.dim() == 4
+
+
+def _convolution(
+    input: Tensor,  # noqa: A002
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
 ) -> Tensor:
-    """``torch.nn.functional.conv2d``, and that itself where groups, a padding by name or a single image ask for it."""
-    if groups != 1 or isinstance(padding, str) or input.dim() != 4:
-        return functional.conv2d(input, weight, bias, stride, padding, dilation, groups)
+    """``torch.nn.functional.conv2d``."""
     window = _Window(_pair(weight.shape[2:]), _pair(stride), _pair(padding), _pair(dilation))
     patches = _Patches.apply(input, window)
     rows = patches @ weight.permute(0, 2, 3, 1).flatten(1).t()
@@ -68,14 +100,11 @@ class _Patches(Function):
     @staticmethod
     def forward(x: Tensor, window: _Window) -> Tensor:
         (rows, columns), (down, right), (stride_down, stride_right) = window.padding, window.dilation, window.stride
-        height, width = window.outputs(x.shape)
         padded = functional.pad(x.permute(0, 2, 3, 1), (0, 0, columns, columns, rows, rows))
-        taps = [
-            padded[:, top : top + stride_down * (height - 1) + 1 : stride_down]
-            [:, :, left : left + stride_right * (width - 1) + 1 : stride_right]
-            for top, left in product(range(0, window.kernel[0] * down, down), range(0, window.kernel[1] * right, right))
-        ]  # fmt: skip
-        return torch.cat(taps, -1).flatten(0, 2)
+        wide = padded.unfold(1, down * (window.kernel[0] - 1) + 1, stride_down)[..., ::down]
+        wide = wide.unfold(2, right * (window.kernel[1] - 1) + 1, stride_right)[..., ::right]
+        # From (images, height, width, channels, kernel height, kernel width).
+        return wide.permute(0, 1, 2, 4, 5, 3).reshape(-1, window.kernel[0] * window.kernel[1] * x.shape[1])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:

@@ -89,7 +89,7 @@ def test_lengths_end_within_the_time(job: ModuleType, step_ms: float, reached: i
 def test_trainings_alone_go_by_the_committed_rates(job: ModuleType, tables: ModuleType) -> None:
     rates = tables.read_rows(tables.RESULTS / "rates.csv")
     assert {training.setting for training in job.TRAININGS} <= {
-        row["setting"] for row in rates if row["method"] == "ours, Trainer.fit"
+        row["setting"] for row in rates if row["method"] == "graph, Trainer.fit"
     }
 
 

@@ -43,7 +43,7 @@ class Validated(Callback):
 
 @pytest.fixture
 def late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdicts, "_comes_late", lambda sound: True)
+    monkeypatch.setattr(verdicts, "_comes_late", lambda values: True)
 
 
 def fit(tmp_path: Path, learner: MAML, *callbacks: Callback, **settings: Any) -> None:
@@ -135,8 +135,8 @@ class Reading(TorchDispatchMode, Callback):
 @pytest.mark.parametrize("comes_late", [True, False])
 def test_a_meta_step_reads_no_value(comes_late: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """But those of the meta-step before it, which have arrived."""
-    monkeypatch.setattr(verdicts, "_comes_late", lambda sound: comes_late)
-    monkeypatch.setattr(verdicts, "_on_its_way", lambda sound: lambda: True)
+    monkeypatch.setattr(verdicts, "_comes_late", lambda values: comes_late)
+    monkeypatch.setattr(verdicts, "_on_its_way", lambda values: lambda: True)
     with Reading() as reading:
         fit(tmp_path, learner(), reading)
     assert sorted({*reading.steps}) == ([] if comes_late else list(range(STEPS)))

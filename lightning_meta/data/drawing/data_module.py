@@ -49,7 +49,7 @@ class EpisodeDataModule(LightningDataModule, ABC):
         MetaLearningError: a number is too small.
     """
 
-    drawn_together: ClassVar[int] = 1  # training batches in one draw; more where a draw costs the same for many tasks
+    drawn_together = 1  # training batches in one draw; more where a draw costs the same for many tasks
     classes_shared: ClassVar[bool] = False  # whether the splits have the same classes on purpose, and other images
     queries_are_support: ClassVar[bool] = False  # whether a task is scored on the rows that it learns from, on purpose
 
@@ -181,12 +181,14 @@ class EpisodeDataModule(LightningDataModule, ABC):
     def _loader(self, split: Split, sampler: TaskSampler) -> DataLoader[Episode]:
         return DataLoader(
             TaskDataset(self, split), batch_size=None, sampler=sampler, num_workers=self.num_workers,
-            pin_memory=self.pins_memory(), worker_init_fn=ignore_signals,
+            pin_memory=self.num_workers > 0 and self.root_device.type == "cuda", worker_init_fn=ignore_signals,
         )  # fmt: skip
 
-    def pins_memory(self) -> bool:
-        """Whether episodes are drawn in main memory and then copied to a GPU."""
-        return self.root_device.type == "cuda"
+    @property
+    def draws_to(self) -> torch.device:
+        """Where drawn tasks go: to the trainer's GPU at once, unless other processes draw, which may not touch it."""
+        on_gpu = self.root_device.type == "cuda" and not self.num_workers
+        return self.root_device if on_gpu else torch.device("cpu")
 
     @property
     def root_device(self) -> torch.device:

@@ -17,6 +17,9 @@ from lightning_meta.data.files.image_cache import CACHE_FOLDER, MAX_IN_MEMORY
 from lightning_meta.episode import Episode, Split
 from lightning_meta.errors import MetaLearningError
 
+_MOST_TOGETHER = 16  # training batches that a GPU gets by one draw, whose many small operations take the host's time
+_AHEAD = 2**28  # bytes of GPU memory that they may take
+
 Rotations = Literal["none", "classes", "tasks"]
 CacheDevice = Literal["auto", "cpu"]
 
@@ -123,10 +126,9 @@ class ImageEpisodes(EpisodeDataModule):
             self._data = self.data._replace(
                 images=self.data.images.to(device), moments=None if moments is None else moments.to(device)
             )
-
-    def pins_memory(self) -> bool:
-        """Whether episodes are drawn in main memory and then copied to a GPU."""
-        return super().pins_memory() and not self.data.images.is_cuda
+            examples = self.ways_in("train") * (self.shots_in("train") + self.queries_in("train"))
+            batch = 4 * self.meta_batch_size * examples * self.data.images[0].numel()  # bytes, as floats
+            self.drawn_together = max(min(_AHEAD // batch, _MOST_TOGETHER), 1)
 
     def _check_fits(self, split: Split) -> None:
         data, ways, turns = self.data, self.ways_in(split), self._turns(split)

@@ -56,25 +56,32 @@ class TaskDataset(Dataset[Episode]):
 
     def __init__(self, data: "EpisodeDataModule", split: Split) -> None:
         self.data, self.split = copy.copy(data), split
+        self._device = data.draws_to
         self.data.trainer = None  # worker processes get a copy of this object
-        self._drawn: list[Episode] = []  # for the next visits, and ahead of the next batches
+        self._drawn: list[tuple[Tensor, Episode]] = []  # by their numbers, for the next visits and the next batches
 
     def __getitem__(self, key: tuple[Tensor, int]) -> Episode:
         numbers, visit = key
         batches = self.data.inner_batches(self.split)
-        while self._drawn and not torch.equal(self._drawn[0].task_ids, numbers):  # done with, or of other workers
+        while self._drawn and not torch.equal(self._drawn[0][0], numbers):  # done with, or of other workers
             self._drawn.pop(0)
         if not self._drawn:
             self._drawn = self._draw(numbers)
+        episode = self._drawn[0][1]
         if batches.visits == 1:
-            return self._drawn.pop(0)
-        order = self._drawn[0].inner_order[:, visit * batches.steps : (visit + 1) * batches.steps]
-        return self._drawn[0]._replace(inner_order=order)
+            del self._drawn[0]
+            return episode
+        return episode._replace(inner_order=episode.inner_order[:, visit * batches.steps : (visit + 1) * batches.steps])
 
-    def _draw(self, numbers: Tensor) -> list[Episode]:
+    def _draw(self, numbers: Tensor) -> list[tuple[Tensor, Episode]]:
         """These tasks, and those of the batches that follow in the stream, where they cost nothing more."""
-        together = self.data.drawn_together if self.split == "train" else 1
-        if together == 1 or not len(numbers):
-            return [self.data.draw(self.split, numbers)]
+        together = self.data.drawn_together if self.split == "train" and len(numbers) else 1
         ahead = numbers + self.data.meta_batch_size * torch.arange(together)[:, None]
-        return list(self.data.draw(self.split, ahead.flatten()).chunks(len(numbers)))
+        drawn = Episode(*(self._moved(tensor) for tensor in self.data.draw(self.split, ahead.flatten())))
+        return list(zip(ahead, drawn.chunks(len(numbers)) if together > 1 else [drawn], strict=True))
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        """On the device that the trainer computes on, for which the host does not wait."""
+        if tensor.device == self._device:
+            return tensor
+        return tensor.contiguous().pin_memory().to(self._device, non_blocking=True)  # an expanded one cannot be pinned

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner.checks.verdicts import Verdicts
+from lightning_meta.mapping import magnitudes
 
 _ROUNDING = 1e-9  # of the first rate: how far below 0 a schedule that ends at 0 may come
 
@@ -83,8 +84,7 @@ def check_weights(module: nn.Module, optimizer: Optimizer, step: int, remedy: st
         )
 
     with torch.no_grad():
-        sums = torch.stack([parameter.sum() for parameter in updated])
-        verdicts.give("weights", sums.sum().isfinite(), refuse)
+        verdicts.give("weights", magnitudes(updated), refuse)
 
 
 def _momentum(group: dict[str, Any]) -> Any:

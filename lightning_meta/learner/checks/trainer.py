@@ -21,7 +21,7 @@ from lightning_meta.episode import Episode
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner.checks.callbacks import check_callbacks
 from lightning_meta.learner.checks.verdicts import Verdicts
-from lightning_meta.mapping import MetaGradient
+from lightning_meta.mapping import MetaGradient, magnitudes
 
 if TYPE_CHECKING:
     from lightning_meta.learner.meta_learner import MetaLearner
@@ -190,18 +190,19 @@ def check_divergence(
         remedy: what to do.
         verdicts: which may tell of it late, where there is one rank; None to read it at once.
     """
-    finite = result.losses.isfinite()
-    entries = torch.stack([grad.sum() for grad in result.grads.values()]).isfinite().all()
-    sound, tasks = finite.all() & entries, episode.task_ids  # a verdict that is read late keeps no images
+    sizes = torch.cat([result.losses, magnitudes(result.grads.values())])
+    tasks, losses = episode.task_ids, result.losses  # a verdict that is read late keeps no images
 
     def refuse() -> None:
+        finite = losses.isfinite()
         if not finite.all():
             where = f"the outer loss of task(s) {tasks[~finite].tolist()[:5]} is not finite"
         else:
-            where = "the meta-gradient is not finite" if not sound else "another rank met a value that is not finite"
+            own = not sizes.isfinite().all()
+            where = "the meta-gradient is not finite" if own else "another rank met a value that is not finite"
         raise MetaLearningError(f"meta-step {step}: {where}. The last checkpoint is untouched. {remedy}")
 
     if verdicts is not None:
-        verdicts.give("divergence", sound, refuse)
-    elif not strategy.reduce_boolean_decision(bool(sound)):
+        verdicts.give("divergence", sizes, refuse)
+    elif not strategy.reduce_boolean_decision(bool(sizes.isfinite().all())):
         refuse()

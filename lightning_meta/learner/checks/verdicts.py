@@ -18,18 +18,18 @@ class Verdicts:
     def __reduce__(self) -> tuple[type["Verdicts"], tuple[()]]:
         return Verdicts, ()  # copies of a learner wait for nothing
 
-    def give(self, name: str, sound: Tensor, refuse: Callable[[], None]) -> None:
-        """Have a check refused unless its values are sound.
+    def give(self, name: str, values: Tensor, refuse: Callable[[], None]) -> None:
+        """Have a check refused unless its values are finite.
 
         Args:
             name: of the check.
-            sound: a boolean scalar.
+            values: what it checks, one dimension.
             refuse: looks again, and raises.
         """
         self._read(name)
-        if _comes_late(sound):
-            self._pending[name] = _on_its_way(sound), refuse
-        elif not sound:
+        if _comes_late(values):
+            self._pending[name] = _on_its_way(values), refuse
+        elif not values.isfinite().all():
             refuse()
 
     def settle(self) -> None:
@@ -45,21 +45,21 @@ class Verdicts:
             del self._pending[name]
 
 
-def _comes_late(sound: Tensor) -> bool:
-    return sound.is_cuda
+def _comes_late(values: Tensor) -> bool:
+    return values.is_cuda
 
 
-def _on_its_way(sound: Tensor) -> Callable[[], bool]:
-    """What gives the value, once it is copied; meanwhile the device goes on."""
-    if not sound.is_cuda:
-        return lambda: bool(sound)
-    copy = torch.empty_like(sound, device="cpu", pin_memory=True)
-    copy.copy_(sound, non_blocking=True)
+def _on_its_way(values: Tensor) -> Callable[[], bool]:
+    """What says whether they are finite, once they are copied; meanwhile the device goes on."""
+    if not values.is_cuda:
+        return lambda: bool(values.isfinite().all())
+    copy = torch.empty_like(values, device="cpu", pin_memory=True)
+    copy.copy_(values, non_blocking=True)
     copied = torch.cuda.Event()
-    copied.record(torch.cuda.current_stream(sound.device))
+    copied.record(torch.cuda.current_stream(values.device))
 
     def read() -> bool:
         copied.synchronize()
-        return bool(copy)
+        return bool(copy.isfinite().all())
 
     return read
