@@ -6,7 +6,8 @@
 With a SETTING its fused kernels are measured instead: they are compiled at once, and run when the lock on the file TURN
 is free. The loop stands for learn2learn, which this machine lacks: task by task, ``torch.autograd.grad`` inside,
 PyTorch's own batch norm. Each is given as ``ms`` (many in a row), ``ms_waited_for`` (one, until the device is done) and
-``first_s`` (the first, with tracing, compiling and recording). TF32 rounds what convolutions and products multiply.
+``first_s`` (the first, with tracing, compiling and recording). TF32 rounds what products multiply to ten bits, as
+PyTorch does for convolutions unless told not to (``graph, float32``), and JAX for products.
 ``error`` is the distance of the fused gradient from that of the CPU in float64, relative to its norm.
 """
 
@@ -210,15 +211,9 @@ def too_long(*_: Any) -> None:
     raise TimeoutError(f"this took longer than {LIMIT} s")
 
 
-def use_tf32(use: bool) -> None:
-    """Round what is multiplied to ten bits, or not."""
-    torch.set_float32_matmul_precision("high" if use else "highest")
-    torch.backends.cudnn.allow_tf32 = use
-
-
 def measure_fused(rows: Rows, device: torch.device, name: str, turn: str, tf32: bool) -> None:
     """Fused kernels, when it is their turn."""
-    use_tf32(tf32)
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
     try:
         with open(turn, "w") as lock:
             learner, clock = learner_of(SETTINGS[name], "fused"), Clock(lambda: fcntl.flock(lock, fcntl.LOCK_EX))
@@ -243,14 +238,13 @@ def main() -> int:
         return rows.exit_status()
     signal.signal(signal.SIGALRM, too_long)
 
-    def tf32(setting: Setting) -> list[dict[str, Any]]:
-        use_tf32(True)
+    def in_float32(setting: Setting) -> list[dict[str, Any]]:
+        torch.backends.cudnn.allow_tf32 = False
         try:
             return [measure(lambda: our_step(setting, device, True), device)]
         finally:
-            use_tf32(False)
+            torch.backends.cudnn.allow_tf32 = True
 
-    use_tf32(False)
     measurements: list[tuple[list[str], bool, Callable[[Setting], list[dict[str, Any]]]]] = [
         (
             ["graph", "graph, Trainer.fit"],
@@ -258,7 +252,7 @@ def main() -> int:
             lambda setting: whole_fit(setting, device, learner_of(setting), Clock()),
         ),
         (["graph"], True, lambda setting: [measure(lambda: our_step(setting, device, True), device)]),
-        (["graph, TF32"], False, tf32),
+        (["graph, float32"], False, in_float32),
         (["loop over tasks"], False, lambda setting: [measure(lambda: loop_over_tasks(setting, device), device)]),
         (["uncompiled"], False, lambda setting: [measure(lambda: our_step(setting, device, False), device)]),
     ]

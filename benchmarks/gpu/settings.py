@@ -37,9 +37,9 @@ if REHEARSAL:
 METHODS = (
     "graph",
     "graph, Trainer.fit",
+    "graph, float32",
     "fused",
     "fused, Trainer.fit",
-    "graph, TF32",
     "fused, TF32",
     "uncompiled",
     "loop over tasks",

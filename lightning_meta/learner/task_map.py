@@ -63,8 +63,6 @@ class TaskMap:
     def prepare(self) -> None:
         """Start a run."""
         remember_missing_gpu()
-        if torch.cuda.is_available():  # or convolutions alone round to TF32, which moves a meta-gradient by a tenth
-            torch.backends.cudnn.allow_tf32 = torch.get_float32_matmul_precision() != "highest"
         self.release()
         self.fusion.reopen()
         self._convolves = any(isinstance(part, nn.Conv2d) for part in self._learner.modules())

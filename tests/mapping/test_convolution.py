@@ -122,3 +122,27 @@ def operations(tasks: int, routed: bool) -> int:
 def test_second_derivatives_do_not_loop_over_tasks() -> None:
     assert operations(3, routed=True) == operations(9, routed=True)
     assert operations(3, routed=False) < operations(9, routed=False)  # which is why this module exists
+
+
+def test_what_can_be_one_product_is_not_routed() -> None:
+    """As fused kernels of several tasks ask for it; the rest is routed, and never a loop over tasks."""
+
+    def mapped(x: Tensor, weight: Tensor, grouped: Tensor) -> Tensor:
+        def task(x: Tensor, weight: Tensor, grouped: Tensor) -> Tensor:
+            return functional.conv2d(functional.conv2d(x, weight, padding=1), grouped, groups=2)
+
+        return torch.func.vmap(task)(x, weight, grouped)
+
+    tensors = torch.randn(3, 2, 4, 5, 5), torch.randn(3, 4, 4, 3, 3), torch.randn(3, 4, 2, 1, 1)
+    with ConvolutionsAsProducts():
+        graph = make_fx(lambda *tensors: with_routing(mapped, *tensors))(*tensors)
+    targets = [node.target for node in graph.graph.nodes]
+    assert targets.count(torch.ops.aten.convolution.default) == targets.count(torch.ops.aten.bmm.default) == 1
+    torch.testing.assert_close(graph(*tensors), mapped(*tensors), rtol=1e-10, atol=1e-10)
+    without = make_fx(lambda *tensors: with_routing(mapped, *tensors))(*tensors)
+    assert [node.target for node in without.graph.nodes].count(torch.ops.aten.convolution.default) == 2
+
+
+def with_routing(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    with RoutedConvolutions():
+        return function(*tensors)

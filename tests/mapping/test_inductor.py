@@ -61,7 +61,7 @@ def test_fused_kernels_equal_the_graph_and_follow_what_it_follows(float64: None)
     fused = Compiled(run, learner.parameters, fused=True)
     for change in (1.0, 2.0):
         backbone[1].weight.data.mul_(change)
-        for task in episode.chunks(1):
+        for task in (*episode.chunks(1), episode):  # one by one as on a CPU, and all at once as on a GPU
             expected = run(learner.meta_parameters(), task, carry, progress)
             for params in (learner.meta_parameters(), channels_last(learner.meta_parameters())):
                 found = fused(params, task, carry, progress)
