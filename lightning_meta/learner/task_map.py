@@ -89,7 +89,7 @@ class TaskMap:
 
         def run(tasks: Episode, chunk: int, fused: bool) -> MetaGradient:
             given = params, learner.training_carry(tasks)
-            weights, carry = channels_last(given) if fused and learner.device.type == "cpu" else given  # once for all
+            weights, carry = channels_last(given) if fused and self.one_by_one else given  # once for all tasks
             draws = self.draws is not False
             own = (
                 seeded(learner.device, "training", self._seed, batches, trainer.global_rank) if draws else nullcontext()
@@ -121,6 +121,7 @@ class TaskMap:
                 left,
                 strategy.reduce_boolean_decision,
             )
+            self._release_other_way()
         return self.chunk.halve_on_out_of_memory(
             lambda size: self.fusion.run(lambda: run(episode, size, True), lambda: run(episode, size, False)), tasks
         )
@@ -144,6 +145,12 @@ class TaskMap:
             self._gradients = self._gradients if self.compiled else {key: [gradient, gradient]}
         gradient = self._gradients[key][fused]
         return gradient.for_now() if isinstance(gradient, Compiled) else gradient
+
+    def _release_other_way(self) -> None:
+        """Free what the way that is not taken holds, on a GPU the memory of its CUDA graphs."""
+        for ways in self._gradients.values():
+            if isinstance(other := ways[not self.fusion.chosen], Compiled):
+                other.release()
 
     def _operations(self) -> int:
         """In the graph that was traced last."""

@@ -95,6 +95,10 @@ class Compiled(Generic[Arguments, Result]):
         """The same function for many calls, between which no used tensor is exchanged for another."""
         return partial(self._run, self._places())
 
+    def release(self) -> None:
+        """Drop all graphs, and the memory that they hold on a GPU; they are traced again where they are needed."""
+        self._graphs, self._pool = {}, None
+
     def _places(self) -> list["_Place"]:
         return [_Place(id(tensor), tensor.data_ptr(), tensor.shape, tensor.dtype) for tensor in self._used()]
 

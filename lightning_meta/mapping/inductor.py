@@ -35,7 +35,7 @@ def channels_last(tree: Any) -> Any:
 
 
 def fuse(graph: GraphModule, leaves: list[Tensor]) -> Callable[..., list[Tensor]]:
-    """Compile a graph of tensor operations to fused kernels, for inputs of these shapes and memory layouts.
+    """Compile a graph of tensor operations to fused kernels, for inputs of these shapes and memory layouts alone.
 
     Takes seconds for some hundred operations, and less where Inductor's cache on disk has them.
 
@@ -54,11 +54,10 @@ def fuse(graph: GraphModule, leaves: list[Tensor]) -> Callable[..., list[Tensor]
     with torch._inductor.config.patch(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fused = torch._inductor.standalone_compile(graph, inputs, dynamic_shapes="from_example_inputs")
-    strides = [leaf.stride() for leaf in inputs]
+    strides = [constant.stride() for constant in constants]
 
     def run(*leaves: Tensor) -> list[Tensor]:
-        laid_out = map(with_strides, (*leaves, *constants), strides)
-        return list(fused(*laid_out))
+        return list(fused(*leaves, *map(with_strides, constants, strides)))
 
     return run
 

@@ -54,6 +54,14 @@ def test_a_short_run_compiles_nothing(step: Meta) -> None:
     assert step.settle(steps=100) is False and not step.compiled
 
 
+def test_a_device_of_which_nothing_is_known_compiles_on_request_alone(
+    step: Meta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_meta.learner.fusion._GAIN", {"cuda": 0.5})
+    assert step.settle() is False and not step.compiled
+    assert step.settle("fused") and step.compiled
+
+
 @pytest.mark.parametrize("setting", ["graph", False])
 def test_nothing_is_compiled_unasked(step: Meta, setting: Compile) -> None:
     assert step.settle(setting) is False and not step.compiled

@@ -209,3 +209,19 @@ def test_tracing_that_takes_long_is_said_once(
     assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
         "the meta-gradient is being traced to a graph"
     ]
+
+
+def test_graphs_that_were_dropped_are_traced_again() -> None:
+    calls = []
+
+    def function(x: Tensor) -> Tensor:
+        calls.append(len(x))
+        return x.sin()
+
+    compiled, x = Compiled(function), torch.randn(3)
+    for _ in range(2):
+        torch.testing.assert_close(compiled(x), x.sin())
+    assert len(calls) == 1
+    compiled.release()
+    torch.testing.assert_close(compiled(x), x.sin())
+    assert len(calls) == 2
