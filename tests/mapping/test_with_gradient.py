@@ -55,8 +55,8 @@ def test_hooks_of_parameters_are_called(late: bool, params: dict[str, Any], grad
 
 def test_the_graph_holds_no_node_for_each_parameter(params: dict[str, Any], grads: dict[str, Tensor]) -> None:
     def nodes(alone: bool) -> int:
-        function = with_gradient(torch.tensor(1.0), grads, params, alone).grad_fn
-        assert function is not None
-        return sum(following is not None for following, _ in function.next_functions)
+        loss = with_gradient(torch.tensor(1.0), grads, params, alone)
+        assert loss.grad_fn is not None
+        return sum(following is not None for following, _ in loss.grad_fn.next_functions)
 
     assert nodes(alone=True) == 1 and nodes(alone=False) == 2
