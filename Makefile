@@ -29,7 +29,7 @@ docs: setup  ## the site, in site/
 	$(BIN)/mkdocs build --strict
 
 DATA ?= data
-FIGURE3 ?= --trainer.max_steps 120 --trainer.val_check_interval 15 --data.validation_tasks 40 --data.test_tasks 50
+FIGURE3 ?= --trainer.max_steps 400 --trainer.val_check_interval 50 --data.validation_tasks 60 --data.test_tasks 100
 figure3: setup  ## the Reptile paper's figure 3 on Omniglot in DATA, shortened; FIGURE3= for its full length
 	-$(BIN)/lightning-meta sweep configs/sweeps/figure3.yaml --data.root $(DATA) $(FIGURE3)
 	$(BIN)/lightning-meta report logs/figure3 --output docs/figure3

@@ -195,7 +195,7 @@ def test_a_shipped_sweep_is_found_from_anywhere(
     assert main(["sweep", "figure3", "--data.root", "my data", "--dry-run", "--trainer.max_steps=9"]) == 0
     commands = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("#")]
     words = shlex.split(commands[4])
-    assert len(commands) == 10
+    assert len(commands) == 30  # ten curves with three seeds
     assert words[1:6] == [
         "fit", "--config=omniglot/openai_combination", "--data.root", "my data", "--trainer.max_steps=9"
     ]  # fmt: skip
