@@ -1,4 +1,4 @@
-"""Algebra on parameters: small pure functions on dictionaries from name to tensor."""
+"""Algebra on parameters: small pure functions on dictionaries from name to tensor, and the parts that hold them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -85,8 +85,8 @@ class Parts:
         self._named = [(f"{name}." if name else "", part) for name, part in self._module.named_modules()]
         self._children = self._found()
 
-    def _found(self) -> list[int]:
-        return [id(child) for _, part in self._named for child in part._modules.values()]
+    def _found(self) -> list[tuple[str, int]]:
+        return [(name, id(child)) for _, part in self._named for name, child in part._modules.items()]
 
     def __iter__(self) -> Iterator[tuple[str, nn.Module]]:
         """The prefix of its tensors' names, and the part."""

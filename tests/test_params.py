@@ -71,5 +71,9 @@ def test_parts_follow_every_change_of_a_module() -> None:
     assert names(parts, module) == ["own", "0.bias", "1.weight", "1.bias", "3.weight"]
     module[-1].bias = module[0].bias  # two parts share a parameter
     assert len(names(parts, module)) == 5
+    last = module[-1]
+    del module[-1]
+    module.add_module("renamed", last)
+    assert "renamed.weight" in names(parts, module)
     twin, copied = copy.deepcopy((module, parts))
     assert len(names(copied, twin)) == 5 and copied.parameters()["own"] is not module.own

@@ -115,7 +115,7 @@ class Job:
     def finish(self, name: str, process: subprocess.Popen[bytes], seconds: float) -> None:
         """Wait for a process and say how it ended; one that takes longer is ended."""
         try:
-            status = process.wait(max(SLACK * seconds, 1))
+            status = process.wait(max(min(SLACK * seconds, self.left()), 1))
         except subprocess.TimeoutExpired:
             process.terminate()
             try:

@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 Compile = bool | Literal["graph", "fused"]
 
 _EACH = 0.03  # seconds that an operation takes to compile, about, unless Inductor's cache on disk has it
-_GAIN = {"cpu": 0.3, "cuda": 0.5}  # of the time by the graph, about; what it really is, is measured
+_GAIN = 0.3  # of the time by the graph, about; what it really is, is measured
 _MARGIN = 2.0  # times the compilation is what a run has to gain
 
 
@@ -80,8 +80,7 @@ class Fusion:
             return
         if not known:
             by_graph = time_graph()
-            share = _GAIN.get(next(module.parameters()).device.type, 0.0)
-            gain = operations() > 0 and steps * by_graph * share > _MARGIN * _EACH * operations()
+            gain = operations() > 0 and steps * by_graph * _GAIN > _MARGIN * _EACH * operations()
             if not agree(gain):
                 return
         rank_zero_info(f"model.compile: {self._name} is compiled to fused kernels, which may take a minute")
@@ -114,6 +113,8 @@ class Fusion:
 
 def _hindrance(module: nn.Module, draws: bool | None) -> str:
     """Why kernels cannot be had, in words; nothing where they can."""
+    if others := {parameter.device.type for parameter in module.parameters()} - {"cpu", "cuda"}:
+        return f"there are no fused kernels for {others.pop()}"
     if draws is not False:
         return "the network draws random numbers, which fused kernels would draw otherwise"
     return ""

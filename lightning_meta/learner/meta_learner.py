@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning.cli import OptimizerCallable
-from pytorch_lightning.strategies import SingleDeviceStrategy
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
@@ -72,7 +71,7 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
         *,
         loss: Callable[..., Tensor] = functional.cross_entropy,
         outer_reduction: Literal["mean", "sum"] = "mean",
-        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3, fused=True),
+        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
         lr_scheduler: Schedule | None = None,
         task_chunk: int | Literal["auto"] = "auto",
         compile: Compile = True,  # noqa: A002
@@ -211,7 +210,7 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
 
     def meta_parameters(self) -> Params:
         """The values of everything that is meta-learned, by name."""
-        return detach(self.task_map.parts.parameters())
+        return detach(self.task_map.parts_of(self).parameters())
 
     def training_carry(self, episode: Episode) -> Any:
         """What a meta-step on these tasks starts from."""
@@ -260,8 +259,7 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
         loss, grads = result.reduced(self.outer_reduction, trainer.world_size, trainer.accumulate_grad_batches)
         if (batch_idx + 1) % (trainer.log_every_n_steps or math.inf) == 0:  # type: ignore[attr-defined]
             self.log_training(loss, episode)
-        alone = isinstance(trainer.strategy, SingleDeviceStrategy)
-        return with_gradient(loss, grads, self.task_map.parts.parameters(), alone)
+        return with_gradient(loss, grads, self.task_map.parts_of(self).parameters())
 
     def log_training(self, loss: Tensor, episode: Episode) -> None:
         """The outer loss, and support and query accuracy (or loss) before and after the inner steps of training."""

@@ -50,6 +50,10 @@ class TaskMap:
         self._gradients: dict[Hashable, Any] = {}  # by variant and the modes of the modules
         self._convolves = False
 
+    def parts_of(self, learner: "MetaLearner") -> Parts:
+        """Those of the learner, or of a shallow copy, which shares this map with it."""
+        return self.parts if learner is self._learner else Parts(learner)
+
     @property
     def one_by_one(self) -> bool:
         """Whether fused kernels take one task after another, as a CPU's do whose layers are worth calling them."""

@@ -10,7 +10,6 @@ from torch.utils import _pytree as pytree
 
 from lightning_meta.episode import Episode
 from lightning_meta.mapping.convolution import RoutedConvolutions
-from lightning_meta.mapping.inductor import with_strides
 from lightning_meta.mapping.loss_scale import loss_scale, unscaled
 from lightning_meta.mapping.randomness import Randomness, vmap_with_draws
 from lightning_meta.params import Params, map_params
@@ -142,42 +141,9 @@ class _WithGradient(torch.autograd.Function):
         return None, None, *[None] * ctx.count, *torch._foreach_mul(ctx.saved_tensors, scale)
 
 
-class _AddingGradient(torch.autograd.Function):
-    """The identity on a loss, whose backward pass adds known gradients to those of parameters by itself."""
-
-    @staticmethod
-    def forward(ctx: Any, anchor: Tensor, loss: Tensor, grads: list[Tensor], parameters: list[Tensor]) -> Tensor:
-        ctx.known = grads, parameters
-        return loss.clone()
-
-    @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> Any:
-        grads, parameters = ctx.known
-        grads = torch._foreach_mul(grads, scale)
-        if all(parameter.grad is None for parameter in parameters):
-            for parameter, grad in zip(parameters, grads, strict=True):
-                parameter.grad = with_strides(grad, parameter.stride())
-        else:
-            for parameter, grad in zip(parameters, grads, strict=True):
-                parameter.grad = grad if parameter.grad is None else parameter.grad + grad
-        return None, None, None, None
-
-
-def with_gradient(loss: Tensor, grads: Params, params: Mapping[str, Tensor], alone: bool = False) -> Tensor:
+def with_gradient(loss: Tensor, grads: Params, params: Mapping[str, Tensor]) -> Tensor:
     """A scalar of value ``loss`` whose backward pass gives ``params`` the gradients ``grads``, times what scales it.
 
     So Lightning's automatic optimization (DDP's all-reduce, the scaler of mixed precision, accumulation) stays in play.
-
-    Args:
-        loss: the value.
-        grads: the gradients.
-        params: what has them, by the same names.
-        alone: whether nothing but the optimizer follows the parameters' gradients, as DDP does. Then a node of the
-            autograd graph for each of them, which takes as long as the outer step of a small network, is saved; not
-            where a parameter has a hook.
     """
-    parameters = [params[name] for name in grads]
-    if alone and not any(p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None) for p in parameters):
-        anchor = torch.empty((), device=loss.device, requires_grad=True)  # so that there is a backward pass
-        return _AddingGradient.apply(anchor, loss, list(grads.values()), parameters)
-    return _WithGradient.apply(loss, len(grads), *grads.values(), *parameters)
+    return _WithGradient.apply(loss, len(grads), *grads.values(), *(params[name] for name in grads))

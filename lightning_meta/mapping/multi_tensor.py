@@ -8,9 +8,8 @@ from torch import Tensor
 
 def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
     """Copy every tensor of ``sources`` into that of ``targets`` at the same place."""
-    kinds: dict[
-        torch.dtype, tuple[list[Tensor], list[Tensor]]
-    ] = {}  # one kernel copies tensors of one type, as they lie
+    # One kernel copies tensors of one type, as they lie in memory.
+    kinds: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
     for target, source in zip(targets, sources, strict=True):
         if target.stride() != source.stride():
             target.copy_(source)
@@ -24,4 +23,5 @@ def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
 
 def magnitudes(tensors: Iterable[Tensor]) -> Tensor:
     """Sums of absolute entries, (tensors,), each finite where all entries of a tensor are, unless it overflows."""
-    return torch.stack(torch._foreach_norm(list(tensors), 1))
+    wide = [tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor for tensor in tensors]
+    return torch.stack(torch._foreach_norm(wide, 1))

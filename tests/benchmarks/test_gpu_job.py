@@ -53,6 +53,8 @@ def test_rehearsal(tmp_path: Path) -> None:
     assert {row["state"] for row in correctness + rates} == {"ok"}
     assert {row["recorded"] for row in correctness} == {True, False}
     assert len(rates) == 10  # two settings by five methods
+    fused = json.loads((measured / "fused_MAML_5w1s.json").read_text())
+    assert [row["state"] for row in fused] == ["ok", "ok"] and fused[0]["error"] < 1e-5
 
     copy = tmp_path / "repository" / "benchmarks" / "gpu"
     shutil.copytree(GPU, copy)

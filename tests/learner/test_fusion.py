@@ -54,12 +54,10 @@ def test_a_short_run_compiles_nothing(step: Meta) -> None:
     assert step.settle(steps=100) is False and not step.compiled
 
 
-def test_a_device_of_which_nothing_is_known_compiles_on_request_alone(
-    step: Meta, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("lightning_meta.learner.fusion._GAIN", {"cuda": 0.5})
-    assert step.settle() is False and not step.compiled
-    assert step.settle("fused") and step.compiled
+def test_other_devices_have_no_kernels(step: Meta) -> None:
+    assert step.settle(module=network().to("meta")) is False
+    with pytest.raises(MetaLearningError, match="model.compile is fused, but there are no fused kernels for meta: set"):
+        step.settle("fused", module=network().to("meta"))
 
 
 @pytest.mark.parametrize("setting", ["graph", False])

@@ -133,19 +133,6 @@ def test_a_fit_does_not_go_on_from_what_is_another(change: str, said: str, check
     torch.testing.assert_close(dict(own.state_dict()), before, rtol=0, atol=0)
 
 
-@pytest.mark.filterwarnings("ignore:You.re resuming from a checkpoint")
-@pytest.mark.parametrize("kernels", [{"fused": False}, {"foreach": True, "fused": False}])
-def test_a_fit_goes_on_from_an_optimizer_with_other_kernels(
-    kernels: dict[str, bool], checkpoints: Path, tmp_path: Path
-) -> None:
-    """As a configuration of an earlier version had them; the run keeps its own."""
-    own, data = rebuilt("nothing")
-    own._optimizer = lambda parameters: torch.optim.Adam(parameters, lr=1e-3, **kernels)
-    run = trainer(tmp_path, max_steps=2)
-    run.fit(own, data, ckpt_path=checkpoints / "MAML.ckpt", weights_only=True)
-    assert run.global_step == 2 and run.optimizers[0].param_groups[0]["fused"] is True
-
-
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
 def test_tensors_of_another_precision_become_the_learners(kind: torch.dtype, checkpoints: Path) -> None:
     checkpoint = torch.load(checkpoints / "MAML.ckpt", weights_only=True)

@@ -33,3 +33,7 @@ def test_one_entry_that_is_not_finite_shows(dtype: torch.dtype, spoilt: float) -
     assert magnitudes(tensors).isfinite().all()
     tensors[1][17] = spoilt
     assert magnitudes(tensors).isfinite().tolist() == [True, False, True]
+
+
+def test_many_entries_of_half_precision_do_not_overflow() -> None:
+    assert magnitudes([torch.full((1024, 1024), 0.1, dtype=torch.float16)]).isfinite().all()

@@ -18,7 +18,7 @@ from lightning_meta.episode import Episode, Split
 from lightning_meta.errors import MetaLearningError
 
 _MOST_TOGETHER = 16  # training batches that a GPU gets by one draw, whose many small operations take the host's time
-_AHEAD = 2**28  # bytes of GPU memory that they may take
+_AHEAD = 2**28  # bytes of GPU memory that they may take as floats; copies on the way come on top
 
 Rotations = Literal["none", "classes", "tasks"]
 CacheDevice = Literal["auto", "cpu"]
@@ -119,16 +119,20 @@ class ImageEpisodes(EpisodeDataModule):
                 self._check_fits(split)
         self._report_left_out()
 
-        device = self.root_device
-        drawn_there = self.cache_device == "auto" and not self.num_workers and device.type == "cuda"
-        if drawn_there and self.data.images.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
-            moments = self.data.moments
-            self._data = self.data._replace(
-                images=self.data.images.to(device), moments=None if moments is None else moments.to(device)
-            )
+        self._place_images(self.draws_to if self.cache_device == "auto" else torch.device("cpu"))
+
+    def _place_images(self, device: torch.device) -> None:
+        """Put the images where episodes are drawn, if they fit there; an earlier run may have left them on a GPU."""
+        data, self.drawn_together = self.data, 1
+        if device.type == "cuda" and data.images.device != device:
+            fits = data.images.nbytes < torch.cuda.mem_get_info(device)[0] // 4
+            device = device if fits else torch.device("cpu")
+        if device.type == "cuda":
             examples = self.ways_in("train") * (self.shots_in("train") + self.queries_in("train"))
-            batch = 4 * self.meta_batch_size * examples * self.data.images[0].numel()  # bytes, as floats
+            batch = 4 * self.meta_batch_size * examples * data.images[0].numel()
             self.drawn_together = max(min(_AHEAD // batch, _MOST_TOGETHER), 1)
+        moments = None if data.moments is None else data.moments.to(device)
+        self._data = data._replace(images=data.images.to(device), moments=moments)
 
     def _check_fits(self, split: Split) -> None:
         data, ways, turns = self.data, self.ways_in(split), self._turns(split)

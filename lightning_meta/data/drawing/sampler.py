@@ -81,7 +81,8 @@ class TaskDataset(Dataset[Episode]):
         return list(zip(ahead, drawn.chunks(len(numbers)) if together > 1 else [drawn], strict=True))
 
     def _moved(self, tensor: Tensor) -> Tensor:
-        """On the device that the trainer computes on, for which the host does not wait."""
-        if tensor.device == self._device:
-            return tensor
-        return tensor.contiguous().pin_memory().to(self._device, non_blocking=True)  # an expanded one cannot be pinned
+        """Where drawn tasks go; the host does not wait for a copy to a GPU."""
+        if tensor.device.type == "cpu" and self._device.type == "cuda":
+            own = tensor.contiguous()  # since none that is expanded can be pinned
+            return own.pin_memory().to(self._device, non_blocking=True)
+        return tensor.to(self._device)

@@ -83,9 +83,6 @@ def check_outer_settings(changed: list[Changed]) -> None:
             )
 
 
-_NO_SETTINGS = {"params", "foreach", "fused"}  # of a group of parameters, or by which kernels a step is taken
-
-
 def check_outer_state(saved: list[dict[str, Any]], own: list[dict[str, Any]], scheduled: bool) -> None:
     """Refuse an outer optimizer in whose settings a checkpoint's state would put others, as loading it does.
 
@@ -95,7 +92,7 @@ def check_outer_state(saved: list[dict[str, Any]], own: list[dict[str, Any]], sc
         scheduled: whether a schedule changes rates and the like, of which only the names are compared.
     """
     for old, new in zip(saved, own, strict=False):
-        for name in sorted(new.keys() - _NO_SETTINGS):
+        for name in sorted(new.keys() - {"params"}):
             if name not in old or (not scheduled and old[name] != new[name]):
                 was = f"has {old[name]}" if name in old else f"knows no {name}"
                 raise MetaLearningError(
