@@ -1,6 +1,6 @@
-"""Algebra on parameters: small pure functions on dictionaries from name to tensor, and the parts that hold them."""
+"""Algebra on parameters: small pure functions on dictionaries from name to tensor."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,9 +21,9 @@ def map_params(function: Callable[..., Tensor], *params: Params) -> Params:
     return {name: function(tensor, *(other[name] for other in others)) for name, tensor in first.items()}
 
 
-def detach(params: Mapping[str, Tensor]) -> Params:
+def detach(params: Params) -> Params:
     """The same values as constants."""
-    return {name: tensor.detach() for name, tensor in params.items()}
+    return map_params(Tensor.detach, params)
 
 
 def straight_through(value: Params, params: Params) -> Params:
@@ -66,47 +66,6 @@ def named(prefix: str, params: Params) -> Params:
 def trainable(module: nn.Module) -> Params:
     """The parameters of ``module`` that learn, as constants that share its memory."""
     return {name: tensor.detach() for name, tensor in module.named_parameters() if tensor.requires_grad}
-
-
-class Parts:
-    """All parts of a module with their names, as ``named_modules`` gives them, listed again where one was exchanged.
-
-    ``named_parameters`` and ``named_buffers`` walk through all parts anew, which is a tenth of a small meta-step.
-
-    Args:
-        module: the module.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
-        self._list()
-
-    def _list(self) -> None:
-        self._named = [(f"{name}." if name else "", part) for name, part in self._module.named_modules()]
-        self._children = self._found()
-
-    def _found(self) -> list[tuple[str, int]]:
-        return [(name, id(child)) for _, part in self._named for name, child in part._modules.items()]
-
-    def __iter__(self) -> Iterator[tuple[str, nn.Module]]:
-        """The prefix of its tensors' names, and the part."""
-        if self._found() != self._children:
-            self._list()
-        return iter(self._named)
-
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """Those that learn, by the first of their names."""
-        found: dict[int, tuple[str, nn.Parameter]] = {}
-        for prefix, part in self:
-            for name, parameter in part._parameters.items():
-                if parameter is not None and parameter.requires_grad:
-                    found.setdefault(id(parameter), (prefix + name, parameter))
-        return dict(found.values())
-
-    def tensors(self) -> Iterator[Tensor]:
-        """All parameters and buffers, one that several parts share as often as they have it."""
-        for _, part in self:
-            yield from filter(torch.is_tensor, (*part._parameters.values(), *part._buffers.values()))
 
 
 def call(module: nn.Module, params: Params, *inputs: Any) -> Any:

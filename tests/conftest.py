@@ -1,6 +1,7 @@
 """Fixtures of several folders: double precision, and the place of the real data."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,3 +42,11 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def hangs_up() -> Iterator[None]:
+    """A terminal that has gone ends processes, although ``nohup``, under which the tests may run, has it ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

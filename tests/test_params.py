@@ -1,13 +1,10 @@
-"""Parameters as one vector and back, and by the parts that hold them."""
-
-import copy
+"""Parameters as one vector and back."""
 
 import pytest
 import torch
-from torch import nn
 
 from lightning_meta.backbones import Conv4
-from lightning_meta.params import Parts, flatten, unflatten
+from lightning_meta.params import flatten, unflatten
 
 
 def test_there_and_back_again() -> None:
@@ -41,39 +38,3 @@ def test_both_are_differentiable_and_vectorise() -> None:
     vectors = torch.randn(4, 9)
     torch.testing.assert_close(torch.func.vmap(twice)(vectors), vectors.square())
     torch.testing.assert_close(torch.func.jacrev(twice)(vectors[0]), (2 * vectors[0]).diag())
-
-
-def names(parts: Parts, module: nn.Module) -> list[str]:
-    """Those that learn, which are the module's own."""
-    expected = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-    found = parts.parameters()
-    assert list(found) == list(expected) and all(found[name] is expected[name] for name in expected)
-    held = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
-    assert {id(tensor) for tensor in parts.tensors()} == held
-    return list(found)
-
-
-def test_parts_follow_every_change_of_a_module() -> None:
-    module = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Sequential(nn.Linear(3, 3)))
-    module.register_module("none", None)
-    parts = Parts(module)
-    assert len(names(parts, module)) == 6
-    module[0].weight.requires_grad_(False)
-    assert "0.weight" not in names(parts, module)
-    module[2][0] = nn.Linear(3, 3, bias=False)  # a part of a part is exchanged
-    assert names(parts, module) == ["0.bias", "1.weight", "1.bias", "2.0.weight"]
-    module.append(module[2][0])  # one under two names
-    module[1].weight = nn.Parameter(torch.ones(3))
-    module.register_parameter("own", nn.Parameter(torch.ones(1)))
-    module[2].register_buffer("late", torch.ones(1))
-    assert names(parts, module) == ["own", "0.bias", "1.weight", "1.bias", "2.0.weight"]
-    del module[2]
-    assert names(parts, module) == ["own", "0.bias", "1.weight", "1.bias", "3.weight"]
-    module[-1].bias = module[0].bias  # two parts share a parameter
-    assert len(names(parts, module)) == 5
-    last = module[-1]
-    del module[-1]
-    module.add_module("renamed", last)
-    assert "renamed.weight" in names(parts, module)
-    twin, copied = copy.deepcopy((module, parts))
-    assert len(names(copied, twin)) == 5 and copied.parameters()["own"] is not module.own

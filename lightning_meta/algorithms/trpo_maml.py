@@ -164,7 +164,7 @@ class TRPOMAML(PolicyLearner):
         super().setup(stage)
         parts = self._record, self._values, self._gradient_sum, self._product_sum
         self._parts = Parts(
-            *(Compiled(part, self.task_map.parts.tensors) for part in parts) if self.task_map.compiled else parts
+            *(Compiled(part, self.task_map.constants) for part in parts) if self.task_map.compiled else parts
         )
 
     def teardown(self, stage: str) -> None:

@@ -154,7 +154,7 @@ class Evaluation:
 
     def _compiled(self, name: str, function: Any, fused: bool = False) -> Any:
         if name not in self._graphs:
-            self._graphs[name] = Compiled(function, self._learner.task_map.parts.tensors, "an evaluation", fused)
+            self._graphs[name] = Compiled(function, self._learner.task_map.constants, "an evaluation", fused)
         return self._graphs[name]
 
     def _whole(self, params: Params, tasks: Episode, carry: Any) -> Predictions:

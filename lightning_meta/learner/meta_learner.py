@@ -29,7 +29,7 @@ from lightning_meta.learner.schedule import Schedule, configure_schedule
 from lightning_meta.learner.scores import EpisodeScores
 from lightning_meta.learner.task_map import TaskMap
 from lightning_meta.mapping import with_gradient
-from lightning_meta.params import Params, detach, named, trainable
+from lightning_meta.params import Params, named, trainable
 
 
 class MetaLearner(CheckpointedModule, GuardedModule, ABC):
@@ -210,7 +210,7 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
 
     def meta_parameters(self) -> Params:
         """The values of everything that is meta-learned, by name."""
-        return detach(self.task_map.parts_of(self).parameters())
+        return trainable(self)
 
     def training_carry(self, episode: Episode) -> Any:
         """What a meta-step on these tasks starts from."""
@@ -259,7 +259,7 @@ class MetaLearner(CheckpointedModule, GuardedModule, ABC):
         loss, grads = result.reduced(self.outer_reduction, trainer.world_size, trainer.accumulate_grad_batches)
         if (batch_idx + 1) % (trainer.log_every_n_steps or math.inf) == 0:  # type: ignore[attr-defined]
             self.log_training(loss, episode)
-        return with_gradient(loss, grads, self.task_map.parts_of(self).parameters())
+        return with_gradient(loss, grads, dict(self.named_parameters()))
 
     def log_training(self, loss: Tensor, episode: Episode) -> None:
         """The outer loss, and support and query accuracy (or loss) before and after the inner steps of training."""

@@ -1,12 +1,12 @@
 """Runs the outer loss of one task over a batch of tasks: in chunks, as graphs, in as many rows as memory allows."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_meta.episode import Episode, EpisodeSource
 from lightning_meta.learner.checks.vectorising import check_first_episode
@@ -22,7 +22,6 @@ from lightning_meta.mapping import (
     meta_gradient,
     seeded,
 )
-from lightning_meta.params import Parts
 from lightning_meta.process import remember_missing_gpu
 
 if TYPE_CHECKING:
@@ -42,17 +41,13 @@ class TaskMap:
     """
 
     def __init__(self, learner: "MetaLearner", task_chunk: int | Literal["auto"], compile: Compile) -> None:  # noqa: A002
-        self._learner, self.parts = learner, Parts(learner)
+        self._learner = learner
         self.chunk = ChunkSize(task_chunk)
         self.vectorised = task_chunk != 1
         self.compiled, self.fusion = compile is not False, Fusion(compile)
         self.draws: bool | None = None  # whether training draws random numbers in the network; None before a check
         self._gradients: dict[Hashable, Any] = {}  # by variant and the modes of the modules
         self._convolves = False
-
-    def parts_of(self, learner: "MetaLearner") -> Parts:
-        """Those of the learner, or of a shallow copy, which shares this map with it."""
-        return self.parts if learner is self._learner else Parts(learner)
 
     @property
     def one_by_one(self) -> bool:
@@ -63,6 +58,11 @@ class TaskMap:
     def may_draw(self) -> bool:
         """Whether a second pass through the network may give other numbers."""
         return self._learner.training if self.draws is None else self.draws
+
+    def constants(self) -> Iterator[Tensor]:
+        """What the functions may use without being given it."""
+        for part in self._learner.modules():
+            yield from filter(torch.is_tensor, (*part._parameters.values(), *part._buffers.values()))
 
     def prepare(self) -> None:
         """Start a run."""
@@ -137,14 +137,14 @@ class TaskMap:
         return source.seed if isinstance(source, EpisodeSource) else torch.initial_seed()
 
     def _gradient(self, variant: Hashable, fused: bool) -> ChunkGradient:
-        key = variant, tuple(part.training for _, part in self.parts)
+        key = variant, tuple(part.training for part in self._learner.modules())
         if key not in self._gradients:
             loss: Any = self._learner.outer_loss
             loss = loss if variant is None else partial(loss, variant=variant)
             gradient = chunk_gradient(loss, self._learner.carry_per_task)
             # Only the last variant is kept: a run does not go back to an earlier one, and graphs are large.
             self._gradients = {
-                key: [Compiled(gradient, self.parts.tensors, fused=way, kept=False) for way in (False, True)]
+                key: [Compiled(gradient, self.constants, fused=way, kept=False) for way in (False, True)]
             }
             self._gradients = self._gradients if self.compiled else {key: [gradient, gradient]}
         gradient = self._gradients[key][fused]

@@ -1,6 +1,6 @@
 """The map over tasks: vectorised in chunks, the meta-gradient accumulated, so that memory depends on the chunk."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
 
@@ -100,30 +100,41 @@ def meta_gradient(
         serial: tasks run one after another, each starting from the carry that the one before it left.
         carry_per_task: every task starts from its own row of the carry, and leaves its own.
     """
-    parts: list[MetaGradient] = []
-    grads, count = None, episode.tasks
-    divisor = count if reduction == "mean" else 1
+    losses: list[Tensor] = []
+    own_carries: list[Any] = []
+    grads, mean_carry, count = None, None, episode.tasks
     for tasks in episode.chunks(1 if serial else chunk):
-        part = gradient(params, tasks, _rows(carry, parts, tasks.tasks) if carry_per_task else carry, progress)
-        if grads is None:  # a sum of its own, into which later parts are added
-            grads = dict(zip(part.grads, torch._foreach_div(list(part.grads.values()), divisor), strict=True))
+        part = gradient(params, tasks, _rows(carry, losses, tasks.tasks) if carry_per_task else carry, progress)
+        # Whatever is kept is copied, since the next call may overwrite what this one has returned.
+        losses.append(part.losses.clone())
+        in_order = {name: part.grads[name] for name in params}
+        grads = _add(grads, in_order, count if reduction == "mean" else 1)
+        if serial or carry_per_task:
+            own_carries.append(pytree.tree_map(torch.clone, part.carry))
+            carry = own_carries[-1] if serial else carry
         else:
-            torch._foreach_add_(list(grads.values()), [part.grads[name] for name in grads], alpha=1 / divisor)
-        kept = pytree.tree_map(torch.clone, part.carry)  # the next call may overwrite what this one has returned
-        carry = kept if serial else carry
-        parts.append(MetaGradient(part.losses.clone(), {}, kept))
+            mean_carry = _add(mean_carry, part.carry, count)
     assert grads is not None, "a training batch holds at least one task on every rank"
-    carries = [part.carry for part in parts]
     if carry_per_task:
-        carry = pytree.tree_map(lambda *leaves: torch.cat(leaves), *carries)
+        carry = pytree.tree_map(lambda *leaves: torch.cat(leaves), *own_carries)
     elif not serial:
-        carry = pytree.tree_map(lambda *leaves: sum(leaves) / count, *carries)
-    return MetaGradient(torch.cat([part.losses for part in parts]), grads, carry)
+        carry = mean_carry
+    return MetaGradient(torch.cat(losses) if len(losses) > 1 else losses[0], grads, carry)
 
 
-def _rows(carry: Any, done: list[MetaGradient], count: int) -> Any:
-    """The carry of the ``count`` tasks that follow those that are done."""
-    start = sum(len(part.losses) for part in done)
+def _add(total: Any, part: Any, divisor: int) -> Any:
+    """``total`` (None: nothing yet) plus ``part`` over ``divisor``, trees of tensors, in memory of its own."""
+    leaves, spec = pytree.tree_flatten(part)
+    if total is None:
+        return pytree.tree_unflatten(torch._foreach_div(leaves, divisor) if leaves else [], spec)
+    if leaves:
+        torch._foreach_add_(pytree.tree_leaves(total), leaves, alpha=1 / divisor)
+    return total
+
+
+def _rows(carry: Any, done: list[Tensor], count: int) -> Any:
+    """The carry of the ``count`` tasks that follow those whose losses are there."""
+    start = sum(map(len, done))
     return pytree.tree_map(lambda leaf: leaf[start : start + count], carry)
 
 
@@ -141,7 +152,7 @@ class _WithGradient(torch.autograd.Function):
         return None, None, *[None] * ctx.count, *torch._foreach_mul(ctx.saved_tensors, scale)
 
 
-def with_gradient(loss: Tensor, grads: Params, params: Mapping[str, Tensor]) -> Tensor:
+def with_gradient(loss: Tensor, grads: Params, params: Params) -> Tensor:
     """A scalar of value ``loss`` whose backward pass gives ``params`` the gradients ``grads``, times what scales it.
 
     So Lightning's automatic optimization (DDP's all-reduce, the scaler of mixed precision, accumulation) stays in play.

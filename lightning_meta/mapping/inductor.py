@@ -48,18 +48,13 @@ def fuse(graph: GraphModule, leaves: list[Tensor]) -> Callable[..., list[Tensor]
         add_in_stages(graph)
         use_kernel(graph)
     inputs: list[Any] = [*leaves, *constants]
-    # Inputs are laid out below, so that asserting the layout of every intermediate result would cost time alone.
+    # Whoever calls the kernels lays out their inputs, so that asserting every layout would cost time alone.
     # Triton would time several forms of every kernel, for seconds that no kernel of a small network gives back.
     settings = {"size_asserts": False, "alignment_asserts": False, "triton.autotune_pointwise": False}
     with torch._inductor.config.patch(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fused = torch._inductor.standalone_compile(graph, inputs, dynamic_shapes="from_example_inputs")
-    strides = [constant.stride() for constant in constants]
-
-    def run(*leaves: Tensor) -> list[Tensor]:
-        return list(fused(*leaves, *map(with_strides, constants, strides)))
-
-    return run
+    return lambda *leaves: list(fused(*leaves, *constants))
 
 
 def _as_inputs(graph: GraphModule) -> list[Tensor]:

@@ -174,7 +174,9 @@ def test_a_run_may_be_validated_by_the_clock(tmp_path: Path) -> None:
     assert main(command(tmp_path, *by_clock)) == 0
 
 
-def test_what_nobody_reads_is_kept_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nobody_reads_is_kept_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs_up: None
+) -> None:
     """A terminal that has gone costs neither the results of a test nor the status of the signal that says so."""
 
     def gone(*_: object, **__: object) -> None:

@@ -57,7 +57,7 @@ def last_of(root: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow  # five processes import PyTorch and Lightning
-def test_a_killed_rank_ends_the_run_with_the_command_that_goes_on(tmp_path: Path) -> None:
+def test_a_killed_rank_ends_the_run_with_the_command_that_goes_on(tmp_path: Path, hangs_up: None) -> None:
     """Which another signal stops at the same meta-step on both ranks."""
     root, output = tmp_path / "run", tmp_path / "output"
     endless = command(
