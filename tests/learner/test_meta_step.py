@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning import Callback
 from torch import Tensor
 
 from lightning_meta.algorithms import FOMAML, MAML, Reptile
@@ -12,6 +13,7 @@ from lightning_meta.backbones import MLP
 from lightning_meta.episode import Episode
 from lightning_meta.inner import SGD, Adam, InnerLoop
 from lightning_meta.learner import MetaLearner
+from lightning_meta.learner.fusion import Fusion
 from lightning_meta.mapping import chunk_gradient, missing_compiler
 from lightning_meta.params import Params
 from tests.helpers import glyph_network as network
@@ -47,6 +49,28 @@ def test_fused_kernels_train_the_same_weights(tmp_path: Path) -> None:
         assert torch.load(tmp_path / "last.ckpt", weights_only=True)["fused"] is (way == "fused")
         trained.append(dict(learner.state_dict()))
     torch.testing.assert_close(*trained, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_way_that_is_not_taken_holds_no_graphs(
+    fused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU they hold the memory of a whole meta-step."""
+
+    def settle(self: Fusion, module: Any, draws: Any, time_graph: Any, run_fused: Any, *_: Any) -> None:
+        time_graph()
+        run_fused()
+        self.settled, self.chosen = True, fused
+
+    class Held(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            ((graph, kernels),) = learner.task_map._gradients.values()
+            assert [bool(graph._graphs), bool(kernels._graphs)] == [not fused, fused]
+
+    monkeypatch.setattr(Fusion, "settle", settle)
+    monkeypatch.setattr("lightning_meta.mapping.graph.fuse", lambda graph, leaves: graph)
+    learner = FOMAML(MLP(3, 784, [4]), InnerLoop(SGD(0.1), 1), task_chunk=4)
+    trainer(tmp_path, callbacks=[Held()]).fit(learner, glyphs(meta_batch_size=4))
 
 
 @pytest.mark.slow
