@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from lightning_meta.mapping.matrix_product import use_kernel
 
 aten = torch.ops.aten
+_ARITHMETIC = (aten.add, aten.sub, aten.mul, aten.div, aten.neg, aten.pow, aten.addcmul)
 _STAGED = 64  # terms of a sum, from where its error shows
 
 
@@ -47,6 +48,7 @@ def fuse(graph: GraphModule, leaves: list[Tensor]) -> Callable[..., list[Tensor]
     if leaves[0].device.type == "cpu":  # a GPU adds up by threads that are many, and so in stages
         add_in_stages(graph)
         use_kernel(graph)
+        lay_out_images(graph)
     inputs: list[Any] = [*leaves, *constants]
     # Whoever calls the kernels lays out their inputs, so that asserting every layout would cost time alone.
     # Triton would time several forms of every kernel, for seconds that no kernel of a small network gives back.
@@ -70,6 +72,41 @@ def _as_inputs(graph: GraphModule) -> list[Tensor]:
         graph.graph.erase_node(node)
     graph.recompile()
     return constants
+
+
+def lay_out_images(graph: GraphModule) -> None:
+    """Have Inductor write images channels last, as the graph does and as Inductor does before its own convolutions.
+
+    It goes by the operands, of which an adapted norm has more for each channel than for each pixel, and would write
+    the outputs of some activations and pools channels first, where every kernel around reads channel by channel.
+    """
+    from torch._inductor.inductor_prims import force_stride_order
+
+    for node in list(graph.graph.nodes):
+        if _is_image(node) and _is_stored(node):
+            with graph.graph.inserting_after(node):
+                laid_out = graph.graph.call_function(force_stride_order, ())
+            node.replace_all_uses_with(laid_out)
+            laid_out.args, laid_out.meta = (node, _value(node).stride()), node.meta
+    graph.recompile()
+
+
+def _is_image(node: Node) -> bool:
+    """Whether the node computes what lies in memory channels last."""
+    computed = node.op == "call_function" and not getattr(node.target, "is_view", False)
+    value = node.meta.get("val")
+    return computed and torch.is_tensor(value) and value.dim() == 4 and _is_channels_last(value)
+
+
+def _is_channels_last(value: Tensor) -> bool:
+    return not value.is_contiguous() and value.is_contiguous(memory_format=torch.channels_last)
+
+
+def _is_stored(node: Node) -> bool:
+    """Whether it is worth memory: patches read it again and again, or it costs more than arithmetic to repeat."""
+    to_patches = any(user.target is aten.permute.default and user.args[1] == [0, 2, 3, 1] for user in node.users)
+    arithmetic = getattr(node.target, "overloadpacket", None) in _ARITHMETIC
+    return to_patches or (len(node.users) > 1 and not arithmetic)
 
 
 def with_strides(tensor: Tensor, stride: tuple[int, ...]) -> Tensor:

@@ -1,14 +1,16 @@
 """Fused kernels against the graph that they are made of: exact in float64, as exact as the graph in float32."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._inductor.utils import run_and_get_code
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from lightning_meta.algorithms import MAML
+from lightning_meta.algorithms import FOMAML, MAML
 from lightning_meta.backbones import BatchNorm, Conv4
 from lightning_meta.data import OmniglotEpisodes
 from lightning_meta.episode import Episode, InnerBatches
@@ -75,6 +77,19 @@ def test_kernels_made_for_rows_that_share_memory_serve_others() -> None:
     compiled, x = Compiled(lambda x: x.flatten(1).sin(), fused=True), torch.randn(3, 2, 2)
     for rows in (x[:1].expand(3, 2, 2), x, x.transpose(1, 2)):
         torch.testing.assert_close(compiled(rows), rows.flatten(1).sin())
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("activation", [[nn.ReLU()], [nn.LeakyReLU(0.1), nn.MaxPool2d(2)]], ids=["relu", "pool"])
+def test_images_lie_channels_last_before_and_after_the_inner_step(activation: list[nn.Module]) -> None:
+    layers = [layer for channels in (1, 16) for layer in (nn.Conv2d(channels, 16, 3, 1, 1), BatchNorm(16), *activation)]
+    backbone = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 3))
+    learner, episode = FOMAML(backbone, InnerLoop(SGD(0.4), 1)), image_episode(1)
+    fused, params = Compiled(chunk_gradient(learner.outer_loss), fused=True), channels_last(learner.meta_parameters())
+    with torch._inductor.config.patch(force_disable_caches=True):  # or there is no code to be seen
+        _, (code,) = run_and_get_code(fused, params, episode, learner.carry.tree(), torch.zeros(()))
+    images = re.findall(r"\(6, 16, (?!1,)\d+, (?!1\))\d+\), \(\d+, (\d+), \d+, \d+\)", code)  # shapes and strides
+    assert len(images) > 4 and set(images) == {"1"}
 
 
 def errors(gradients: list[Tensor], exact: list[Tensor]) -> Tensor:
