@@ -2,10 +2,12 @@
 
 Inductor adds up the rows of a sum one after another, so that the error of a mean over a thousand of them is that of a
 thousand additions, ten times what PyTorch's own sums have; behind a norm it moves whole backgrounds across the ReLU.
-`add_in_stages` rewrites such sums (Higham, "The Accuracy of Floating Point Summation", 1993).
+`add_in_stages` rewrites such sums (Higham, "The Accuracy of Floating Point Summation", 1993). It also turns some images
+around in memory, which `lay_out_images` keeps it from.
 """
 
 import math
+import operator
 import os
 import shutil
 import warnings
@@ -14,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
@@ -45,7 +48,7 @@ def fuse(graph: GraphModule, leaves: list[Tensor]) -> Callable[..., list[Tensor]
         leaves: its inputs.
     """
     constants = _as_inputs(graph)
-    if leaves[0].device.type == "cpu":  # a GPU adds up by threads that are many, and so in stages
+    if leaves[0].device.type == "cpu":  # a GPU adds up by threads that are many, and has all tasks in five dimensions
         add_in_stages(graph)
         use_kernel(graph)
         lay_out_images(graph)
@@ -75,7 +78,7 @@ def _as_inputs(graph: GraphModule) -> list[Tensor]:
 
 
 def lay_out_images(graph: GraphModule) -> None:
-    """Have Inductor write images channels last, as the graph does and as Inductor does before its own convolutions.
+    """Have Inductor store images channels last, as the graph does, and as Inductor does before its own convolutions.
 
     It goes by the operands, of which an adapted norm has more for each channel than for each pixel, and would write
     the outputs of some activations and pools channels first, where every kernel around reads channel by channel.
@@ -92,10 +95,11 @@ def lay_out_images(graph: GraphModule) -> None:
 
 
 def _is_image(node: Node) -> bool:
-    """Whether the node computes what lies in memory channels last."""
-    computed = node.op == "call_function" and not getattr(node.target, "is_view", False)
+    """Whether the node gives what lies channels last, in memory of its own, for which Inductor takes what is forced."""
+    source: Any = node.args[0] if node.target is operator.getitem else node
+    new = isinstance(source.target, OpOverload) and not any(one.alias_info for one in source.target._schema.returns)
     value = node.meta.get("val")
-    return computed and torch.is_tensor(value) and value.dim() == 4 and _is_channels_last(value)
+    return new and torch.is_tensor(value) and value.dim() == 4 and _is_channels_last(value)
 
 
 def _is_channels_last(value: Tensor) -> bool:

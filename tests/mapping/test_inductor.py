@@ -16,7 +16,7 @@ from lightning_meta.data import OmniglotEpisodes
 from lightning_meta.episode import Episode, InnerBatches
 from lightning_meta.inner import SGD, InnerLoop
 from lightning_meta.mapping import Compiled, channels_last, chunk_gradient
-from lightning_meta.mapping.inductor import add_in_stages, missing_compiler
+from lightning_meta.mapping.inductor import add_in_stages, fuse, missing_compiler
 from lightning_meta.params import flatten
 from tests.helpers import image_episode
 
@@ -90,6 +90,24 @@ def test_images_lie_channels_last_before_and_after_the_inner_step(activation: li
         _, (code,) = run_and_get_code(fused, params, episode, learner.carry.tree(), torch.zeros(()))
     images = re.findall(r"\(6, 16, (?!1,)\d+, (?!1\))\d+\), \(\d+, (\d+), \d+, \d+\)", code)  # shapes and strides
     assert len(images) > 4 and set(images) == {"1"}
+
+
+@needs_a_compiler
+def test_what_shares_memory_with_an_image_follows_it() -> None:
+    def function(x: Tensor, weight: Tensor) -> list[Tensor]:
+        image = x + weight
+        rows = image.permute(0, 2, 3, 1)
+        image.relu_()
+        total = image.sum()
+        image.mul_(2.0)
+        whole = x * weight
+        first, second = whole.split(2)
+        before = first.exp()
+        first.add_(5.0)
+        return [total, rows * 1.0, before, second.cos(), whole * 1.0]
+
+    inputs = channels_last([torch.randn(4, 3, 6, 6), torch.randn(1, 3, 1, 1)])
+    torch.testing.assert_close(fuse(make_fx(function)(*inputs), inputs)(*inputs), function(*inputs))
 
 
 def errors(gradients: list[Tensor], exact: list[Tensor]) -> Tensor:
