@@ -20,7 +20,7 @@ from tests.helpers import PATHS, RATE, gradient, image_episode, network, tasks_o
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-EPSILON = 1e-5  # Adam's own 1e-8 would blow up the rounding noise of a bias before a batch norm
+EPSILON = 1e-3  # less would blow up the rounding noise of a bias before a batch norm, which differs among processors
 
 LEARN2LEARN = [(path, steps) for path in PATHS if path != "compiled" for steps in (1, 5)] + [("compiled", 2)]
 CHUNKS = {"compiled in chunks": {"chunk": 2, "compiled": True}}  # of three tasks: a chunk of two, and a single one
