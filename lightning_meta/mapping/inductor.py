@@ -2,8 +2,8 @@
 
 Inductor adds up the rows of a sum one after another, so that the error of a mean over a thousand of them is that of a
 thousand additions, ten times what PyTorch's own sums have; behind a norm it moves whole backgrounds across the ReLU.
-`add_in_stages` rewrites such sums (Higham, "The Accuracy of Floating Point Summation", 1993). It also turns some images
-around in memory, which `lay_out_images` keeps it from.
+`add_in_stages` rewrites such sums (Higham, "The Accuracy of Floating Point Summation", 1993). It would also store some
+images channels first, from which `lay_out_images` keeps it.
 """
 
 import math
@@ -95,7 +95,7 @@ def lay_out_images(graph: GraphModule) -> None:
 
 
 def _is_image(node: Node) -> bool:
-    """Whether the node gives what lies channels last, in memory of its own, for which Inductor takes what is forced."""
+    """Whether the node gives a channels-last tensor in new memory, since Inductor takes what is forced for new."""
     source: Any = node.args[0] if node.target is operator.getitem else node
     new = isinstance(source.target, OpOverload) and not any(one.alias_info for one in source.target._schema.returns)
     value = node.meta.get("val")
