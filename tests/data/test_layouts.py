@@ -139,8 +139,9 @@ def test_an_adapted_network_looks_up_the_rows_of_token_ids(tmp_path: Path) -> No
     x = torch.from_numpy(TOKENS[:6])
     adapted = learner.adapt_to(x, [0, 0, 1, 1, 2, 2], steps=0)
     with torch.no_grad():
-        torch.testing.assert_close(adapted(x), learner.backbone(x), rtol=0, atol=0)
-        torch.testing.assert_close(adapted(x.int()), learner.backbone(x), rtol=0, atol=0)
+        # The mapped product over tasks and the plain one may round the last bit differently.
+        torch.testing.assert_close(adapted(x), learner.backbone(x), rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(adapted(x.int()), adapted(x), rtol=0, atol=0)
     with pytest.raises(MetaLearningError, match="is given floats: give token ids as integers"):
         adapted(x.float())
     with pytest.raises(MetaLearningError, match="cannot take inputs of shape .* Give token ids as integers"):
