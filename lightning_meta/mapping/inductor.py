@@ -10,6 +10,7 @@ import math
 import operator
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,7 @@ from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
-from lightning_meta.mapping.matrix_product import use_kernel
+from lightning_meta.mapping.matrix_product import c_shims, use_kernel
 
 aten = torch.ops.aten
 _ARITHMETIC = (aten.add, aten.sub, aten.mul, aten.div, aten.neg, aten.pow, aten.addcmul)
@@ -55,7 +56,10 @@ def fuse(graph: GraphModule, leaves: list[Tensor]) -> Callable[..., list[Tensor]
     inputs: list[Any] = [*leaves, *constants]
     # Whoever calls the kernels lays out their inputs, so that asserting every layout would cost time alone.
     # Triton would time several forms of every kernel, for seconds that no kernel of a small network gives back.
-    settings = {"size_asserts": False, "alignment_asserts": False, "triton.autotune_pointwise": False}
+    settings: dict[str, Any] = {"size_asserts": False, "alignment_asserts": False, "triton.autotune_pointwise": False}
+    # Python between the kernels of one task, of which there are a hundred, would cost a tenth of their time.
+    if leaves[0].device.type == "cpu" and sys.platform == "linux":
+        settings |= {"cpp_wrapper": True, "aot_inductor.custom_ops_to_c_shims": c_shims()}
     with torch._inductor.config.patch(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fused = torch._inductor.standalone_compile(graph, inputs, dynamic_shapes="from_example_inputs")

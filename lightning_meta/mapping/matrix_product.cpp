@@ -4,6 +4,7 @@
 // and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008). Long sums are taken in parts, which is
 // more exact, and what is read of B stays in the cache. Loops over registers are unrolled, or these would be spilled.
 #include <immintrin.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -16,6 +17,7 @@ namespace {
 constexpr int64_t LANES = 16, COLUMNS = 2 * LANES;  // of a register; of a panel of B
 constexpr int64_t CACHED = 1 << 16;                 // floats of B that stay in the second-level cache
 constexpr int64_t DEPTH = 256;                      // products of a part of a sum, at most
+constexpr int64_t SHARED = 1 << 20;                 // multiplications that are worth sharing among threads
 constexpr int ROWS = 12;                            // of a block: 24 registers of C, of 32 in all
 
 struct Matrix {
@@ -97,8 +99,10 @@ void transpose(Matrix b, int64_t columns, int64_t k, float* to) {
 
 }  // namespace
 
-extern "C" void kernel(const float* a, const float* b, float* c, int64_t m, int64_t k, int64_t n, int64_t a_down,
-                       int64_t a_right, int64_t b_down, int64_t b_right, int64_t threads) {
+// Shared among threads where it is large enough. Programs that Inductor writes call it by this name.
+extern "C" void lightning_meta_product(const float* a, const float* b, float* c, int64_t m, int64_t k, int64_t n,
+                                       int64_t a_down, int64_t a_right, int64_t b_down, int64_t b_right) {
+  const int64_t threads = m * k * n < SHARED ? 1 : omp_get_max_threads();
   const int64_t depth = (k + (k - 1) / DEPTH) / ((k - 1) / DEPTH + 1);  // of all parts of a sum but the last
   const int64_t panels = (n + COLUMNS - 1) / COLUMNS, group = std::clamp<int64_t>(CACHED / (depth * COLUMNS), 1, panels);
   const int64_t groups = (panels + group - 1) / group, parts = std::clamp<int64_t>(threads / groups, 1, m);
@@ -136,3 +140,5 @@ extern "C" void kernel(const float* a, const float* b, float* c, int64_t m, int6
     }
   }
 }
+
+constexpr auto kernel = lightning_meta_product;  // the name under which Inductor gives it to Python

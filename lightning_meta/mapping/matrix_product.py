@@ -5,12 +5,13 @@ uses it on others, takes eleven microseconds, as long as a small product. ``matr
 for this processor when the first graph with a large enough product is fused, and called by fused kernels.
 """
 
+import ctypes
 import platform
 import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -19,7 +20,6 @@ from torch.library import Library
 
 aten = torch.ops.aten
 _WORTH = 10_000  # multiplications of a product, from which on the kernel gains more than its call costs
-_SHARED = 2**20  # multiplications that are worth sharing among threads
 
 _library = Library("lightning_meta", "DEF")
 _library.define("product(Tensor a, Tensor b) -> Tensor")
@@ -43,8 +43,7 @@ def multiply(a: Tensor, b: Tensor, *, out: Tensor) -> Tensor:
         return out.zero_()
     if 1 not in b.stride():  # the kernel needs contiguous rows or contiguous columns
         b = b.contiguous()
-    threads = torch.get_num_threads() if rows * inner * columns >= _SHARED else 1
-    compiled(a, b, out, rows, inner, columns, *a.stride(), *b.stride(), threads)
+    compiled(a, b, out, rows, inner, columns, *a.stride(), *b.stride())
     return out
 
 
@@ -55,16 +54,17 @@ def kernel() -> Callable[..., None] | None:
         return None
     from torch._inductor.codecache import CppPythonBindingsCodeCache
 
-    types = ["const float*", "const float*", "float*", *["int64_t"] * 8]
+    types = ["const float*", "const float*", "float*", *["int64_t"] * 7]
     try:
         source = Path(__file__).with_suffix(".cpp").read_text("utf-8")
-        compiled: Callable[..., None] = CppPythonBindingsCodeCache.load_pybinding(types, source)
+        compiled: Any = CppPythonBindingsCodeCache.load_pybinding(types, source)
+        ctypes.CDLL(compiled.__self__.__file__, ctypes.RTLD_GLOBAL)  # by its name, for Inductor's C++ programs
         _register()
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         warnings.warn(f"model.compile: PyTorch multiplies matrices, since our kernel fails: {reason}", stacklevel=2)
         return None
-    return compiled
+    return cast(Callable[..., None], compiled)
 
 
 def _is_from_intel() -> bool:
@@ -80,12 +80,18 @@ def _register() -> None:
     from torch._inductor.lowering import register_lowering
     from torch._inductor.select_algorithm import ExternKernelChoice
 
-    choice = ExternKernelChoice(multiply, name="lightning_meta_product")
+    choice = ExternKernelChoice(multiply, "lightning_meta::lightning_meta_product", name="lightning_meta_product")
 
     @register_lowering(torch.ops.lightning_meta.product.default, type_promotion_kind=None)
     def _lower(a: Any, b: Any) -> Any:
         *_, layout, a, b = mm_args(a, b)
         return choice.bind((a, b), layout).output_node()
+
+
+def c_shims() -> dict[str, list[str]]:
+    """How Inductor's C++ programs call the kernel, for its setting ``aot_inductor.custom_ops_to_c_shims``."""
+    text = Path(__file__).with_name("matrix_product_shim.h").read_text("utf-8")
+    return {"lightning_meta::product": [text]}
 
 
 def use_kernel(graph: GraphModule) -> None:

@@ -81,7 +81,10 @@ def test_kernels_made_for_rows_that_share_memory_serve_others() -> None:
 
 @needs_a_compiler
 @pytest.mark.parametrize("activation", [[nn.ReLU()], [nn.LeakyReLU(0.1), nn.MaxPool2d(2)]], ids=["relu", "pool"])
-def test_images_lie_channels_last_before_and_after_the_inner_step(activation: list[nn.Module]) -> None:
+def test_images_lie_channels_last_before_and_after_the_inner_step(
+    activation: list[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", "another")  # since a program in Python names shape and strides together
     layers = [layer for channels in (1, 16) for layer in (nn.Conv2d(channels, 16, 3, 1, 1), BatchNorm(16), *activation)]
     backbone = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 3))
     learner, episode = FOMAML(backbone, InnerLoop(SGD(0.4), 1)), image_episode(1)
