@@ -29,11 +29,13 @@ LOGGED = (
     "was configured so validation will run",  # repeats the setting
     "`weights_only` was not set",
     "Loaded model weights from the checkpoint",  # repeats the line before
+    "is missing a c-shim implementation",  # the operations that it names are as fast
 )
 
 LOGGERS = (
     "pytorch_lightning.utilities.rank_zero",
     "pytorch_lightning.trainer.connectors.checkpoint_connector",
+    "torch._inductor.ir",
 )
 
 

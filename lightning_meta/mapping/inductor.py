@@ -63,7 +63,12 @@ def fuse(graph: GraphModule, leaves: list[Tensor]) -> Callable[..., list[Tensor]
     with torch._inductor.config.patch(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fused = torch._inductor.standalone_compile(graph, inputs, dynamic_shapes="from_example_inputs")
-    return lambda *leaves: list(fused(*leaves, *constants))
+
+    def run(*leaves: Tensor) -> list[Tensor]:
+        torch.get_num_threads()  # tells OpenMP in this thread, too, what was set in another
+        return list(fused(*leaves, *constants))
+
+    return run
 
 
 def _as_inputs(graph: GraphModule) -> list[Tensor]:

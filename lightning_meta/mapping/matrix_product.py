@@ -43,6 +43,7 @@ def multiply(a: Tensor, b: Tensor, *, out: Tensor) -> Tensor:
         return out.zero_()
     if 1 not in b.stride():  # the kernel needs contiguous rows or contiguous columns
         b = b.contiguous()
+    torch.get_num_threads()  # tells OpenMP in this thread, too, what was set in another
     compiled(a, b, out, rows, inner, columns, *a.stride(), *b.stride())
     return out
 

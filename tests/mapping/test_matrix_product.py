@@ -1,6 +1,9 @@
 """The kernel that multiplies matrices against the product in float64, and that it serves only where it is faster."""
 
+import os
 import re
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import product
@@ -69,6 +72,28 @@ def test_threads_share_it(threads: int) -> None:
             check(*shape, "rows", "columns")
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted as Linux lists them")
+@pytest.mark.parametrize("how", ["alone", "fused"])
+def test_a_thread_keeps_to_the_number_that_another_has_set(how: str) -> None:
+    x, y, before = torch.randn(129, 90), torch.randn(90, 100), torch.get_num_threads()
+    torch.set_num_threads(5)
+    multiply = OURS if how == "alone" else fuse(make_fx(lambda x, y: [x @ y])(x, y), [x, y])
+    added: list[int] = []
+
+    def work() -> None:
+        count = len(os.listdir("/proc/self/task"))
+        multiply(x, y)
+        added.append(len(os.listdir("/proc/self/task")) - count)
+
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    finally:
+        torch.set_num_threads(before)
+    assert added == [4]
 
 
 def test_long_sums_are_as_exact_as_pytorchs() -> None:
