@@ -130,9 +130,10 @@ class _Image(Function):
         taps = patches.view(images, *window.outputs(shape), *window.kernel, channels)
         down, right = window.stride
         # Pixels whose places agree modulo the stride have the same taps, so that shifted planes add up.
-        planes = [[_plane(taps, (row, column), shape, window) for column in range(right)] for row in range(down)]
-        wide = torch.stack([torch.stack(row, 3) for row in planes], 2)  # (images, height, down, width, right, channels)
-        image = wide.flatten(1, 2).flatten(2, 3).permute(0, 3, 1, 2)
+        planes = [_plane(taps, phase, shape, window) for phase in product(range(down), range(right))]
+        apart = torch.stack(planes, 3).unflatten(3, window.stride)  # (images, height, width, down, right, channels)
+        together = apart.permute(0, 1, 3, 2, 4, 5).flatten(1, 2).flatten(2, 3)
+        image = together.permute(0, 3, 1, 2)
         top, left = window.padding
         return image[:, :, top : top + height, left : left + width]
 
