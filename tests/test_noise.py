@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lightning_meta import noise
+from lightning_meta.mapping import missing_compiler
 from tests.cli.helpers import small
 
 SAID = ["Restoring states from the checkpoint", "`Trainer.fit` stopped", "Seed set to 0"]
@@ -20,6 +21,17 @@ quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": 
 learner = Reptile(MLP(1, inputs=1, hidden=(4,)), loss=torch.nn.functional.mse_loss, compile=False, task_chunk=1)
 data = SinusoidEpisodes(meta_batch_size=2, validation_tasks=2, test_tasks=2)
 pl.Trainer(max_steps=2, accelerator="cpu", **quiet).fit(learner, data)
+"""
+
+SOLVES = """
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+from lightning_meta import noise
+from lightning_meta.mapping.inductor import fuse
+noise.silence()
+torch._inductor.config.force_disable_caches = True  # or nothing is compiled the second time
+x = torch.eye(3)
+fuse(make_fx(lambda x: [torch.linalg.solve(x, x)])(x), [x])(x)
 """
 
 
@@ -43,6 +55,12 @@ def test_a_run_by_the_command_line_says_what_is_about_the_run(tmp_path: Path) ->
 @pytest.mark.slow
 def test_a_program_says_what_is_about_the_run(tmp_path: Path) -> None:
     assert printed(["-c", PROGRAM], tmp_path) == ["`Trainer.fit` stopped: `max_steps=2` reached."]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(missing_compiler()), reason=missing_compiler())
+def test_fused_kernels_say_nothing_of_operations_that_are_no_kernels(tmp_path: Path) -> None:
+    assert not [line for line in printed(["-c", SOLVES], tmp_path) if "c-shim" in line]
 
 
 def test_everything_else_is_still_said(caplog: pytest.LogCaptureFixture) -> None:
