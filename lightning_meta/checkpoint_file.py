@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from lightning_meta import learner_file
 from lightning_meta.errors import MetaLearningError
 
 _MARK = b"sha256:"
@@ -64,7 +65,7 @@ def write(checkpoint: dict[str, Any], path: Path) -> None:
 
 
 def read(path: str | Path, weights_only: bool = True, **settings: Any) -> dict[str, Any]:
-    """What a checkpoint of a run holds.
+    """What a checkpoint of a run holds, or a learner file as one.
 
     Args:
         path: of the file.
@@ -74,18 +75,9 @@ def read(path: str | Path, weights_only: bool = True, **settings: Any) -> dict[s
     Raises:
         MetaLearningError: there is no such file, it is damaged, or it holds something else.
     """
-    if Path(path).suffix == ".safetensors":
-        raise _unreadable(path, "it is a learner without its run: use it with `lightning-meta adapt` or load_learner")
     verify(path)
-    try:
-        checkpoint = torch.load(path, **({"map_location": "cpu"} | settings), weights_only=weights_only)
-    except pickle.UnpicklingError as error:
-        said = "it is damaged, or of another kind"
-        if _names_globals(error):
-            said = "it holds objects whose loading runs code. Set weights_only to false if you trust who made it"
-        raise _unreadable(path, said) from error
-    except Exception as error:  # a damaged file fails in many ways
-        raise _unreadable(path, f"it is damaged, or of another kind ({type(error).__name__})") from error
+    is_learner = Path(path).suffix == learner_file.SUFFIX
+    checkpoint = learner_file.read(Path(path)) if is_learner else _unpickled(path, weights_only, settings)
     if not isinstance(checkpoint, dict) or any(key not in checkpoint for key in _NEEDED):
         raise _unreadable(path, "it holds no run of Lightning. Give a .ckpt file that a fit has saved")
     for name, kind in _TYPES.items():
@@ -118,6 +110,18 @@ def verify(path: str | Path) -> None:
         raise _unreadable(path, str(getattr(error, "strerror", None) or error)) from error
     if not sound:
         raise _unreadable(path, "it is damaged: its bytes have changed since it was written. Use another checkpoint")
+
+
+def _unpickled(path: str | Path, weights_only: bool, settings: dict[str, Any]) -> Any:
+    try:
+        return torch.load(path, **({"map_location": "cpu"} | settings), weights_only=weights_only)
+    except pickle.UnpicklingError as error:
+        said = "it is damaged, or of another kind"
+        if _names_globals(error):
+            said = "it holds objects whose loading runs code. Set weights_only to false if you trust who made it"
+        raise _unreadable(path, said) from error
+    except Exception as error:  # a damaged file fails in many ways
+        raise _unreadable(path, f"it is damaged, or of another kind ({type(error).__name__})") from error
 
 
 def _with_checksum(checkpoint: dict[str, Any]) -> memoryview:

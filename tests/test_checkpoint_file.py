@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from lightning_meta import checkpoint_file
 from lightning_meta.errors import MetaLearningError
@@ -50,7 +51,9 @@ def test_a_file_without_checksum_loads_unless_its_tensors_have_changed(tmp_path:
 
 
 def test_what_is_no_checkpoint_is_refused_without_waiting(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
+    for pipe in ("pipe", "pipe.safetensors"):
+        os.mkfifo(tmp_path / pipe)
+    save_file({"weight": torch.zeros(3)}, tmp_path / "bare.safetensors")
     (tmp_path / "empty").touch()
     torch.save(torch.zeros(3), tmp_path / "tensor")
     torch.save(checkpoint() | {"path": Path("x")}, tmp_path / "object")
@@ -58,7 +61,8 @@ def test_what_is_no_checkpoint_is_refused_without_waiting(tmp_path: Path) -> Non
     said = {
         "pipe": "no regular file", "empty": "it is empty", "tensor": "no run of Lightning", "missing": "no such file",
         "object": "objects whose loading runs code", "typed": "its global_step is a str, expected a int",
-        "x.safetensors": "a learner without its run", ".": "it is a folder",
+        "x.safetensors": "no such file", "pipe.safetensors": "no regular file", "bare.safetensors": "holds no learner",
+        ".": "it is a folder",
     }  # fmt: skip
     for name, message in said.items():
         with pytest.raises(MetaLearningError, match=message) as caught:

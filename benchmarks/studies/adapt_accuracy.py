@@ -30,9 +30,9 @@ from lightning_meta.data.files.pictures import Preprocessing
 from lightning_meta.data.omniglot import FOLDER, read_splits
 from lightning_meta.episode import Episode
 from lightning_meta.inference import FewShotClassifier, pretrained, read_pictures
-from lightning_meta.inference.loading import describe_checkpoint
 from lightning_meta.inference.pictures import class_folders
 from lightning_meta.learner import MetaLearner
+from lightning_meta.learner_file import describe_checkpoint
 from lightning_meta.metrics import TaskMean
 
 QUERIES = 1  # of a class, as in the test

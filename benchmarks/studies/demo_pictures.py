@@ -33,7 +33,7 @@ from pytorch_lightning import Trainer
 
 from lightning_meta.data import OmniglotEpisodes
 from lightning_meta.inference import load_learner, pretrained
-from lightning_meta.inference.loading import describe_checkpoint
+from lightning_meta.learner_file import describe_checkpoint
 from lightning_meta.metrics import Interval
 
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"

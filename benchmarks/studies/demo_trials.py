@@ -31,7 +31,7 @@ from scipy.stats import binomtest
 from lightning_meta.data.omniglot import read_splits
 from lightning_meta.episode import Split
 from lightning_meta.inference import pretrained
-from lightning_meta.inference.loading import describe_checkpoint
+from lightning_meta.learner_file import describe_checkpoint
 
 STROKES = Path("omniglot-py") / "strokes_background_small1"
 SIDE = 105  # of Omniglot's canvas, in its unit

@@ -11,8 +11,8 @@ from lightning_meta.demo.descriptions import describe
 from lightning_meta.demo.static import write_static
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inference import load_learner, pretrained
-from lightning_meta.inference.loading import SUFFIX, describe_checkpoint, find_checkpoint
 from lightning_meta.learner import MetaLearner
+from lightning_meta.learner_file import SUFFIX, describe_checkpoint, find_checkpoint
 
 
 def main(args: list[str]) -> int:

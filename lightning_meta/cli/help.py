@@ -56,11 +56,12 @@ status is 0 without a leak, and 1 with one.
   --SETTING VALUE           any setting of a configuration, such as --data.root DIR, overrides it
 """
 
+SHIPPED = ", or a name of `lightning-meta list checkpoints`"
 DESCRIPTIONS = {
     "fit": ("Meta-train a learner, then test its best checkpoint.", "go on from"),
-    "validate": ("Evaluate a learner on the validation tasks.", "evaluate"),
-    "test": ("Evaluate a learner on the test tasks.", "evaluate"),
-    "predict": ("Write a learner's outputs on the test tasks.", "predict with"),
+    "validate": ("Evaluate a learner on the validation tasks.", f"evaluate{SHIPPED}"),
+    "test": ("Evaluate a learner on the test tasks.", f"evaluate{SHIPPED}"),
+    "predict": ("Write a learner's outputs on the test tasks.", f"predict with{SHIPPED}"),
 }
 
 

@@ -12,7 +12,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 # Imported so that their classes are known by their short names.
 from lightning_meta import algorithms as algorithms
 from lightning_meta import backbones as backbones
-from lightning_meta import checkpoint_file
+from lightning_meta import checkpoint_file, learner_file
 from lightning_meta import distributed as distributed
 from lightning_meta.callbacks import Ensemble
 from lightning_meta.cli import jobs, run_folder, seeds
@@ -185,6 +185,8 @@ class MetaCLI(LightningCLI):
             settings["ckpt_path"] = path
         if path is None:
             return
+        if not Path(path).suffix and not Path(path).exists():  # the name of one that comes with the package
+            settings["ckpt_path"] = path = str(learner_file.find_checkpoint(path))
         try:
             read = checkpoint_file.read(path, settings.get("weights_only") is not False)
         except MetaLearningError as error:

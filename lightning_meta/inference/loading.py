@@ -1,28 +1,21 @@
 """Learners from files: checkpoints of Lightning, and safetensors with a description, which cannot run code."""
 
-import difflib
 import inspect
-import json
 import pickle
 import re
-from importlib import import_module, resources
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from lightning_meta import checkpoint_file
+from lightning_meta import checkpoint_file, learner_file
 from lightning_meta.data.files.pictures import Preprocessing
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner import MetaLearner
 from lightning_meta.learner.hyperparameters import INSTANTIATOR, public_path
 
-KEY = "lightning_meta"  # of the description among a file's metadata
-SUFFIX = ".safetensors"
 PACKAGES = ("lightning_meta", "torch")  # by whose paths a file that is not trusted names classes and functions
 HOMES = tuple(  # where these are defined, since torch.os is Python's os, and torch.hub.load runs code
     f"{package}."
@@ -43,12 +36,6 @@ TYPES = {
 PLAIN = re.compile(r"[\w.-]{0,200}")  # jsonargparse would parse others as YAML, and open a file of that name
 
 
-def pretrained() -> dict[str, Path]:
-    """The checkpoints that come with the package, by name."""
-    folder = Path(str(resources.files("lightning_meta.inference"))) / "pretrained"
-    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
-
-
 def load_learner(checkpoint: str | Path, *, trust: bool = False) -> MetaLearner:
     """The learner that a checkpoint holds, of whatever method, ready to adapt.
 
@@ -61,8 +48,8 @@ def load_learner(checkpoint: str | Path, *, trust: bool = False) -> MetaLearner:
     Raises:
         MetaLearningError: there is no such name or file, it is damaged or holds something else, or has to be trusted.
     """
-    path = find_checkpoint(checkpoint)
-    saved = _read_safetensors(path) if path.suffix == SUFFIX else _read_pickle(path, trust)
+    path = learner_file.find_checkpoint(checkpoint)
+    saved = learner_file.read(path) if path.suffix == learner_file.SUFFIX else _read_pickle(path, trust)
     if not isinstance(saved, dict) or not {"state_dict", "hyper_parameters"} <= saved.keys():
         raise MetaLearningError(f"{path} holds no learner: expected a checkpoint of a run of this package")
     if "method" not in saved:
@@ -112,57 +99,7 @@ def save_learner(learner: MetaLearner, path: str | Path, **description: Any) -> 
         "meta_steps": learner.meta_steps,
     }
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in learner.state_dict().items()}
-    save_file(tensors, path, {KEY: json.dumps(about | description)})
-
-
-def describe_checkpoint(path: Path) -> dict[str, Any]:
-    """What a ``.safetensors`` file says of itself.
-
-    Raises:
-        MetaLearningError: it is damaged or of another kind.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            about: dict[str, Any] = json.loads((file.metadata() or {})[KEY])
-    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
-        raise MetaLearningError(f"{path} is damaged or holds no learner ({error})") from error
-    if not isinstance(about, dict):
-        raise MetaLearningError(f"{path} is damaged: expected a description by name")
-    return about
-
-
-def find_checkpoint(checkpoint: str | Path) -> Path:
-    """The file that a name or a path stands for.
-
-    Raises:
-        MetaLearningError: there is none; the near names are said.
-    """
-    known = pretrained()
-    if str(checkpoint) in known:
-        return known[str(checkpoint)]
-    path = Path(checkpoint).expanduser()
-    if path.is_file():
-        return path
-    near = difflib.get_close_matches(str(checkpoint), known, 2, 0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"use a path, or one of {', '.join(known)}"
-    raise MetaLearningError(f"{checkpoint} is neither a file nor the name of a checkpoint: {hint}")
-
-
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    about = describe_checkpoint(path)
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-    of_data = "data", "ways", "shots", "rows", "inputs", "preprocessing"
-    trained_on = {key: about[key] for key in of_data if key in about}
-    return {
-        "state_dict": tensors,
-        "hyper_parameters": about.get("hyper_parameters", {}),
-        "method": about.get("method", ""),
-        "trained_on": trained_on,
-        "global_step": about.get("meta_steps", 0),
-        "not_plain": [],
-        "pytorch-lightning_version": pytorch_lightning.__version__,
-    }
+    learner_file.write(path, tensors, about | description)
 
 
 def _read_pickle(path: Path, trust: bool) -> Any:

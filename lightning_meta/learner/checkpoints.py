@@ -10,7 +10,7 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.plugins import DoublePrecision, TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_info
 
-from lightning_meta import checkpoint_file
+from lightning_meta import checkpoint_file, learner_file
 from lightning_meta.episode import EpisodeSource
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.learner.checkpoint_io import AtomicCheckpointIO, is_local
@@ -53,10 +53,12 @@ class CheckpointedModule(LightningModule):
         """Lightning's, of a file that was verified, and of this method.
 
         Raises:
-            MetaLearningError: there is no such file, it is damaged, or of another method.
+            MetaLearningError: there is no such file, it is damaged, of another method, or no checkpoint of a run.
         """
         kind, content = cast("type[MetaLearner]", cls), {}
         if isinstance(checkpoint_path, str | Path) and is_local(checkpoint_path):
+            if Path(checkpoint_path).suffix == learner_file.SUFFIX:
+                raise MetaLearningError(f"{checkpoint_path} is a learner without its run: use load_learner")
             content = checkpoint_file.read(checkpoint_path, kwargs.get("weights_only") is not False)
             check_method(kind, kind.trained_alike, content.get("method"))  # before another method's settings are read
         try:

@@ -11,7 +11,7 @@ import pytest
 
 from lightning_meta.cli import main
 from lightning_meta.inference import load_learner
-from lightning_meta.inference.loading import describe_checkpoint
+from lightning_meta.learner_file import describe_checkpoint
 from tests.cli.helpers import small
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

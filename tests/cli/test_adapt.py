@@ -17,7 +17,7 @@ from lightning_meta.cli import main
 from lightning_meta.data.files.pictures import Preprocessing
 from lightning_meta.errors import MetaLearningError
 from lightning_meta.inference import FewShotClassifier, load_learner, pretrained, read_pictures, save_learner
-from lightning_meta.inference.loading import describe_checkpoint
+from lightning_meta.learner_file import describe_checkpoint
 from tests.cli.helpers import refused
 from tests.cli.pictures import STROKES, class_folder, draw
 

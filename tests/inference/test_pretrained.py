@@ -10,7 +10,7 @@ import torch
 from lightning_meta import data
 from lightning_meta.data import ImageEpisodes
 from lightning_meta.inference import load_learner, pretrained
-from lightning_meta.inference.loading import describe_checkpoint
+from lightning_meta.learner_file import describe_checkpoint
 
 TASKS = 100
 
