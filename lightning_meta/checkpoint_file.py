@@ -98,12 +98,12 @@ def verify(path: str | Path) -> None:
         mode = os.stat(path).st_mode  # before it is opened: opening a pipe would wait for who writes to it
         if not stat.S_ISREG(mode):
             kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-            raise _unreadable(path, f"it is {kind}, expected a .ckpt file")
+            raise _unreadable(path, f"it is {kind}, expected a file")
         with open(path, "rb") as file:
             if not os.fstat(file.fileno()).st_size:
                 raise _unreadable(path, "it is empty")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                sound = _is_sound(file, content)
+                sound = Path(path).suffix == learner_file.SUFFIX or _is_sound(file, content)
     except FileNotFoundError:
         raise _unreadable(path, "there is no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path

@@ -61,8 +61,8 @@ def test_what_is_no_checkpoint_is_refused_without_waiting(tmp_path: Path) -> Non
     said = {
         "pipe": "no regular file", "empty": "it is empty", "tensor": "no run of Lightning", "missing": "no such file",
         "object": "objects whose loading runs code", "typed": "its global_step is a str, expected a int",
-        "x.safetensors": "no such file", "pipe.safetensors": "no regular file", "bare.safetensors": "holds no learner",
-        ".": "it is a folder",
+        "x.safetensors": "no such file", "pipe.safetensors": "no regular file", ".": "it is a folder",
+        "bare.safetensors": "weights without their learner",
     }  # fmt: skip
     for name, message in said.items():
         with pytest.raises(MetaLearningError, match=message) as caught:

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -24,10 +24,10 @@ SHOWN_STEPS = (0, 1, 2, 3, 4, 5, 10, 20, 30, 40, 50)
 class Results(Callback):
     """Prints a table after ``validate`` and ``test``, and writes ``results.json`` and ``results.csv``.
 
-    The files lie beside the checkpoint that was evaluated, or in the run's folder where there was none or a learner
-    file, such as those that come with the package. They keep the evaluations of other checkpoints and other tasks;
-    `lightning_meta.results_file` defines their format. After a test `lightning_meta.task_values` keeps the scores of
-    its single tasks there, too, in ``tasks.json``.
+    The files lie beside the checkpoint that was evaluated, or in the run's folder where there was none or one that
+    comes with the package. They keep the evaluations of other checkpoints and other tasks; their format is that of
+    `lightning_meta.results_file`. After a test `lightning_meta.task_values` keeps the scores of its single tasks there,
+    too, in ``tasks.json``.
 
     Args:
         experiment: name of the experiment, saved with the results.
@@ -59,7 +59,8 @@ class Results(Callback):
         learner = learner_of(pl_module)
         checkpoint = Path(str(trainer.ckpt_path)) if trainer.ckpt_path else None
         evaluation = self._evaluation(trainer, learner, split, checkpoint)
-        folder = checkpoint.parent if _is_of_run(checkpoint) else Path(log_dir) if log_dir else None
+        own = checkpoint is not None and not learner_file.is_pretrained(checkpoint)
+        folder = checkpoint.parent if own else Path(log_dir) if log_dir else None  # type: ignore[union-attr]
         if folder is not None and not getattr(trainer, "fast_dev_run", False):
             results_file.merge(folder, evaluation)
             if (table := learner.scores.task_table) is not None:
@@ -95,17 +96,13 @@ class Results(Callback):
 def _train_seconds(learner: Learner, checkpoint: Path | None) -> float:
     """Seconds that the whole run trained, even if its best checkpoint was saved before the end."""
     seconds = learner.train_seconds
-    if _is_of_run(checkpoint) and (last := checkpoint.with_name("last.ckpt")).exists():
+    last = checkpoint.with_name("last.ckpt") if checkpoint else None
+    if last and last.exists():
         try:
             seconds = max(seconds, checkpoint_file.read(last, mmap=True).get("train_seconds", 0.0))
         except MetaLearningError as error:  # the evaluation is worth more
             rank_zero_warn(f"{error}; the minutes are those of {checkpoint} alone")
     return seconds
-
-
-def _is_of_run(checkpoint: Path | None) -> TypeGuard[Path]:
-    """Whether a run has saved it; a learner file, as those that come with the package, lies anywhere."""
-    return checkpoint is not None and checkpoint.suffix != learner_file.SUFFIX
 
 
 def _device(trainer: Trainer) -> str:

@@ -173,7 +173,7 @@ class MetaCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Check the file, and leave the settings as given: Lightning would put the checkpoint's over all of them."""
-        self.steps_done = 0
+        self.steps_done, self.shipped = 0, None
         settings = self.config[self.config.subcommand]
         path, saving = settings.get("ckpt_path"), settings["checkpoint"]
         if self.name == "fit":
@@ -185,12 +185,19 @@ class MetaCLI(LightningCLI):
             settings["ckpt_path"] = path
         if path is None:
             return
-        if not Path(path).suffix and not Path(path).exists():  # the name of one that comes with the package
-            settings["ckpt_path"] = path = str(learner_file.find_checkpoint(path))
+        self.shipped = learner_file.pretrained().get(path)  # while the settings keep its name
+        if self.name == "fit" and (self.shipped or Path(path).suffix == learner_file.SUFFIX):
+            raise MetaLearningError(
+                f"ckpt_path is {path}, a learner without its run, from which a fit cannot go on: give the last.ckpt of "
+                "a run, or only test it"
+            )
+        if self.shipped and (size := settings["ensemble"]) > 1:
+            raise MetaLearningError(f"ensemble is {size}, but ckpt_path is {path}, one learner: set ensemble to 1")
         try:
-            read = checkpoint_file.read(path, settings.get("weights_only") is not False)
+            read = checkpoint_file.read(self.shipped or path, settings.get("weights_only") is not False)
         except MetaLearningError as error:
-            raise MetaLearningError(f"ckpt_path: {error}") from error
+            near = learner_file.near_names(path)
+            raise MetaLearningError(f"ckpt_path: {error}{near and '; '}{near}") from error
         self.steps_done = read.get("global_step", 0)
 
     def _of_job(self, settings: Any) -> str | None:
@@ -242,8 +249,14 @@ class MetaCLI(LightningCLI):
     def before_validate(self) -> None:
         """Our own table stands for Lightning's."""
         self.config_init[self.subcommand]["verbose"] = False
+        self.before_predict()
 
     before_test = before_validate
+
+    def before_predict(self) -> None:
+        """Give the trainer the file of a learner that comes with the package."""
+        if self.shipped:
+            self.config_init[self.subcommand]["ckpt_path"] = str(self.shipped)
 
 
 def _recorded(args: list[str]) -> str:

@@ -8,6 +8,7 @@ import difflib
 import inspect
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,7 +89,7 @@ def list_configurations() -> list[tuple[str, ...]]:
 
 
 def list_checkpoints() -> list[tuple[str, ...]]:
-    """Name and title of every checkpoint that comes with the package; below it, figures, data and command."""
+    """Name and title of every checkpoint that comes with the package; below it, figures, data and commands."""
     rows: list[tuple[str, ...]] = []
     for path in sorted((PACKAGE / "inference" / "pretrained").glob("*.safetensors")):
         about = describe(path)
@@ -103,8 +104,21 @@ def list_checkpoints() -> list[tuple[str, ...]]:
             ("", f"{results['kind']} on {results['tasks']:,} test tasks: {', '.join(measured)}"),
             ("", ", ".join(trained)),
             ("", about["command"]),
+            ("", evaluation_command(path.stem, about["command"])),
         ]
     return rows
+
+
+def evaluation_command(name: str, trained: str) -> str:
+    """The command that measures a checkpoint once more, by the configuration of the command that trained it.
+
+    >>> evaluation_command("mine", "lightning-meta fit -c configs/omniglot/maml.yaml --data.root DIR --run 1")
+    'lightning-meta test -c omniglot/maml --ckpt_path mine --data.root DIR'
+    """
+    arguments = shlex.split(trained.replace("--config=", "-c "))
+    configuration = arguments[arguments.index("-c") + 1].removeprefix("configs/").removesuffix(".yaml")
+    root = " --data.root DIR" if "--data.root" in arguments else ""
+    return f"lightning-meta test -c {configuration} --ckpt_path {name}{root}"
 
 
 def describe(path: Path) -> dict[str, Any]:

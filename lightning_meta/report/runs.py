@@ -148,7 +148,9 @@ def find_runs(roots: Iterable[Path]) -> tuple[list[Run], list[str]]:
         found = by_experiment(replace(run, validation=_whole_validation(run, read)))
         runs += found
         if not found:
-            notes.append(f"note: skipped {folder}: no test results (it still trains, or it tested another run)")
+            notes.append(
+                f"note: skipped {folder}: no test results (it trains still, or tested what another run trained)"
+            )
     return sorted(runs, key=lambda run: (run.experiment, str(run.folder))), notes
 
 
@@ -201,8 +203,10 @@ def read_run(folder: Path) -> tuple[Run, list[str]]:
     remarks = []
     config = read_config(folder / "config.yaml")
     entries: list[Evaluation] = []
-    for path in (folder / "results.json", folder / "checkpoints" / "results.json"):
-        entries += results_file.read(path) if path.exists() else []
+    for place in (folder, folder / "checkpoints"):
+        found = results_file.read(place / results_file.NAME) if (place / results_file.NAME).exists() else []
+        # Beside the configuration lie tests of learners that come with the package, which this run has not trained.
+        entries += [one for one in found if place != folder or not str(one.checkpoint).endswith(".safetensors")]
     try:
         validation, logged = _read_metrics(folder / "metrics.csv")
     except MetaLearningError as error:

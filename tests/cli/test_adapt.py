@@ -251,7 +251,8 @@ def test_checkpoints_are_listed_with_their_figures(capsys: pytest.CaptureFixture
     figures = f"{' ± '.join(alone)} % queries alone, {' ± '.join(together)} % all queries in one batch"
     assert f"accuracy on {tasks}: {figures}" in text
     assert f"OmniglotEpisodes, split finn, {about['meta_steps']:,} meta-steps" in text
-    assert about["command"] in text
+    assert f"{about['command']}\n" in text
+    assert f"lightning-meta test -c omniglot/finn_5w1s_maml --ckpt_path {NAME} --data.root DIR\n" in text
 
 
 @pytest.mark.parametrize("kind", ["pipe", "pipe.png", "link", "device"])

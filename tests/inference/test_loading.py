@@ -1,6 +1,7 @@
 """Learners from files, and what no file may do."""
 
 import json
+import math
 import pickle
 from pathlib import Path
 from typing import Any
@@ -106,10 +107,14 @@ def _header(path: Path) -> dict[str, str]:
         ({"hyper_parameters": {"loss": "shutil.rmtree"}}, "names shutil.rmtree"),
         ({"hyper_parameters": {"loss": "torch.hub.load"}}, "names torch.hub.load, which is not a building block"),
         ({"hyper_parameters": {"loss": "lightning_meta.inner.../a"}}, "names lightning_meta.inner.../a"),
-        ({"method": 3}, "method is 3, expected str"),
-        ({"meta_steps": None}, "global_step is None, expected int"),
-        ({"hyper_parameters": [1]}, "hyper_parameters is .1., expected dict"),
+        ({"method": 3}, "method is 3, expected the import path"),
+        ({"meta_steps": None}, "meta_steps is None, expected a number of"),
+        ({"hyper_parameters": [1]}, "hyper_parameters is .1., expected settings"),
         ({"preprocessing": "grey"}, "preprocessing is 'grey'"),
+        *(({"meta_steps": value}, "meta_steps is ") for value in (-5, 2**70, True, 1.5)),
+        *(({"minutes": value}, "minutes is ") for value in (-1, math.inf, math.nan, "7", True)),
+        *(({"inputs": value}, "inputs is ") for value in (7, "abc", [1, "28", 28])),
+        ({"hyper_parameters": {"inner": json.loads('{"a":' * 900 + "1" + "}" * 900)}}, "hyper_parameters is "),
         ({"preprocessing": {"side": "x", "channels": 1}}, "side x"),
         ({"preprocessing": {"side": 10**9, "channels": 1}}, "expected 1 to 4096 pixels"),
         ({"preprocessing": {"side": 28, "channels": 1, "mean": 0.5}}, "mean is 0.5"),
