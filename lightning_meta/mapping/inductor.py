@@ -52,7 +52,6 @@ def fuse(graph: GraphModule, leaves: list[Tensor]) -> Callable[..., list[Tensor]
     if leaves[0].device.type == "cpu":  # a GPU adds up by threads that are many, and has all tasks in five dimensions
         add_in_stages(graph)
         use_kernel(graph)
-        add_behind_products(graph)
         lay_out_images(graph)
     inputs: list[Any] = [*leaves, *constants]
     # Whoever calls the kernels lays out their inputs, so that asserting every layout would cost time alone.
@@ -93,27 +92,14 @@ def lay_out_images(graph: GraphModule) -> None:
     It goes by the operands, of which an adapted norm has more for each channel than for each pixel, and would write
     the outputs of some activations and pools channels first, where every kernel around reads channel by channel.
     """
-    _store_as_they_lie(graph, [node for node in graph.graph.nodes if _is_image(node) and _is_stored(node)])
-
-
-def add_behind_products(graph: GraphModule) -> None:
-    """Have what is added to a product, such as a bias, added by whatever reads the sum.
-
-    Inductor would have the library add it, into memory that it first fills with as many copies of the bias.
-    """
-    products = [node for node in graph.graph.nodes if node.target is aten.mm.default]
-    _store_as_they_lie(graph, [node for node in products if any(user.target is aten.add.Tensor for user in node.users)])
-
-
-def _store_as_they_lie(graph: GraphModule, nodes: list[Node]) -> None:
-    """Have Inductor store what these nodes give by the strides that it has in the graph."""
     from torch._inductor.inductor_prims import force_stride_order
 
-    for node in nodes:
-        with graph.graph.inserting_after(node):
-            laid_out = graph.graph.call_function(force_stride_order, ())
-        node.replace_all_uses_with(laid_out)
-        laid_out.args, laid_out.meta = (node, _value(node).stride()), node.meta
+    for node in list(graph.graph.nodes):
+        if _is_image(node) and _is_stored(node):
+            with graph.graph.inserting_after(node):
+                laid_out = graph.graph.call_function(force_stride_order, ())
+            node.replace_all_uses_with(laid_out)
+            laid_out.args, laid_out.meta = (node, _value(node).stride()), node.meta
     graph.recompile()
 
 

@@ -96,28 +96,6 @@ def test_images_lie_channels_last_before_and_after_the_inner_step(
 
 
 @needs_a_compiler
-@pytest.mark.parametrize("shape", [(7,), (1, 7), (5, 1), (5, 7), ()], ids=str)
-def test_a_bias_is_not_copied_for_every_row_of_a_product(
-    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("lightning_meta.mapping.inductor.use_kernel", lambda graph: None)  # as where PyTorch multiplies
-    x, weight, bias = torch.randn(5, 6), torch.randn(7, 6), torch.randn(shape)
-
-    def function(x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
-        rows = x @ weight.t()
-        first, second = (rows + bias).relu(), bias + rows * 2.0
-        rows.mul_(3.0)
-        return [first, second, rows + 1.0, x @ weight.t() + bias]
-
-    inputs = [x, weight, bias]
-    expected = function(*inputs)
-    with torch.no_grad(), torch._inductor.config.patch(force_disable_caches=True):  # or there is no code to be seen
-        found, (code,) = run_and_get_code(lambda: fuse(make_fx(function)(*inputs), inputs)(*inputs))
-    assert "mm_out(" in code and "addmm" not in code
-    torch.testing.assert_close(found, expected)
-
-
-@needs_a_compiler
 def test_what_shares_memory_with_an_image_follows_it() -> None:
     def function(x: Tensor, weight: Tensor) -> list[Tensor]:
         image = x + weight
