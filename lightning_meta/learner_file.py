@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import math
 import os
 from importlib import resources
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from lightning_meta.errors import MetaLearningError
 SUFFIX = ".safetensors"
 _KEY = "lightning_meta"  # of the description among a file's metadata
 _OF_DATA = "data", "ways", "shots", "rows", "inputs", "preprocessing"
+_LARGE = 2**53  # from where floats cannot count
 _DEPTH = 50  # of settings within settings, at most
 
 
@@ -107,11 +107,11 @@ def _open(path: Path, weights: bool = False) -> tuple[dict[str, Any], dict[str, 
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 2**53
+    return type(value) is int and 0 <= value < _LARGE
 
 
 def _is_duration(value: object) -> bool:
-    return value is None or (type(value) in (int, float) and 0 <= value < math.inf)  # type: ignore[operator]
+    return value is None or (type(value) in (int, float) and 0 <= value < _LARGE)  # type: ignore[operator]
 
 
 def _are_settings(value: object) -> bool:

@@ -148,9 +148,7 @@ def find_runs(roots: Iterable[Path]) -> tuple[list[Run], list[str]]:
         found = by_experiment(replace(run, validation=_whole_validation(run, read)))
         runs += found
         if not found:
-            notes.append(
-                f"note: skipped {folder}: no test results (it trains still, or tested what another run trained)"
-            )
+            notes.append(f"note: skipped {folder}: no test results (it still trains, or it tested another run)")
     return sorted(runs, key=lambda run: (run.experiment, str(run.folder))), notes
 
 

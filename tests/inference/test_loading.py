@@ -112,7 +112,7 @@ def _header(path: Path) -> dict[str, str]:
         ({"hyper_parameters": [1]}, "hyper_parameters is .1., expected settings"),
         ({"preprocessing": "grey"}, "preprocessing is 'grey'"),
         *(({"meta_steps": value}, "meta_steps is ") for value in (-5, 2**70, True, 1.5)),
-        *(({"minutes": value}, "minutes is ") for value in (-1, math.inf, math.nan, "7", True)),
+        *(({"minutes": value}, "minutes is ") for value in (-1, 10**400, math.inf, math.nan, "7", True)),
         *(({"inputs": value}, "inputs is ") for value in (7, "abc", [1, "28", 28])),
         ({"hyper_parameters": {"inner": json.loads('{"a":' * 900 + "1" + "}" * 900)}}, "hyper_parameters is "),
         ({"preprocessing": {"side": "x", "channels": 1}}, "side x"),
