@@ -4,12 +4,15 @@
 
 All on the cores that the process may use: ``taskset -c 0`` before it leaves one. The rate of a large matrix product in
 float32 by every library at hand, and from the best of them the least time of each quick case of `throughput.py`. The
-products of one task, one by one, by PyTorch's two libraries and our kernel: microseconds and GFLOP/s. For the layers of
-its network, 32 tasks of 5 images with weights of their own: milliseconds of the grouped convolution, of its input
-gradient and of its weight gradient, which are as many operations each. Then one MAML 5w1s meta-gradient of 32 tasks as
-the traced graph runs, and as ``torch.compile`` makes it. Medians of alternating runs.
+convolutions of one task and their gradients as products, one by one: by PyTorch's two libraries from patches that are
+in memory (or to patches, which are an input gradient once they are added up), and by our kernels from and to images;
+microseconds and GFLOP/s. For the layers of its network, 32 tasks of 5 images with weights of their own: milliseconds of
+the grouped convolution, of its input gradient and of its weight gradient, which are as many operations each. Then one
+MAML 5w1s meta-gradient of 32 tasks as the traced graph runs, and as ``torch.compile`` makes it. Medians of alternating
+runs.
 """
 
+import ctypes
 import statistics
 import time
 from collections.abc import Callable
@@ -20,12 +23,14 @@ from floor import matrix_rates, operations
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from lightning_meta.episode import InnerBatches
-from lightning_meta.mapping import chunk_gradient, matrix_product
+from lightning_meta.mapping import chunk_gradient
+from lightning_meta.mapping.matrix_product import _integers, _Tensor, kernels
+from lightning_meta.mapping.patches import Window, patches_of
 from lightning_meta.process import keep_freed_memory
 
 TASKS, IMAGES, FILTERS, RUNS, REPEATS = 32, 5, 64, 21, 200
-# (rows, inner, columns) of the forward products of one task, layers 1 to 4, and the smallest product of all
-PRODUCTS = [(980, 9, 64), (245, 576, 64), (80, 576, 64), (20, 576, 64), (1, 1, 1)]
+Matrices = tuple[torch.Tensor, torch.Tensor]
+WINDOW = Window(size=(3, 3), stride=(2, 2), dilation=(1, 1), padding=(1, 1)).numbers
 
 
 def medians(steps: list[Callable[[], object]], repeats: int = 1) -> list[float]:
@@ -82,16 +87,35 @@ def graphs() -> tuple[list[float], float]:
 
 
 def products() -> None:
-    """Print how fast the products of one task are, each a call, and what a call alone costs."""
-    linear, ours = torch.ops.mkldnn._linear_pointwise, matrix_product.kernel() and matrix_product.multiply
-    print(f"{'product':<28}{'MKL':>20}{'oneDNN':>20}{'ours':>20}   microseconds (GFLOP/s)")
-    for rows, inner, columns in PRODUCTS:
-        left, right = torch.randn(rows, inner), torch.randn(inner, columns)
-        steps = [lambda: left @ right, lambda: linear(left, right.t(), None, "none", [], "")]  # noqa: B023
-        steps += [lambda: ours(left, right, out=torch.empty(rows, columns))] if ours else []  # noqa: B023
-        count = 2e-6 * rows * inner * columns
-        rates = [f"{1e3 * each:.1f} ({count / each:.0f})" for each in medians(steps, REPEATS)]
-        print(f"{f'{rows} x {inner} x {columns}':<28}" + "".join(f"{rate:>20}" for rate in rates))
+    """Print how fast the convolution of each layer of one task is as a product, and its gradients."""
+    print(f"{'product':<36}{'MKL':>14}{'oneDNN':>14}{'ours':>14}   microseconds (GFLOP/s)")
+    for size in (14, 7, 4):
+        images, weights = torch.randn(IMAGES, size, size, FILTERS), torch.randn(FILTERS, 9 * FILTERS)
+        patches = patches_of(images, WINDOW)
+        grad = torch.randn(len(patches), FILTERS)
+        cases: dict[str, tuple[str, Matrices, Matrices, torch.Tensor]] = {
+            "output": ("patches_product", (patches, weights.t()), (images, weights.t()), torch.empty_like(grad)),
+            "weight gradient": ("product_patches", (grad.t(), patches), (grad.t(), images), torch.empty_like(weights)),
+            "input gradient": ("product_images", (grad, weights), (grad, weights), torch.empty_like(images)),
+        }
+        for name, (kernel, written, read, out) in cases.items():
+            rates = product_rates(kernel, written, read, out)
+            print(f"{f'{size} x {size}, {len(patches)} rows: {name}':<36}" + "".join(f"{rate:>14}" for rate in rates))
+
+
+def product_rates(kernel: str, written: Matrices, read: Matrices, out: torch.Tensor) -> list[str]:
+    """Microseconds and GFLOP/s of PyTorch's libraries on matrices in memory, and of our kernel of that name."""
+    (a, b), count = written, 2 * written[0].numel() * written[1].shape[1]
+    steps: list[Callable[[], object]] = [
+        lambda: a @ b,
+        lambda: torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], ""),
+    ]
+    if library := kernels():
+        # As a program calls it, that has the sizes at hand.
+        given = [*(ctypes.byref(_Tensor(tensor)) for tensor in (*read, out)), _integers(WINDOW)]
+        function = library[f"lightning_meta_{kernel}"]
+        steps.append(lambda: function(*given))
+    return [f"{1e3 * each:.1f} ({count / each / 1e6:.0f})" for each in medians(steps, REPEATS)]
 
 
 def floors() -> None:

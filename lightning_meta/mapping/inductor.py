@@ -21,7 +21,8 @@ from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
-from lightning_meta.mapping.matrix_product import c_shims, use_kernel
+from lightning_meta.mapping.matrix_product import c_shims, use_kernels
+from lightning_meta.mapping.patches import expand
 
 aten = torch.ops.aten
 _ARITHMETIC = (aten.add, aten.sub, aten.mul, aten.div, aten.neg, aten.pow, aten.addcmul)
@@ -51,8 +52,9 @@ def fuse(graph: GraphModule, leaves: list[Tensor]) -> Callable[..., list[Tensor]
     constants = _as_inputs(graph)
     if leaves[0].device.type == "cpu":  # a GPU adds up by threads that are many, and has all tasks in five dimensions
         add_in_stages(graph)
-        use_kernel(graph)
+        use_kernels(graph)
         lay_out_images(graph)
+    expand(graph)
     inputs: list[Any] = [*leaves, *constants]
     # Whoever calls the kernels lays out their inputs, so that asserting every layout would cost time alone.
     # Triton would time several forms of every kernel, for seconds that no kernel of a small network gives back.

@@ -8,8 +8,7 @@ differentiated by PyTorch. Run operation by operation this is slower than `convo
 
 from collections.abc import Sequence
 from contextvars import ContextVar
-from itertools import product
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -17,24 +16,7 @@ from torch.autograd import Function
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-Pair = tuple[int, int]
-
-
-class _Window(NamedTuple):
-    """Where a kernel looks at an image: every field is (height, width)."""
-
-    kernel: Pair
-    stride: Pair
-    padding: Pair
-    dilation: Pair
-
-    def outputs(self, image: torch.Size) -> Pair:
-        """The size of the output for an image of shape (..., height, width)."""
-        height, width = (
-            (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-            for size, kernel, stride, padding, dilation in zip(image[-2:], *self, strict=True)
-        )
-        return height, width
+from lightning_meta.mapping.patches import Pair, Window, patches_of
 
 
 class ConvolutionsAsProducts(TorchFunctionMode):
@@ -87,24 +69,21 @@ def _convolution(
     groups: int = 1,
 ) -> Tensor:
     """``torch.nn.functional.conv2d``."""
-    window = _Window(_pair(weight.shape[2:]), _pair(stride), _pair(padding), _pair(dilation))
-    patches = _Patches.apply(input, window)
-    rows = patches @ weight.permute(0, 2, 3, 1).flatten(1).t()
+    window = Window(_pair(weight.shape[2:]), _pair(stride), _pair(dilation), _pair(padding))
+    rows = _Patches.apply(input, window) @ weight.permute(0, 2, 3, 1).flatten(1).t()
     rows = rows if bias is None else rows + bias.to(rows.dtype)
-    return rows.unflatten(0, (len(input), *window.outputs(input.shape))).permute(0, 3, 1, 2)
+    return rows.unflatten(0, (len(input), *window.places(*input.shape[2:]))).permute(0, 3, 1, 2)
 
 
 class _Patches(Function):
     """(images, channels, height, width) to (images * output height * output width, kernel * channels)."""
 
     @staticmethod
-    def forward(x: Tensor, window: _Window) -> Tensor:
-        (rows, columns), (down, right), (stride_down, stride_right) = window.padding, window.dilation, window.stride
-        padded = functional.pad(x.permute(0, 2, 3, 1), (0, 0, columns, columns, rows, rows))
-        wide = padded.unfold(1, down * (window.kernel[0] - 1) + 1, stride_down)[..., ::down]
-        wide = wide.unfold(2, right * (window.kernel[1] - 1) + 1, stride_right)[..., ::right]
-        # From (images, height, width, channels, kernel height, kernel width).
-        return wide.permute(0, 1, 2, 4, 5, 3).reshape(-1, window.kernel[0] * window.kernel[1] * x.shape[1])
+    def forward(x: Tensor, window: Window) -> Tensor:
+        images = x.permute(0, 2, 3, 1)
+        if window.size == (1, 1):  # may be a view, which an operation of our own may not give
+            return patches_of(images, window.numbers)
+        return torch.ops.lightning_meta.patches(images, window.numbers)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
@@ -113,60 +92,36 @@ class _Patches(Function):
 
     @staticmethod
     def backward(ctx: Any, patches: Tensor) -> Any:
-        return _Image.apply(patches, ctx.shape, ctx.window), None
+        return _Images.apply(patches, ctx.shape, ctx.window), None
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, x: Tensor, window: _Window) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: Any, x: Tensor, window: Window) -> tuple[Tensor, int]:
         patches = _Patches.apply(x.movedim(in_dims[0], 0).flatten(0, 1), window)
         return patches.unflatten(0, (info.batch_size, -1)), 0
 
 
-class _Image(Function):
-    """The transpose of `_Patches`: every pixel is the sum of its copies."""
+class _Images(Function):
+    """The transpose of `_Patches`."""
 
     @staticmethod
-    def forward(patches: Tensor, shape: torch.Size, window: _Window) -> Tensor:
-        images, channels, height, width = shape
-        taps = patches.view(images, *window.outputs(shape), *window.kernel, channels)
-        down, right = window.stride
-        # Pixels whose places agree modulo the stride have the same taps, so that shifted planes add up.
-        planes = [_plane(taps, phase, shape, window) for phase in product(range(down), range(right))]
-        apart = torch.stack(planes, 3).unflatten(3, window.stride)  # (images, height, width, down, right, channels)
-        together = apart.permute(0, 1, 3, 2, 4, 5).flatten(1, 2).flatten(2, 3)
-        image = together.permute(0, 3, 1, 2)
-        top, left = window.padding
-        return image[:, :, top : top + height, left : left + width]
+    def forward(patches: Tensor, shape: torch.Size, window: Window) -> Tensor:
+        count, channels, *extent = shape
+        images = torch.ops.lightning_meta.images(patches, [count, *extent, channels], window.numbers)
+        return images.permute(0, 3, 1, 2)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
         _, _, ctx.window = inputs
 
     @staticmethod
-    def backward(ctx: Any, image: Tensor) -> Any:
-        return _Patches.apply(image, ctx.window), None, None
+    def backward(ctx: Any, images: Tensor) -> Any:
+        return _Patches.apply(images, ctx.window), None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, patches: Tensor, shape: torch.Size, window: _Window) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: Any, patches: Tensor, shape: torch.Size, window: Window) -> tuple[Tensor, int]:
         many = torch.Size((info.batch_size * shape[0], *shape[1:]))
-        image = _Image.apply(patches.movedim(in_dims[0], 0).flatten(0, 1), many, window)
-        return image.unflatten(0, (info.batch_size, -1)), 0
-
-
-def _plane(taps: Tensor, phase: Pair, shape: torch.Size, window: _Window) -> Tensor:
-    """The padded pixels (row, column) that are ``phase`` modulo the stride, (images, height, width, channels)."""
-    size = [-(-(n + 2 * p) // s) for n, p, s in zip(shape[-2:], window.padding, window.stride, strict=True)]
-    plane = taps.new_zeros(taps.shape[0], *size, taps.shape[-1])
-    for tap in product(range(window.kernel[0]), range(window.kernel[1])):
-        place = [step * dilation for step, dilation in zip(tap, window.dilation, strict=True)]
-        if phase == tuple(n % s for n, s in zip(place, window.stride, strict=True)):
-            shift = [n // s for n, s in zip(place, window.stride, strict=True)]
-            margins = [
-                side
-                for before, whole, part in zip(reversed(shift), reversed(size), reversed(taps.shape[1:3]), strict=True)
-                for side in (before, whole - before - part)
-            ]
-            plane = plane + functional.pad(taps[:, :, :, tap[0], tap[1]], [0, 0, *margins])
-    return plane
+        images = _Images.apply(patches.movedim(in_dims[0], 0).flatten(0, 1), many, window)
+        return images.unflatten(0, (info.batch_size, -1)), 0
 
 
 def _pair(value: int | Sequence[int]) -> Pair:
