@@ -149,6 +149,7 @@ def add_in_stages(graph: GraphModule) -> None:
                 total = graph.graph.call_function(aten.reshape.default, (total, kept))
             if node.target is aten.mean.dim:
                 total = graph.graph.call_function(aten.div.Tensor, (total, count))
+        total.meta = node.meta  # what comes after may look at its shape
         node.replace_all_uses_with(total)
         graph.graph.erase_node(node)
     graph.recompile()

@@ -21,7 +21,7 @@ constexpr int64_t DEPTH = 96;                       // products of a part of a s
 constexpr int64_t SHARED = 1 << 20;                 // multiplications that are worth sharing among threads
 constexpr int64_t COPIED = 48;                      // rows that read a panel of B so often that it is copied
 constexpr int64_t NOWHERE = -1;                     // the place of zeros
-constexpr int ROWS[] = {0, 12, 12, 8, 6};           // of a block, by the registers of a row: all 32 are in use
+constexpr int ROWS[] = {0, 12, 12, 8, 6};           // of a block, by the registers of a row, of 32 in all
 
 using Places = std::vector<int64_t>;
 
@@ -196,7 +196,7 @@ struct Tensor {
 }  // namespace
 
 // Programs that Inductor writes call it by its name. C is contiguous, of B rows or columns are.
-extern "C" void lightning_meta_product(const Tensor& a, const Tensor& b, const Tensor& c) {
+extern "C" void lightning_meta_product(const Tensor& a, const Tensor& b, const Tensor& c, const void*) {
   const int64_t m = a.sizes[0], n = b.sizes[1];
   const Places whole{0};
   if (n > LANES || m <= LANES || a.strides[0] != 1) {

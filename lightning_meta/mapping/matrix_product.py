@@ -38,14 +38,16 @@ _library.define("product_patches(Tensor a, Tensor images, int[] window) -> Tenso
 _library.define("product_images(Tensor a, Tensor b, int[] window, int[] shape) -> Tensor")
 
 
-def _shape(name: str, a: list[int], b: list[int], window: list[int], shape: list[int]) -> list[int]:
+def _matrix(shape: list[int], window: list[int]) -> tuple[int, int]:
+    """The rows and columns of a matrix, or of the patches of images."""
+    if len(shape) == 2:
+        return shape[0], shape[1]
+    return shape[0] * math.prod(Window.of(window).places(*shape[1:3])), window[0] * window[1] * shape[3]
+
+
+def _shape(a: list[int], b: list[int], window: list[int], shape: list[int]) -> list[int]:
     """The shape of what an operation gives for tensors of two shapes."""
-    (rows, *_), (*_, columns) = a, b
-    if name == "patches_product":
-        rows *= math.prod(Window.of(window).places(*a[1:3]))
-    elif name == "product_patches":
-        columns *= window[0] * window[1]
-    return shape or [rows, columns]
+    return shape or [_matrix(a, window)[0], _matrix(b, window)[1]]
 
 
 class _Tensor(ctypes.Structure):
@@ -65,6 +67,8 @@ def multiply(a: Tensor, b: Tensor, *window: int, out: Tensor, name: str = "produ
     """Two matrices of whatever strides, or a matrix and channels-last images, by the kernel of that name."""
     library = kernels()
     assert library is not None and a.dtype == b.dtype == out.dtype == torch.float32 and out.is_contiguous()
+    (rows, inner), (terms, columns) = (_matrix([*x.shape], [*window]) for x in (a, b))
+    assert inner == terms and (rows, columns) == _matrix([*out.shape], [*window])
     if not (a.numel() and b.numel()):
         return out.zero_()
     a, b = (x.contiguous() if name == "product_images" or x.dim() == 4 else x for x in (a, b))
@@ -81,7 +85,7 @@ def _implement(name: str) -> None:
         return multiply(a, b, *window, out=empty(a, b, window, shape), name=name)
 
     def empty(a: Tensor, b: Tensor, window: list[int] = _NONE, shape: list[int] = _NONE) -> Tensor:
-        return a.new_empty(_shape(name, [*a.shape], [*b.shape], window, shape))
+        return a.new_empty(_shape([*a.shape], [*b.shape], window, shape))
 
     _library.impl(name, kernel, "CPU")
     _library.impl(name, empty, "Meta")
@@ -136,7 +140,7 @@ def _register() -> None:
                 for x, contiguous in zip((a, b), whole, strict=True)
             ]
             sizes = [[int(n) for n in x.get_size()] for x in operands]
-            size = _shape(name, sizes[0], sizes[1], window, shape)
+            size = _shape(sizes[0], sizes[1], window, shape)
             return ir.TensorBox.create(
                 ir.ExternKernelOut(
                     ir.FixedLayout(a.get_device(), a.get_dtype(), size),
@@ -158,18 +162,21 @@ def c_shims() -> dict[str, list[str]]:
 
 
 def use_kernels(graph: GraphModule) -> None:
-    """Give products of float32 matrices to the kernels, and with them patches of images, where they are as fast."""
-    _add_images(graph)
+    """Give products of float32 matrices to the kernels, and with them patches of images; dead code leaves the graph."""
+    in_place = any(isinstance(node.target, OpOverload) and node.target._schema.is_mutable for node in graph.graph.nodes)
+    fused = not in_place  # what a kernel reads at a product may no longer be what patches were made of
+    if fused:
+        _add_images(graph)
     for node in graph.graph.nodes:
-        if node.target is aten.mm.default and _multiplications(node) >= _WORTH and kernels():
+        if node.target is aten.mm.default and _is_worth(node):
             a, b = node.args
-            if _is_read_in_place(a, PATCHES):
+            if fused and _is_read_in_place(a, PATCHES):
                 _replace(node, "patches_product", a.args[0], b, a.args[1])
-            elif _is_read_in_place(b, PATCHES):
+            elif fused and _is_read_in_place(b, PATCHES):
                 _replace(node, "product_patches", a, *b.args)
             elif _multiplications(node) < _LARGE or not _is_from_intel():
                 _replace(node, "product", a, b)
-        elif _is_read_in_place(node, IMAGES) and _multiplications(node.args[0]) >= _WORTH and kernels():
+        elif fused and _is_read_in_place(node, IMAGES) and _is_for_images(node.args[0]):
             (a, b), (shape, window) = node.args[0].args, node.args[1:]
             _replace(node, "product_images", a, b, window, shape)
             node.meta["val"] = node.meta["val"].new_empty(shape)
@@ -181,7 +188,7 @@ def _add_images(graph: GraphModule) -> None:
     """Add up the images of several products, where a gradient adds up their patches, which are nine times as many."""
     for node in graph.graph.find_nodes(op="call_function", target=IMAGES):
         terms, value = _terms(node.args[0]), node.meta["val"]
-        if len(terms) > 1 and _is_read_in_place(node, IMAGES) and all(_multiplications(term) for term in terms):
+        if len(terms) > 1 and _is_read_in_place(node, IMAGES) and all(map(_is_for_images, terms)):
             with graph.graph.inserting_before(node):
                 total, *others = (graph.graph.call_function(IMAGES, (term, *node.args[1:])) for term in terms)
                 total.meta["val"] = value
@@ -190,7 +197,7 @@ def _add_images(graph: GraphModule) -> None:
                     total = graph.graph.call_function(aten.add.Tensor, (total, other))
                     total.meta["val"] = value.new_empty(value.shape)
             node.replace_all_uses_with(total)
-            graph.graph.erase_node(node)
+    graph.graph.eliminate_dead_code()
 
 
 def _terms(node: Node) -> list[Node]:
@@ -198,7 +205,19 @@ def _terms(node: Node) -> list[Node]:
     args: Any = node.args
     if node.target is not aten.add.Tensor or len(node.users) > 1 or node.kwargs or not isinstance(args[1], Node):
         return [node]
+    if any(one.meta["val"].shape != node.meta["val"].shape for one in args):
+        return [node]
     return _terms(args[0]) + _terms(args[1])
+
+
+def _is_for_images(node: Node) -> bool:
+    """Whether a node is a product of matrices in memory that only images are made of."""
+    reads_patches = any(isinstance(one, Node) and one.target is PATCHES for one in node.args)
+    return _is_worth(node) and len(node.users) == 1 and not reads_patches
+
+
+def _is_worth(node: Node) -> bool:
+    return _multiplications(node) >= _WORTH and kernels() is not None
 
 
 def _replace(node: Node, name: str, *args: Any) -> None:

@@ -5,6 +5,8 @@
 
 namespace {
 
+constexpr size_t KEPT = 64;  // shapes of images
+
 // What moves over images of shape (images, height, width, channels): (vertical, horizontal).
 struct Window {
   int64_t size[2], stride[2], dilation[2], padding[2];
@@ -21,6 +23,7 @@ const Found& once(const int64_t* shape, const Window& window, Found (*find)(cons
   std::vector<int64_t> key(shape, shape + 4);
   key.insert(key.end(), window.size, window.size + 8);
   const auto place = found.find(key);
+  if (place == found.end() && found.size() >= KEPT) found.clear();
   return place == found.end() ? found.emplace(key, find(shape, window)).first->second : place->second;
 }
 
@@ -57,10 +60,11 @@ std::vector<Phase> phases(const int64_t* shape, const Window& window) {
   const Places pixels = seen(shape, window);
   for (int64_t tap = 0; tap < window.size[0] * window.size[1]; ++tap) {
     Phase& one = phase(tap / window.size[1] * window.dilation[0], tap % window.size[1] * window.dilation[1]);
-    std::map<int64_t, int64_t> places;  // by the pixel that is seen
-    for (int64_t place = 0; place < all; ++place) places[pixels[tap * all + place]] = place;
+    Places places(shape[0] * shape[1] * shape[2], NOWHERE);  // by the pixel that is seen
+    for (int64_t place = 0; place < all; ++place)
+      if (const int64_t pixel = pixels[tap * all + place]; pixel != NOWHERE) places[pixel / shape[3]] = place;
     one.taps.push_back(tap * shape[3]);
-    for (const int64_t pixel : one.pixels) one.places.push_back(places.count(pixel) ? places[pixel] : NOWHERE);
+    for (const int64_t pixel : one.pixels) one.places.push_back(places[pixel / shape[3]]);
   }
   return found;
 }

@@ -81,7 +81,7 @@ class _Patches(Function):
     @staticmethod
     def forward(x: Tensor, window: Window) -> Tensor:
         images = x.permute(0, 2, 3, 1)
-        if window.size == (1, 1):  # may be a view, which an operation of our own may not give
+        if window.size == (1, 1):  # no more than the pixels, which a product can read as they are
             return patches_of(images, window.numbers)
         return torch.ops.lightning_meta.patches(images, window.numbers)
 

@@ -169,6 +169,96 @@ def test_other_channels_and_types_have_their_patches_written(channels: int, dtyp
     torch.testing.assert_close(graph(*tensors), second_order(*tensors), rtol=1e-4, atol=1e-5)
 
 
+def images_in(function: Callable[..., Any], *tensors: Tensor) -> list[str]:
+    """The operations of a graph that are ours, or products, once the kernels are in it; its values stay the same."""
+    graph = make_fx(function)(*(tensor.clone() for tensor in tensors))
+    use_kernels(graph)
+    torch.testing.assert_close(graph(*(tensor.clone() for tensor in tensors)), function(*tensors), rtol=1e-4, atol=1e-4)
+    named = [str(target).split(".")[-2] for target in targets(graph) if not isinstance(target, str)]
+    return [
+        name for name in named if name in ("mm", "product", "images", "patches", "patches_product", "product_images")
+    ]
+
+
+SMALL = Window((3, 3), (1, 1), (1, 1), (0, 0)).numbers  # on (2, 6, 6, 16): 32 places, 144 taps
+
+
+def to_images(product: Tensor) -> Tensor:
+    return torch.ops.lightning_meta.images(product, [2, 6, 6, 16], SMALL)
+
+
+def factors(*inner: int) -> list[Tensor]:
+    torch.manual_seed(0)
+    return [matrix for size in inner for matrix in (torch.randn(32, size), torch.randn(size, 144))]
+
+
+@compiled
+def test_images_of_sums_are_sums_of_images_where_kernels_make_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    three = factors(8, 9, 10)
+
+    def of_three(a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor, f: Tensor) -> Tensor:
+        return to_images(a @ b + c @ d + e @ f)
+
+    assert images_in(of_three, *three) == ["product_images"] * 3
+    assert images_in(lambda a, b, c, d: to_images(a @ b + c @ d), *factors(8, 2)) == ["product", "mm", "images"]
+    assert images_in(lambda a, b, c, d: to_images(a @ b + c[:1] @ d), *factors(8, 99))[-1] == "images"
+    monkeypatch.setattr(matrix_product, "kernels", lambda: None)
+    assert images_in(of_three, *three) == ["mm"] * 3 + ["images"]
+
+
+@compiled
+def test_a_product_that_is_also_read_otherwise_is_computed_once() -> None:
+    def function(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        product = a @ b
+        return to_images(product), product.sum()
+
+    assert images_in(function, *factors(8)) == ["product", "images"]
+
+
+@compiled
+def test_what_is_changed_in_place_is_read_before() -> None:
+    def function(images: Tensor, b: Tensor) -> Tensor:
+        images = images + 1
+        patches = torch.ops.lightning_meta.patches(images, SMALL)
+        images.mul_(2)
+        return patches @ b + images.sum()
+
+    torch.manual_seed(0)
+    assert images_in(function, torch.randn(2, 6, 6, 16), torch.randn(144, 9)) == ["patches", "product"]
+
+
+@compiled
+def test_tables_of_many_shapes_are_forgotten_and_made_again() -> None:
+    torch.manual_seed(0)
+    weights = torch.randn(144, 9)
+    for count in [*range(1, 70), 1, 2]:
+        images = torch.randn(count, 4, 4, 16)
+        within_bound(ours.patches_product(images, weights, SMALL), patches_of(images, SMALL), weights)
+
+
+@compiled
+def test_shapes_that_do_not_fit_are_no_products() -> None:
+    for a, b in ((torch.randn(4, 9), torch.randn(5, 7)), (torch.randn(2, 6, 6, 16), torch.randn(16, 7))):
+        with pytest.raises(AssertionError):
+            matrix_product.multiply(a, b, *SMALL, out=torch.empty(4 if a.dim() == 2 else 32, 7))
+
+
+@compiled
+def test_a_product_of_a_mean_over_many_pixels_is_fused() -> None:
+    torch.manual_seed(0)
+    x, kernel, last = torch.randn(5, 16, 9, 9), torch.randn(64, 16, 3, 3) / 12, torch.randn(40, 64)
+
+    def pooled(x: Tensor, kernel: Tensor, last: Tensor) -> list[Tensor]:
+        pixels = functional.conv2d(x, kernel, padding=1).relu().mean((2, 3))
+        return [pixels @ last.t(), pixels.mean(1)]
+
+    with ConvolutionsAsProducts():
+        graph = make_fx(pooled)(x, kernel, last)
+    torch.testing.assert_close(
+        fuse(graph, [x, kernel, last])(x, kernel, last), pooled(x, kernel, last), rtol=1e-4, atol=1e-4
+    )
+
+
 CALLS = {
     "linux": r"^ *.*\(aoti_torch_cpu_lightning_meta_(?:patches_product|product_patches|product_images)\(",
     "another": r"extern_kernels\.lightning_meta_(?:patches_product|product_patches|product_images)\(",
