@@ -163,20 +163,21 @@ def c_shims() -> dict[str, list[str]]:
 
 def use_kernels(graph: GraphModule) -> None:
     """Give products of float32 matrices to the kernels, and with them patches of images; dead code leaves the graph."""
-    in_place = any(isinstance(node.target, OpOverload) and node.target._schema.is_mutable for node in graph.graph.nodes)
-    fused = not in_place  # what a kernel reads at a product may no longer be what patches were made of
-    if fused:
+    operations = [node.target for node in graph.graph.nodes if isinstance(node.target, OpOverload)]
+    # After a change in place a kernel would read at a product what patches were not made of.
+    lasting = not any(operation._schema.is_mutable for operation in operations)
+    if lasting:
         _add_images(graph)
     for node in graph.graph.nodes:
         if node.target is aten.mm.default and _is_worth(node):
             a, b = node.args
-            if fused and _is_read_in_place(a, PATCHES):
+            if lasting and _is_read_in_place(a, PATCHES):
                 _replace(node, "patches_product", a.args[0], b, a.args[1])
-            elif fused and _is_read_in_place(b, PATCHES):
+            elif lasting and _is_read_in_place(b, PATCHES):
                 _replace(node, "product_patches", a, *b.args)
             elif _multiplications(node) < _LARGE or not _is_from_intel():
                 _replace(node, "product", a, b)
-        elif fused and _is_read_in_place(node, IMAGES) and _is_for_images(node.args[0]):
+        elif lasting and _is_read_in_place(node, IMAGES) and _is_for_images(node.args[0]):
             (a, b), (shape, window) = node.args[0].args, node.args[1:]
             _replace(node, "product_images", a, b, window, shape)
             node.meta["val"] = node.meta["val"].new_empty(shape)

@@ -3,7 +3,8 @@
 Chellapilla, Puri and Simard, "High Performance Convolutional Neural Networks for Document Processing", 2006.
 The patches of an image are laid out as rows, channels last, so that weights of shape (filters, patch) multiply them as
 they lie. Laying out patches and adding them up again are linear, and each is the other's derivative; all else is
-differentiated by PyTorch. Run operation by operation this is slower than `convolution`, since patches are copies.
+differentiated by PyTorch. Run operation by operation this is slower than `convolution`, since patches are copies; on a
+CPU kernels of our own read images in their place (`matrix_product.py`).
 """
 
 from collections.abc import Sequence
